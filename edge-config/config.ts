@@ -1,0 +1,79 @@
+/**
+ * The contract between the control service, which writes it, and the edge Worker, which reads it.
+ *
+ * In: nothing. Out: types and constants only, neutral of Kubernetes clients and of Cloudflare.
+ * Not here: how a configuration is cut into shards (`shards.ts`), what a feature means (`features/`).
+ *
+ * Every value is plain JSON. Two programs deployed on different days share it, so a change that an
+ * older reader would misread raises `EDGE_CONFIG_VERSION`; a reader keeps its last good table when it
+ * meets a version that it does not know.
+ */
+
+import type { HostPolicies, RoutePolicies } from "./policies.ts";
+
+/** Raised by every change that a reader of the version before would misread. */
+export const EDGE_CONFIG_VERSION = 1;
+
+/** The host key under which rules without a host are kept: the catch-all, asked last. */
+export const ANY_HOST = "*";
+
+/** `namespace/name` of the object that an answer or a diagnostic speaks of. */
+export type ObjectName = `${string}/${string}`;
+
+/** Names a backend: `namespace-service-port`, as ingress-nginx spells its upstreams (affinity cookies are keyed by it). */
+export type BackendName = string;
+
+/** The whole configuration of one edge, compiled. What `fairlead compile` prints. */
+export interface EdgeConfig {
+  readonly version: typeof EDGE_CONFIG_VERSION;
+  /**
+   * Lower-case host without port → its configuration. Three kinds of key: an exact host
+   * (`shop.example.com`), a wildcard for exactly one label (`*.example.com`), and `ANY_HOST`.
+   */
+  readonly hosts: Readonly<Record<string, HostConfig>>;
+  /** Every backend that a route names, once. A route never names a backend that is not here. */
+  readonly backends: Readonly<Record<BackendName, Backend>>;
+}
+
+/** Everything that a request for one host can meet. */
+export interface HostConfig {
+  /**
+   * `kubernetes`: Exact paths, then the longest Prefix by path element (Ingress specification).
+   * `regex`: routes are tried in their order as start-anchored, case-insensitive regular expressions;
+   * one Ingress with `use-regex` or a real rewrite turns the whole host to it, as in ingress-nginx.
+   */
+  readonly matching: "kubernetes" | "regex";
+  /** In the order in which they match: longest path first, Exact before Prefix. Never two of equal path and type. */
+  readonly routes: readonly Route[];
+  /** What answers when no route matches. Absent: 404. */
+  readonly fallback?: Route;
+  /** What is decided before a route is chosen (nginx's server level). Absent means none. */
+  readonly policies?: HostPolicies;
+}
+
+/** One path of one Ingress. */
+export interface Route {
+  /** As the rule wrote it; an empty path is `/`. */
+  readonly path: string;
+  readonly pathType: "Exact" | "Prefix";
+  /** The Ingress that made it. */
+  readonly ingress: ObjectName;
+  readonly backend: BackendName;
+  /** A policy that must not fail open could not be read: every request of this route gets 503. The text says why. */
+  readonly denied?: string;
+  /** Absent means none. */
+  readonly policies?: RoutePolicies;
+}
+
+/** A Service port and the endpoints that may serve it. */
+export interface Backend {
+  readonly namespace: string;
+  readonly service: string;
+  /** The port as the Ingress names it: a number in decimal or a port name. */
+  readonly port: string;
+  /**
+   * `address:port`, IPv6 in brackets, a DNS name for ExternalName; sorted, without duplicates.
+   * Empty (no endpoint, no such Service, no such port): 503 until it heals.
+   */
+  readonly endpoints: readonly string[];
+}
