@@ -3,7 +3,11 @@ export class ByteSet {
   static readonly empty = new ByteSet(new Uint32Array(8));
   static readonly all = new ByteSet(new Uint32Array(8).fill(0xffffffff));
 
+  static readonly #singles: ByteSet[] = [];
+
   readonly #words: Uint32Array;
+  #ranges: readonly (readonly [number, number])[] | undefined;
+  #folded: ByteSet | undefined;
 
   private constructor(words: Uint32Array) {
     this.#words = words;
@@ -16,12 +20,24 @@ export class ByteSet {
     return new ByteSet(words);
   }
 
+  /** One byte; the same object each time, so that what is worked out of a literal is worked out once. */
+  static single(byte: number): ByteSet {
+    let set = ByteSet.#singles[byte];
+    if (set === undefined) {
+      set = ByteSet.range(byte, byte);
+      ByteSet.#singles[byte] = set;
+    }
+    return set;
+  }
+
   /** The bytes of a Latin-1 string; a character beyond U+00FF is a bug of the caller. */
   static of(characters: string): ByteSet {
-    let set = ByteSet.empty;
-    for (let i = 0; i < characters.length; i++)
-      set = set.union(ByteSet.range(characters.charCodeAt(i), characters.charCodeAt(i)));
-    return set;
+    const words = new Uint32Array(8);
+    for (let i = 0; i < characters.length; i++) {
+      const byte = characters.charCodeAt(i);
+      words[byte >> 5] = (words[byte >> 5] ?? 0) | (1 << (byte & 31));
+    }
+    return new ByteSet(words);
   }
 
   has(byte: number): boolean {
@@ -46,6 +62,11 @@ export class ByteSet {
 
   /** ASCII letters in both cases where either is in the set; bytes above 127 have no case (C locale, like nginx's PCRE). */
   foldCase(): ByteSet {
+    this.#folded ??= this.#fold();
+    return this.#folded;
+  }
+
+  #fold(): ByteSet {
     const words = this.#words.slice();
     for (let upper = 65; upper <= 90; upper++) {
       if (!this.has(upper) && !this.has(upper + 32)) continue;
@@ -57,6 +78,11 @@ export class ByteSet {
 
   /** Runs of consecutive bytes in ascending order, as inclusive `[first, last]` pairs. */
   ranges(): readonly (readonly [number, number])[] {
+    this.#ranges ??= this.#findRanges();
+    return this.#ranges;
+  }
+
+  #findRanges(): readonly (readonly [number, number])[] {
     const ranges: [number, number][] = [];
     for (let byte = 0; byte < 256; byte++) {
       if (!this.has(byte)) continue;

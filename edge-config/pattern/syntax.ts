@@ -433,7 +433,7 @@ class Parser {
 }
 
 function literal(character: string, flags: Flags): Syntax {
-  const set = ByteSet.of(character);
+  const set = ByteSet.single(character.charCodeAt(0));
   return { kind: "bytes", set: flags.ignoreCase ? set.foldCase() : set };
 }
 
