@@ -8,7 +8,9 @@
  * older reader would misread raises `EDGE_CONFIG_VERSION`; a reader keeps its last good table when it
  * meets a version that it does not know.
  *
- * There are four levels, and each has its policies: the edge, a host, a route, a backend.
+ * There are four levels, and each has its policies: the edge, a host, a route, a backend. Whatever names a
+ * backend does so in a property called `backend`, at whatever depth of a policy: that is how the backends of a
+ * host are found. Text that must not lie in KV in the clear is a `SecretText` (`secret.ts`).
  */
 
 import type { BackendPolicies, EdgePolicies, HostPolicies, RoutePolicies } from "./policies.ts";
@@ -55,8 +57,6 @@ export interface HostConfig {
    * When none matches, the answer is 404.
    */
   readonly routes: readonly Route[];
-  /** Every backend that a request for this host can meet, those named by policies too; sorted. */
-  readonly backends: readonly BackendName[];
   /** A host-wide policy that must not fail open could not be read: every request gets 403. The text says why. */
   readonly denied?: string;
   /** What is decided before a route is chosen (nginx's server level). Absent means none. */
