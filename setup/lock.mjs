@@ -2,8 +2,6 @@
  * `npm run lock`: writes package-lock.json anew after a change of package.json.
  *
  * Without `resolved` fields, so that the file names no registry and works behind any mirror; integrity hashes stay.
- * npm's own option for that (omit-lockfile-registry-resolved) drops the packages of other platforms, after which
- * `npm ci` refuses the file, so the fields are removed here.
  */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

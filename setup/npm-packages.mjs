@@ -15,11 +15,13 @@ export async function installNpmPackages() {
   const node = join(toolsDirectory, "node");
   if (existsSync(node) && existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
   say("installing the npm packages of package-lock.json (Node 24 among them; about a minute)");
-  const { code } = await run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+  // Not `npm ci`: it refuses a lock file that lacks optional packages of other platforms, and a mirror that does not
+  // carry those leaves them out. Versions come from the lock file all the same, and `--no-save` keeps it as it is.
+  const { code } = await run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], {
     show: true,
     env: process.env,
   });
-  if (code !== 0) throw new Error(`npm ci failed with exit code ${code}; its own words stand above.`);
+  if (code !== 0) throw new Error(`npm install failed with exit code ${code}; its own words stand above.`);
   const { output } = await run(node, ["--version"]);
   if (!/^v2[4-9]\./.test(output)) {
     throw new Error(
