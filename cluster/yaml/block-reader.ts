@@ -356,7 +356,10 @@ class BlockReader {
     if (end <= this.#lineEnd) return this.#quoted(end);
     const text = this.#text;
     const single = text.charCodeAt(this.#at) === SINGLE_QUOTE;
-    const lines = text.slice(this.#at + 1, end - 1).split("\n");
+    const inner = text.slice(this.#at + 1, end - 1);
+    // Tabs and escapes at line ends fold by rules of their own.
+    if (inner.includes("\t")) throw notForMe;
+    const lines = inner.split("\n");
     const first = lines[0] ?? "";
     const parts = [first.slice(0, endWithoutSpaces(first, first.length))];
     let blank = 0;
@@ -365,8 +368,7 @@ class BlockReader {
       const last = i === lines.length - 1;
       let start = 0;
       while (line.charCodeAt(start) === SPACE) start++;
-      // Escapes at line ends, tabs and wrongly indented lines have rules of their own.
-      if (parts.at(-1)?.endsWith("\\") || line.includes("\t")) throw notForMe;
+      if (parts.at(-1)?.endsWith("\\")) throw notForMe;
       if (start === line.length && !last) {
         blank++;
         continue;
