@@ -1,22 +1,46 @@
 /**
- * The list of features: one field each, in the order of the alphabet.
+ * The list of features: one field each, in the order of the alphabet, at the level where it is decided.
  *
  * A feature is one name in every layer: its policy type here and in `features/<name>.ts`, its annotations
  * in `control/features/<name>.ts`, its behaviour in `worker/filters/<name>.ts`. Add the field, and the
- * compiler names the files that you still owe.
+ * compiler names the files that you still owe. `control/features/README.md` shows the steps.
+ *
+ * An absent field means off, or the built-in default that the policy's own file names (5 seconds to
+ * connect, say): control writes only what differs from it.
  */
 
 import type { CorsPolicy } from "./features/cors.ts";
 
-/** What a route may ask of the edge. Absent means off. */
+/** What holds for every request of this edge: from the controller's ConfigMap alone. */
+// biome-ignore lint/suspicious/noEmptyInterface: the first edge-wide feature adds its field here.
+export interface EdgePolicies {}
+
+/** What a host asks of the edge before a route is chosen (nginx's server level). The oldest Ingress that sets it wins. */
+// biome-ignore lint/suspicious/noEmptyInterface: the first host-wide feature adds its field here.
+export interface HostPolicies {}
+
+/** What a route asks of the edge: from the annotations of its own Ingress. */
 export interface RoutePolicies {
   readonly cors?: CorsPolicy;
 }
 
-/** What a host asks of the edge before a route is chosen (nginx's server level). Absent means off. */
-// biome-ignore lint/suspicious/noEmptyInterface: the first host-wide feature adds its field here.
-export interface HostPolicies {}
+/** How requests are spread over a backend (nginx's upstream level). The oldest Ingress that names the backend decides. */
+// biome-ignore lint/suspicious/noEmptyInterface: the first feature of a backend adds its field here.
+export interface BackendPolicies {}
 
-export type RouteFeatureName = keyof RoutePolicies;
+export type EdgeFeatureName = keyof EdgePolicies;
 export type HostFeatureName = keyof HostPolicies;
-export type FeatureName = RouteFeatureName | HostFeatureName;
+export type RouteFeatureName = keyof RoutePolicies;
+export type BackendFeatureName = keyof BackendPolicies;
+export type FeatureName = EdgeFeatureName | HostFeatureName | RouteFeatureName | BackendFeatureName;
+
+/** The policy of a feature, by its name, whatever its level. */
+export type PolicyOf<N extends FeatureName> = N extends RouteFeatureName
+  ? NonNullable<RoutePolicies[N]>
+  : N extends HostFeatureName
+    ? NonNullable<HostPolicies[N]>
+    : N extends BackendFeatureName
+      ? NonNullable<BackendPolicies[N]>
+      : N extends EdgeFeatureName
+        ? NonNullable<EdgePolicies[N]>
+        : never;
