@@ -8,12 +8,15 @@ export interface Diagnostic {
   readonly object: string;
   /** Where in the object: a field path (`spec.rules[0].host`), an annotation, or `line 12`. Absent: the whole object. */
   readonly field?: string;
+  /** Where the object was read from (`shop.yaml:12`). Absent: from the API, or no single place. */
+  readonly origin?: string;
   /** One sentence: what came, what was expected, what happens now. No line break. */
   readonly message: string;
 }
 
-/** One line for a person: `error: Ingress shop/web spec.rules[0].host: …`. */
+/** One line for a person: `error: Ingress shop/web spec.rules[0].host: … (shop.yaml:12)`. */
 export function formatDiagnostic(diagnostic: Diagnostic): string {
   const where = diagnostic.field === undefined ? "" : ` ${diagnostic.field}`;
-  return `${diagnostic.severity}: ${diagnostic.kind} ${diagnostic.object}${where}: ${diagnostic.message}`;
+  const origin = diagnostic.origin === undefined ? "" : ` (${diagnostic.origin})`;
+  return `${diagnostic.severity}: ${diagnostic.kind} ${diagnostic.object}${where}: ${diagnostic.message}${origin}`;
 }

@@ -17,7 +17,10 @@ export interface ClusterModel {
   readonly ingresses: ReadonlyMap<ObjectName, Ingress>;
   readonly ingressClasses: ReadonlyMap<string, IngressClass>;
   readonly services: ReadonlyMap<ObjectName, Service>;
-  /** By the name of the Service; slices in order of their names. Old Endpoints are here as slices. */
+  /**
+   * By the name of the Service; slices in order of their names. Old Endpoints and endpoints derived from Pods
+   * are here as slices too, and only where the Service has no real EndpointSlice (`build.ts` tells the order).
+   */
   readonly endpointSlices: ReadonlyMap<ObjectName, readonly EndpointSlice[]>;
   readonly secrets: ReadonlyMap<ObjectName, Secret>;
   readonly configMaps: ReadonlyMap<ObjectName, ConfigMap>;
@@ -40,6 +43,8 @@ export interface ObjectMeta {
 
 export interface Ingress {
   readonly kind: "Ingress";
+  /** As the object was written: old manifests were written for an older meaning of some annotations. */
+  readonly apiVersion: "networking.k8s.io/v1" | "networking.k8s.io/v1beta1" | "extensions/v1beta1";
   readonly meta: ObjectMeta;
   /** `spec.ingressClassName`; the old annotation stays in `meta.annotations`. */
   readonly ingressClassName?: string;
@@ -56,7 +61,10 @@ export interface IngressTls {
 export interface IngressRule {
   /** Lower case; empty for a rule of every host. */
   readonly host: string;
-  /** Absent: the rule has no `http`, so all of the host goes to the Ingress' default backend. */
+  /**
+   * Absent: the rule has no `http`, so all of the host goes to the Ingress' default backend. Empty: it has one
+   * but none of its paths could be read, so the host is claimed and nothing of it is served.
+   */
   readonly paths?: readonly IngressPath[];
 }
 
@@ -69,7 +77,12 @@ export interface IngressPath {
 
 export type IngressBackend =
   | { readonly kind: "Service"; readonly name: string; readonly port: ServiceBackendPort }
-  | { readonly kind: "Resource"; readonly apiGroup: string; readonly resourceKind: string; readonly name: string };
+  | {
+      readonly kind: "Resource";
+      readonly apiGroup: string;
+      readonly resourceKind: string;
+      readonly name: string;
+    };
 
 /** A number or a name, never both. */
 export type ServiceBackendPort = { readonly number: number } | { readonly name: string };
@@ -89,7 +102,7 @@ export interface Service {
   readonly kind: "Service";
   readonly meta: ObjectMeta;
   readonly type: "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
-  /** Empty for ExternalName and where the file names none (then the node agent has nothing to program). `["None"]` is headless. */
+  /** Canonical text. Empty for ExternalName and where the file names none (then the node agent has nothing to program). `["None"]` is headless. */
   readonly clusterIPs: readonly string[];
   readonly externalName?: string;
   readonly ports: readonly ServicePort[];
@@ -126,6 +139,8 @@ export interface LoadBalancerIngress {
 
 export interface EndpointSlice {
   readonly kind: "EndpointSlice";
+  /** What it was made from. Old Endpoints count only without EndpointSlices, Pods only without either. */
+  readonly source: "EndpointSlice" | "Endpoints" | "Pods";
   readonly meta: ObjectMeta;
   /** Label `kubernetes.io/service-name`. */
   readonly serviceName: string;
@@ -143,6 +158,7 @@ export interface EndpointPort {
 }
 
 export interface Endpoint {
+  /** Canonical text (`10.180.0.1`, `fd00::1`), or DNS names in a slice of addressType FQDN. */
   readonly addresses: readonly string[];
   /** nil in the API means ready. */
   readonly ready: boolean;
@@ -191,7 +207,10 @@ export interface Pod {
   readonly podIPs: readonly string[];
   readonly hostIPs: readonly string[];
   readonly phase?: string;
+  /** Condition `Ready`; a Pod that was written by hand, with addresses but without conditions, is ready. */
   readonly ready: boolean;
+  /** `metadata.deletionTimestamp` is set. */
+  readonly terminating: boolean;
   readonly containerPorts: readonly ContainerPort[];
 }
 

@@ -24,7 +24,10 @@ export const ANY_HOST = "*";
 /** `namespace/name` of the object that an answer or a diagnostic speaks of. */
 export type ObjectName = `${string}/${string}`;
 
-/** Names a backend: `namespace-service-port`, as ingress-nginx spells its upstreams (affinity cookies are keyed by it). */
+/**
+ * Names a backend: `namespace/service:port`. Not ingress-nginx's `namespace-service-port`, which two backends may
+ * share; where that spelling matters (affinity cookies) it is made from the fields of `Backend`.
+ */
 export type BackendName = string;
 
 /** The whole configuration of one edge, compiled. What `fairlead compile` prints. */
@@ -68,8 +71,8 @@ export interface Route {
   /** As the rule wrote it; an empty path is `/`. Under `matching: "regex"` the text of a regular expression. */
   readonly path: string;
   readonly pathType: "Exact" | "Prefix";
-  /** The Ingress that made it, and whose annotations its policies are. */
-  readonly ingress: ObjectName;
+  /** The Ingress that made it, and whose annotations its policies are. Absent: the operator's own default backend. */
+  readonly ingress?: ObjectName;
   /** Absent: the default of a host without a default backend, which answers 404 once its policies are passed. */
   readonly backend?: BackendName;
   /** A policy that must not fail open could not be read: every request of this route gets 503. The text says why. */

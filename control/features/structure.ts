@@ -1,0 +1,53 @@
+/**
+ * Annotations that shape hosts, routes and backends instead of making a policy. `compile/` reads them.
+ */
+
+import { isDnsName } from "../annotations/addresses.ts";
+import { flag, list } from "../annotations/readers.ts";
+import { defineStructure } from "./feature.ts";
+
+export const canaryIngress = defineStructure("canary-ingress", {
+  // A canary whose mark cannot be read would otherwise take the place of its main Ingress.
+  onInvalid: "deny",
+  doc: "Marks an Ingress as the alternative of the Ingress with the same host, path and pathType.",
+  annotations: {
+    canary: flag("Makes this Ingress an alternative, not a route of its own.", { default: false }),
+  },
+});
+
+export const serverAlias = defineStructure("server-alias", {
+  onInvalid: "ignore",
+  doc: "More names for the hosts of the Ingress. A host of some Ingress' own rule wins over an alias.",
+  annotations: {
+    "server-alias": list("Hosts that answer like this Ingress' own, for all of their paths.", {
+      expected: "a comma-separated list of host names",
+      item: (item) => isDnsName(item.toLowerCase().replace(/^\*\./, "")),
+      difference: "Names and `*.name` for one label only; regular expressions (`~^…`) are refused.",
+    }),
+  },
+});
+
+export const serviceUpstream = defineStructure("service-upstream", {
+  onInvalid: "ignore",
+  doc: "Sends requests to the Service's ClusterIP and port, so the node's rules choose the pod.",
+  annotations: {
+    "service-upstream": flag(
+      "Uses the ClusterIP as the only endpoint; a headless Service keeps its endpoints.",
+      {
+        default: false,
+        setting: "service-upstream",
+      },
+    ),
+  },
+});
+
+export const useRegex = defineStructure("use-regex", {
+  onInvalid: "ignore",
+  doc: "Turns every path of the host, those of other Ingresses too, into a start-anchored, case-insensitive regular expression.",
+  annotations: {
+    "use-regex": flag("Paths of this host are regular expressions.", { default: false }),
+  },
+});
+
+/** In the order of the alphabet. */
+export const structures = [canaryIngress, serverAlias, serviceUpstream, useRegex] as const;
