@@ -9,19 +9,31 @@
  * connect, say): control writes only what differs from it.
  */
 
+import type { AppRootPolicy } from "./features/app-root.ts";
 import type { CorsPolicy } from "./features/cors.ts";
+import type { RedirectPolicy } from "./features/redirect.ts";
+import type { RewritePolicy } from "./features/rewrite.ts";
+import type { SslRedirectPolicy } from "./features/ssl-redirect.ts";
+import type { UpstreamVhostPolicy } from "./features/upstream-vhost.ts";
+import type { WwwRedirectPolicy } from "./features/www-redirect.ts";
 
 /** What holds for every request of this edge: from the controller's ConfigMap alone. */
 // biome-ignore lint/suspicious/noEmptyInterface: the first edge-wide feature adds its field here.
 export interface EdgePolicies {}
 
 /** What a host asks of the edge before a route is chosen (nginx's server level). The oldest Ingress that sets it wins. */
-// biome-ignore lint/suspicious/noEmptyInterface: the first host-wide feature adds its field here.
-export interface HostPolicies {}
+export interface HostPolicies {
+  readonly appRoot?: AppRootPolicy;
+  readonly wwwRedirect?: WwwRedirectPolicy;
+}
 
 /** What a route asks of the edge: from the annotations of its own Ingress. */
 export interface RoutePolicies {
   readonly cors?: CorsPolicy;
+  readonly redirect?: RedirectPolicy;
+  readonly rewrite?: RewritePolicy;
+  readonly sslRedirect?: SslRedirectPolicy;
+  readonly upstreamVhost?: UpstreamVhostPolicy;
 }
 
 /** How requests are spread over a backend (nginx's upstream level). The oldest Ingress that names the backend decides. */

@@ -26,8 +26,14 @@ type StepName = "endpoints";
  * A feature of a host runs before those of routes, whatever its place here.
  */
 export const FILTER_ORDER = [
+  "wwwRedirect", // A host that only leads elsewhere has nothing else to say.
+  "appRoot", // nginx's server level: it comes before a location is chosen.
   "cors", // A preflight carries no credentials and must cost no quota: before redirects, limits and every check.
+  "redirect", // `return` runs in the rewrite phase: before https, limits and access checks are looked at.
+  "sslRedirect", // Before anything is counted or asked: the client comes again over https.
   "endpoints", // A backend without endpoints is 503 after redirects, and before a limit is charged or a password asked.
+  "rewrite", // Last of those that shape the request for the pod: what came before goes by the client's own path.
+  "upstreamVhost", // Only what the pod sees.
 ] as const satisfies readonly (RouteFeatureName | HostFeatureName | StepName)[];
 
 const STEPS: Readonly<Record<StepName, Filter>> = {
@@ -67,7 +73,7 @@ type AnyFilterFor = (policy: unknown, site: unknown) => Filter & HostFilter;
 
 /** The compiler knows that names, policies and filters belong together (`filters/index.ts`), but not for a name that it cannot see. */
 function filterOf(
-  filters: { readonly [name: string]: FilterFor<RouteFeatureName> | HostFilterFor<HostFeatureName> },
+  filters: Readonly<Record<string, unknown>>,
   policies: RoutePolicies | HostPolicies,
   name: string,
   site: unknown,

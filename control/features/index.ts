@@ -4,11 +4,23 @@
  */
 
 import type { FeatureName } from "../../edge-config/policies.ts";
+import { appRoot } from "./app-root.ts";
 import { cors } from "./cors.ts";
 import type { Feature } from "./feature.ts";
+import { redirect } from "./redirect.ts";
+import { rewrite } from "./rewrite.ts";
+import { sslRedirect } from "./ssl-redirect.ts";
+import { upstreamVhost } from "./upstream-vhost.ts";
+import { wwwRedirect } from "./www-redirect.ts";
 
 export const features = {
+  appRoot,
   cors,
+  redirect,
+  rewrite,
+  sslRedirect,
+  upstreamVhost,
+  wwwRedirect,
 } satisfies { readonly [N in FeatureName]: Feature<N> };
 
 /** The same as a list, in the order of the alphabet: the order of fields in every policy. */
