@@ -13,7 +13,7 @@ import type {
 } from "../edge-config/policies.ts";
 import { errorPage } from "./error-page.ts";
 import type { Exchange } from "./exchange.ts";
-import type { Answer, Filter, FilterFor, Hooks, HostFilter, HostFilterFor } from "./filters/filter.ts";
+import type { Answer, Filter, Hooks, HostFilter } from "./filters/filter.ts";
 import { HOST_FILTERS, ROUTE_FILTERS } from "./filters/index.ts";
 import type { HostTable, RouteEntry } from "./host-table.ts";
 import type { Visit } from "./visit.ts";
