@@ -9,17 +9,25 @@
  * connect, say): control writes only what differs from it.
  */
 
+import type { AccessListPolicy } from "./features/access-list.ts";
 import type { AppRootPolicy } from "./features/app-root.ts";
+import type { BodySizePolicy } from "./features/body-size.ts";
 import type { CorsPolicy } from "./features/cors.ts";
+import type { CustomHeadersPolicy } from "./features/custom-headers.ts";
+import type { NextUpstreamPolicy } from "./features/next-upstream.ts";
+import type { LimitEnforcementPolicy, RateLimitPolicy } from "./features/rate-limit.ts";
 import type { RedirectPolicy } from "./features/redirect.ts";
 import type { RewritePolicy } from "./features/rewrite.ts";
+import type { SatisfyPolicy } from "./features/satisfy.ts";
 import type { SslRedirectPolicy } from "./features/ssl-redirect.ts";
+import type { TimeoutsPolicy } from "./features/timeouts.ts";
 import type { UpstreamVhostPolicy } from "./features/upstream-vhost.ts";
 import type { WwwRedirectPolicy } from "./features/www-redirect.ts";
 
 /** What holds for every request of this edge: from the controller's ConfigMap alone. */
-// biome-ignore lint/suspicious/noEmptyInterface: the first edge-wide feature adds its field here.
-export interface EdgePolicies {}
+export interface EdgePolicies {
+  readonly limitEnforcement?: LimitEnforcementPolicy;
+}
 
 /** What a host asks of the edge before a route is chosen (nginx's server level). The oldest Ingress that sets it wins. */
 export interface HostPolicies {
@@ -29,10 +37,17 @@ export interface HostPolicies {
 
 /** What a route asks of the edge: from the annotations of its own Ingress. */
 export interface RoutePolicies {
+  readonly accessList?: AccessListPolicy;
+  readonly bodySize?: BodySizePolicy;
   readonly cors?: CorsPolicy;
+  readonly customHeaders?: CustomHeadersPolicy;
+  readonly nextUpstream?: NextUpstreamPolicy;
+  readonly rateLimit?: RateLimitPolicy;
   readonly redirect?: RedirectPolicy;
   readonly rewrite?: RewritePolicy;
+  readonly satisfy?: SatisfyPolicy;
   readonly sslRedirect?: SslRedirectPolicy;
+  readonly timeouts?: TimeoutsPolicy;
   readonly upstreamVhost?: UpstreamVhostPolicy;
 }
 

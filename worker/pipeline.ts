@@ -5,6 +5,7 @@
  * made once, and the answer. Absent features are not in the lists. Not here: what a filter does.
  */
 
+import { DEFAULT_MAX_BODY_BYTES } from "../edge-config/features/body-size.ts";
 import type {
   HostFeatureName,
   HostPolicies,
@@ -28,10 +29,17 @@ type StepName = "endpoints";
 export const FILTER_ORDER = [
   "wwwRedirect", // A host that only leads elsewhere has nothing else to say.
   "appRoot", // nginx's server level: it comes before a location is chosen.
+  "customHeaders", // On the way out alone, and last there: it has the last word over every answer.
+  "bodySize", // nginx looks at Content-Length when it has chosen the location, before anything else.
   "cors", // A preflight carries no credentials and must cost no quota: before redirects, limits and every check.
   "redirect", // `return` runs in the rewrite phase: before https, limits and access checks are looked at.
   "sslRedirect", // Before anything is counted or asked: the client comes again over https.
   "endpoints", // A backend without endpoints is 503 after redirects, and before a limit is charged or a password asked.
+  "rateLimit", // Before the checks: a request that they refuse has used a token, so guessing passwords is limited too.
+  "accessList", // Costs nothing, so it comes before a password is hashed or a service asked.
+  "satisfy", // Behind the last check: it decides when one of them is enough.
+  "timeouts", // Before `nextUpstream`, which completes what both say about attempts.
+  "nextUpstream", // The origin stage repeats attempts by it.
   "rewrite", // Last of those that shape the request for the pod: what came before goes by the client's own path.
   "upstreamVhost", // Only what the pod sees.
 ] as const satisfies readonly (RouteFeatureName | HostFeatureName | StepName)[];
@@ -54,8 +62,19 @@ export type HostPipeline = Pipeline<Visit>;
 /** `undefined`: the route has no policy that asks for a hook, and the origin stage decides alone. */
 export function buildRoutePipeline(host: HostTable, entry: RouteEntry): RoutePipeline | undefined {
   const { route } = entry;
-  const { policies } = route;
-  if (policies === undefined) return undefined;
+  if (route.policies === undefined) return undefined;
+  return routePipeline({ ...DEFAULTS, ...route.policies }, host, entry);
+}
+
+/** For a request with a body on a route without policies: what holds by default. */
+export function buildDefaultPipeline(host: HostTable, entry: RouteEntry): RoutePipeline {
+  return routePipeline(DEFAULTS, host, entry);
+}
+
+/** Features that act where nothing was written; control writes only what differs. */
+const DEFAULTS: RoutePolicies = { bodySize: { maxBytes: DEFAULT_MAX_BODY_BYTES } };
+
+function routePipeline(policies: RoutePolicies, host: HostTable, { route }: RouteEntry): RoutePipeline {
   return assemble((name) =>
     name in STEPS
       ? STEPS[name as StepName]
@@ -84,7 +103,7 @@ function filterOf(
 
 function assemble<Request>(
   hooksOf: (name: (typeof FILTER_ORDER)[number]) => Hooks<Request> | undefined,
-): Pipeline<Request> | undefined {
+): Pipeline<Request> {
   const hooks = FILTER_ORDER.map(hooksOf).filter((one) => one !== undefined);
   const onRequest = hooks.map((one) => one.onRequest).filter((hook) => hook !== undefined);
   const onResponse = hooks.map((one) => one.onResponse).filter((hook) => hook !== undefined);

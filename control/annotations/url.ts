@@ -6,8 +6,9 @@
  * Not here: which addresses may be called and how they are reached (`compile/destination.ts`).
  */
 
+import { formatAddress, parseAddress } from "../../edge-config/address.ts";
 import type { Template } from "../../edge-config/template.ts";
-import { formatAddress, isDnsName, parseAddress } from "./addresses.ts";
+import { isDnsName } from "./addresses.ts";
 import { type Reading, unreadable, value } from "./reader.ts";
 import { parseTemplate } from "./template.ts";
 

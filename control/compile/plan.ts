@@ -8,8 +8,9 @@
 
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import type { Ingress, IngressBackend } from "../../cluster/model.ts";
+import { parseAddress } from "../../edge-config/address.ts";
 import { ANY_HOST, type BackendName, type ObjectName } from "../../edge-config/config.ts";
-import { isDnsName, parseAddress } from "../annotations/addresses.ts";
+import { isDnsName } from "../annotations/addresses.ts";
 import { quote } from "../annotations/readers.ts";
 import { nameOf } from "./order.ts";
 

@@ -4,21 +4,37 @@
  */
 
 import type { FeatureName } from "../../edge-config/policies.ts";
+import { accessList } from "./access-list.ts";
 import { appRoot } from "./app-root.ts";
+import { bodySize } from "./body-size.ts";
 import { cors } from "./cors.ts";
+import { customHeaders } from "./custom-headers.ts";
 import type { Feature } from "./feature.ts";
+import { limitEnforcement } from "./limit-enforcement.ts";
+import { nextUpstream } from "./next-upstream.ts";
+import { rateLimit } from "./rate-limit.ts";
 import { redirect } from "./redirect.ts";
 import { rewrite } from "./rewrite.ts";
+import { satisfy } from "./satisfy.ts";
 import { sslRedirect } from "./ssl-redirect.ts";
+import { timeouts } from "./timeouts.ts";
 import { upstreamVhost } from "./upstream-vhost.ts";
 import { wwwRedirect } from "./www-redirect.ts";
 
 export const features = {
+  accessList,
   appRoot,
+  bodySize,
   cors,
+  customHeaders,
+  limitEnforcement,
+  nextUpstream,
+  rateLimit,
   redirect,
   rewrite,
+  satisfy,
   sslRedirect,
+  timeouts,
   upstreamVhost,
   wwwRedirect,
 } satisfies { readonly [N in FeatureName]: Feature<N> };
