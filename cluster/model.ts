@@ -77,7 +77,12 @@ export interface IngressPath {
 
 export type IngressBackend =
   | { readonly kind: "Service"; readonly name: string; readonly port: ServiceBackendPort }
-  | { readonly kind: "Resource"; readonly apiGroup: string; readonly resourceKind: string; readonly name: string };
+  | {
+      readonly kind: "Resource";
+      readonly apiGroup: string;
+      readonly resourceKind: string;
+      readonly name: string;
+    };
 
 /** A number or a name, never both. */
 export type ServiceBackendPort = { readonly number: number } | { readonly name: string };
