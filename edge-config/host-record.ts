@@ -14,7 +14,7 @@
  * A line is pure ASCII (other characters as JSON escapes), so offsets in characters are offsets in bytes.
  */
 
-import type { Backend, BackendName, EdgeConfig, HostConfig, Route } from "./config.ts";
+import type { Backend, BackendName, HostConfig, Route } from "./config.ts";
 import type { ConfigKeys } from "./config-keys.ts";
 import type { RoutePolicies } from "./policies.ts";
 import { isSecretText, openSecrets, SecretError, sealSecrets } from "./secret.ts";
@@ -44,32 +44,30 @@ interface StoredHost extends Omit<HostConfig, "routes" | "fallback"> {
 const UNPROTECTED =
   "The policy of this route holds a secret, and secrets are written to KV only sealed: set FAIRLEAD_CONFIG_KEY at the control service and at the Worker.";
 
-/** The names of all backends that a host refers to, in order of first mention. Names that do not exist are left out. */
-export function backendNames(host: HostConfig, backends: EdgeConfig["backends"]): readonly BackendName[] {
+/** The names of all backends that a host refers to, in order of first mention, whether they exist or not. */
+export function backendNames(host: HostConfig): readonly BackendName[] {
   const names = new Set<BackendName>();
   for (const route of routesOf(host)) {
-    if (!Object.hasOwn(backends, route.backend)) {
-      throw new Error(
-        `Route ${route.path} of ${route.ingress} names the backend ${route.backend}, which the configuration lacks.`,
-      );
-    }
     names.add(route.backend);
     if (route.policies !== undefined) for (const name of mentions(route.policies).backends) names.add(name);
   }
   if (host.policies !== undefined) for (const name of mentions(host.policies).backends) names.add(name);
-  return [...names].filter((name) => Object.hasOwn(backends, name));
+  return [...names];
 }
 
 /**
  * The line of a host, without line break. Equal input gives equal bytes.
+ * `named` are the backends that `backendNames` lists; one that a policy names may be missing, a route's may
+ * not (then it throws: the compiler broke its contract).
  * Without keys, a route whose policy holds a secret is written as denied: a secret is never stored in clear.
  */
 export async function encodeHostRecord(
   hostName: string,
   host: HostConfig,
-  backends: readonly (readonly [BackendName, Backend])[],
+  named: readonly (readonly [BackendName, Backend | undefined])[],
   keys: ConfigKeys | undefined,
 ): Promise<string> {
+  const backends = named.filter((entry): entry is readonly [BackendName, Backend] => entry[1] !== undefined);
   const backendIndex = new Map(backends.map(([name], index) => [name, index]));
   const hostIsUnprotected =
     keys === undefined && host.policies !== undefined && mentions(host.policies).secret;

@@ -65,7 +65,11 @@ export function wildcardOf(host: string): string | undefined {
   return dot <= 0 ? undefined : `*${host.slice(dot)}`;
 }
 
-export function hostKind(host: string): "exact" | "wildcard" | "any" {
+export const HOST_KINDS = ["exact", "wildcard", "any"] as const;
+
+export type HostKind = (typeof HOST_KINDS)[number];
+
+export function hostKind(host: string): HostKind {
   if (host === ANY_HOST) return "any";
   return host.startsWith("*.") ? "wildcard" : "exact";
 }

@@ -17,7 +17,7 @@ import type { Backend, BackendName, EdgeConfig, HostConfig } from "./config.ts";
 import type { ConfigKeys } from "./config-keys.ts";
 import { cutDirectory, type DirectoryEntry, hostHash } from "./directory.ts";
 import { backendNames, encodeHostRecord } from "./host-record.ts";
-import { hostKind, type ShardDirectory } from "./pointer.ts";
+import { HOST_KINDS, type HostKind, hostKind, type ShardDirectory } from "./pointer.ts";
 import { encodeShard, type ShardName, shardName, shardWeight } from "./shard.ts";
 
 /** Shards are cut to stay below this, in bytes; one host alone may be larger. */
@@ -35,10 +35,7 @@ export interface ShardSet {
 interface CutMemo {
   readonly keys: ConfigKeys | undefined;
   readonly maxShardBytes: number;
-  readonly records: ReadonlyMap<string, CutRecord>;
-  readonly exact: CutKind;
-  readonly wildcard: CutKind;
-  readonly any: CutKind;
+  readonly kinds: Readonly<Record<HostKind, CutKind>>;
 }
 
 /** All hosts of one kind: their records by hash, and the shards made of them. */
@@ -61,7 +58,8 @@ interface CutRecord {
   readonly text: string;
   /** The objects that the text was made of. */
   readonly config: HostConfig;
-  readonly backends: readonly (readonly [BackendName, Backend])[];
+  /** By name, those that do not exist included: one that appears later changes the record. */
+  readonly backends: readonly (readonly [BackendName, Backend | undefined])[];
 }
 
 export interface CutOptions {
@@ -76,25 +74,13 @@ export interface CutOptions {
 export async function cutShards(config: EdgeConfig, options: CutOptions = {}): Promise<ShardSet> {
   const { keys, maxShardBytes = MAX_SHARD_BYTES } = options;
   const memo = options.previous?.memo;
-  const usable = memo?.keys === keys && memo?.maxShardBytes === maxShardBytes ? memo : undefined;
+  const before = memo?.keys === keys && memo?.maxShardBytes === maxShardBytes ? memo?.kinds : undefined;
 
-  const records = new Map<string, CutRecord>();
-  for (const host of Object.keys(config.hosts)) {
-    const hostConfig = config.hosts[host];
-    if (hostConfig === undefined) continue;
-    const before = usable?.records.get(host);
-    records.set(
-      host,
-      before !== undefined && isSame(before, hostConfig, config)
-        ? before
-        : await cutRecord(host, hostConfig, config, keys, before),
-    );
-  }
-
+  const sorted = await sortRecords(config, keys, before);
   const [exact, wildcard, any] = await Promise.all([
-    cutKind("exact", records, maxShardBytes, usable?.exact),
-    cutKind("wildcard", records, maxShardBytes, usable?.wildcard),
-    cutKind("any", records, maxShardBytes, usable?.any),
+    cutKind(sorted.exact, maxShardBytes, before?.exact),
+    cutKind(sorted.wildcard, maxShardBytes, before?.wildcard),
+    cutKind(sorted.any, maxShardBytes, before?.any),
   ]);
   const shards = new Map<ShardName, string>();
   for (const { leaves } of [exact, wildcard, any])
@@ -107,7 +93,7 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
       ...(anyShard === undefined ? {} : { any: anyShard }),
     },
     shards,
-    memo: { keys, maxShardBytes, records, exact, wildcard, any },
+    memo: { keys, maxShardBytes, kinds: { exact, wildcard, any } },
   };
 }
 
@@ -115,74 +101,113 @@ function entriesOf(kind: CutKind): readonly DirectoryEntry<ShardName>[] {
   return kind.leaves.map(({ prefix, name }) => [prefix, name] as const);
 }
 
-function isSame(before: CutRecord, hostConfig: HostConfig, config: EdgeConfig): boolean {
-  return (
-    before.config === hostConfig &&
-    before.backends.every(([name, backend]) => config.backends[name] === backend)
-  );
+type SortedRecords = Readonly<Record<HostKind, readonly CutRecord[]>>;
+
+/** The record of every host, by kind and hash. */
+async function sortRecords(
+  config: EdgeConfig,
+  keys: ConfigKeys | undefined,
+  before: CutMemo["kinds"] | undefined,
+): Promise<SortedRecords> {
+  const hosts = Object.keys(config.hosts);
+  if (before !== undefined) {
+    const kept = await keepOrder(config, hosts.length, keys, before);
+    if (kept !== undefined) return kept;
+  }
+  const known = new Map<string, CutRecord>();
+  if (before !== undefined) {
+    for (const { sorted } of Object.values(before))
+      for (const record of sorted) known.set(record.host, record);
+  }
+  const records: Record<HostKind, CutRecord[]> = { exact: [], wildcard: [], any: [] };
+  for (const host of hosts) {
+    const hostConfig = config.hosts[host];
+    if (hostConfig === undefined) continue;
+    const record = known.get(host);
+    const kept = record !== undefined && isSame(record, hostConfig, config.backends);
+    records[hostKind(host)].push(kept ? record : await cutRecord(host, hostConfig, config.backends, keys));
+  }
+  for (const list of Object.values(records)) {
+    list.sort((left, right) => left.hash - right.hash || (left.host < right.host ? -1 : 1));
+  }
+  return records;
+}
+
+/**
+ * The short way when the hosts are those of the cut before, which is nearly always so: no sorting, and one
+ * look-up for each host and backend. `undefined` when a host came or went.
+ */
+async function keepOrder(
+  config: EdgeConfig,
+  hostCount: number,
+  keys: ConfigKeys | undefined,
+  before: CutMemo["kinds"],
+): Promise<SortedRecords | undefined> {
+  if (before.exact.sorted.length + before.wildcard.sorted.length + before.any.sorted.length !== hostCount) {
+    return undefined;
+  }
+  const kept: Record<HostKind, readonly CutRecord[]> = { exact: [], wildcard: [], any: [] };
+  for (const kind of HOST_KINDS) {
+    const records = before[kind].sorted.slice();
+    for (let at = 0; at < records.length; at++) {
+      const record = records[at];
+      if (record === undefined) continue;
+      const hostConfig = ownValue(config.hosts, record.host);
+      if (hostConfig === undefined) return undefined;
+      if (!isSame(record, hostConfig, config.backends)) {
+        records[at] = await cutRecord(record.host, hostConfig, config.backends, keys);
+      }
+    }
+    kept[kind] = records;
+  }
+  return kept;
+}
+
+function isSame(record: CutRecord, hostConfig: HostConfig, backends: EdgeConfig["backends"]): boolean {
+  if (record.config !== hostConfig) return false;
+  for (const [name, backend] of record.backends) if (ownValue(backends, name) !== backend) return false;
+  return true;
+}
+
+/** A look-up that is not fooled by `constructor`, which is a legal name of a host. */
+function ownValue<T>(record: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(record, name) ? record[name] : undefined;
 }
 
 async function cutRecord(
   host: string,
-  hostConfig: HostConfig,
-  config: EdgeConfig,
+  config: HostConfig,
+  backends: EdgeConfig["backends"],
   keys: ConfigKeys | undefined,
-  before: CutRecord | undefined,
 ): Promise<CutRecord> {
-  const backends: (readonly [BackendName, Backend])[] = [];
-  for (const name of backendNames(hostConfig, config.backends)) {
-    const backend = config.backends[name];
-    if (backend !== undefined) backends.push([name, backend]);
-  }
-  const text = await encodeHostRecord(host, hostConfig, backends, keys);
-  const hash = before?.hash ?? hostHash(host);
-  return { host, hash, weight: shardWeight(host, text), text, config: hostConfig, backends };
+  const named = backendNames(config).map((name) => [name, ownValue(backends, name)] as const);
+  const text = await encodeHostRecord(host, config, named, keys);
+  return { host, hash: hostHash(host), weight: shardWeight(host, text), text, config, backends: named };
 }
 
 async function cutKind(
-  kind: "exact" | "wildcard" | "any",
-  records: ReadonlyMap<string, CutRecord>,
+  sorted: readonly CutRecord[],
   maxShardBytes: number,
   before: CutKind | undefined,
 ): Promise<CutKind> {
-  const sorted = sortByHash(kind, records, before);
   const leavesBefore = new Map(before?.leaves.map((leaf) => [leaf.prefix, leaf]));
   const leaves = await Promise.all(
-    cutDirectory(sorted, maxShardBytes).map(async ([prefix, members]): Promise<CutLeaf> => {
+    cutDirectory(sorted, maxShardBytes).map(async ([prefix, records]): Promise<CutLeaf> => {
       const leaf = leavesBefore.get(prefix);
-      if (leaf !== undefined && holdsSame(leaf.records, members)) return { ...leaf, records: members };
-      const text = encodeShard(members);
-      return { prefix, records: members, name: await shardName(text), text };
+      if (leaf !== undefined && holdsSame(leaf.records, records)) return { ...leaf, records };
+      const text = encodeShard(records);
+      return { prefix, records, name: await shardName(text), text };
     }),
   );
   return { sorted, leaves };
 }
 
 function holdsSame(left: readonly CutRecord[], right: readonly CutRecord[]): boolean {
-  return (
-    left.length === right.length &&
-    left.every(
-      (record, at) =>
-        record === right[at] || (record.text === right[at]?.text && record.host === right[at]?.host),
-    )
-  );
-}
-
-/** Sorting costs most of a small change, so an unchanged set of hosts keeps its order. */
-function sortByHash(
-  kind: "exact" | "wildcard" | "any",
-  records: ReadonlyMap<string, CutRecord>,
-  before: CutKind | undefined,
-): readonly CutRecord[] {
-  const mine: CutRecord[] = [];
-  for (const record of records.values()) if (hostKind(record.host) === kind) mine.push(record);
-  if (before !== undefined && before.sorted.length === mine.length) {
-    const kept: CutRecord[] = [];
-    for (const { host } of before.sorted) {
-      const record = records.get(host);
-      if (record !== undefined) kept.push(record);
-    }
-    if (kept.length === mine.length) return kept;
+  if (left.length !== right.length) return false;
+  for (let at = 0; at < left.length; at++) {
+    const one = left[at];
+    const other = right[at];
+    if (one !== other && !(one?.host === other?.host && one?.text === other?.text)) return false;
   }
-  return mine.sort((left, right) => left.hash - right.hash || (left.host < right.host ? -1 : 1));
+  return true;
 }
