@@ -195,6 +195,7 @@ export function createPublication(options: PublishOptions): Publication {
         epoch: Math.max(options.epoch?.() ?? 0, known.seen.epoch),
         // Beyond the one before even if the clock was set back: readers order pointers by it.
         createdAt: new Date(Math.max(now(), known.seen.createdAtMs + 1)).toISOString(),
+        ...(directory.policies === undefined ? {} : { policies: directory.policies }),
         exact: directory.exact,
         wildcard: directory.wildcard,
         ...(directory.any === undefined ? {} : { any: directory.any }),
