@@ -7,6 +7,7 @@ import type { FeatureName } from "../../edge-config/policies.ts";
 import { accessList } from "./access-list.ts";
 import { appRoot } from "./app-root.ts";
 import { bodySize } from "./body-size.ts";
+import type { Group } from "../annotations/group.ts";
 import { cors } from "./cors.ts";
 import { customHeaders } from "./custom-headers.ts";
 import type { Feature } from "./feature.ts";
@@ -20,6 +21,7 @@ import { sslRedirect } from "./ssl-redirect.ts";
 import { timeouts } from "./timeouts.ts";
 import { upstreamVhost } from "./upstream-vhost.ts";
 import { wwwRedirect } from "./www-redirect.ts";
+import { structures } from "./structure.ts";
 
 export const features = {
   accessList,
@@ -43,3 +45,6 @@ export const features = {
 export const featureList: readonly Feature[] = Object.values<Feature>(features).sort((a, b) =>
   a.name < b.name ? -1 : 1,
 );
+
+/** Everything that reads annotations. */
+export const groups: readonly Group[] = [...featureList, ...structures];
