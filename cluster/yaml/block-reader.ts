@@ -374,7 +374,10 @@ class BlockReader {
         continue;
       }
       if (start <= indent) throw notForMe;
-      parts.push(blank > 0 ? "\n".repeat(blank) : " ", line.slice(start, last ? line.length : endWithoutSpaces(line, line.length)));
+      parts.push(
+        blank > 0 ? "\n".repeat(blank) : " ",
+        line.slice(start, last ? line.length : endWithoutSpaces(line, line.length)),
+      );
       blank = 0;
     }
     this.#at = end;
@@ -530,12 +533,14 @@ class BlockReader {
   }
 
   #noteDuplicate(offset: number, key: string): void {
-    if (this.duplicateKeys.length < MAX_DUPLICATE_KEYS) this.duplicateKeys.push({ line: this.#lineOf(offset), key });
+    if (this.duplicateKeys.length < MAX_DUPLICATE_KEYS)
+      this.duplicateKeys.push({ line: this.#lineOf(offset), key });
   }
 
   #lineOf(offset: number): number {
     let line = this.#firstLine;
-    for (let at = this.#text.indexOf("\n"); at >= 0 && at < offset; at = this.#text.indexOf("\n", at + 1)) line++;
+    for (let at = this.#text.indexOf("\n"); at >= 0 && at < offset; at = this.#text.indexOf("\n", at + 1))
+      line++;
     return line;
   }
 }

@@ -96,7 +96,12 @@ function parseJson(piece: Piece, options: DocumentOptions): ManifestDocument {
   const refused = refusedBytes(piece, options);
   if (refused !== undefined) return refused;
   try {
-    return { kind: "read", line: lineOfContent(piece), value: JSON.parse(piece.text) as unknown, duplicateKeys: [] };
+    return {
+      kind: "read",
+      line: lineOfContent(piece),
+      value: JSON.parse(piece.text) as unknown,
+      duplicateKeys: [],
+    };
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const position = /at position (\d+)/.exec(message)?.[1];

@@ -41,7 +41,11 @@ export function readFullDocument(text: string, firstLine: number): ManifestDocum
   }
   const nesting = tooDeep(text);
   if (nesting !== undefined) {
-    return { kind: "broken", line: firstLine + lineOffset(text, nesting), reason: `it is nested deeper than ${MAX_DEPTH} levels` };
+    return {
+      kind: "broken",
+      line: firstLine + lineOffset(text, nesting),
+      reason: `it is nested deeper than ${MAX_DEPTH} levels`,
+    };
   }
   const lines = new LineCounter();
   const lineAt = (offset: number | undefined): number =>
@@ -57,16 +61,24 @@ export function readFullDocument(text: string, firstLine: number): ManifestDocum
       logLevel: "silent",
     });
     const error = document.errors[0];
-    if (error !== undefined) return { kind: "broken", line: lineAt(error.pos[0]), reason: reasonOf(error.message) };
+    if (error !== undefined)
+      return { kind: "broken", line: lineAt(error.pos[0]), reason: reasonOf(error.message) };
     if (document.contents === null) return null;
     const converter = new Converter(lineAt);
     const value = converter.value(document.contents, 0);
     if (value === null) return null;
-    return { kind: "read", line: lineAt(document.contents.range?.[0]), value, duplicateKeys: converter.duplicateKeys };
+    return {
+      kind: "read",
+      line: lineAt(document.contents.range?.[0]),
+      value,
+      duplicateKeys: converter.duplicateKeys,
+    };
   } catch (error) {
-    if (error instanceof Unreadable) return { kind: "broken", line: lineAt(error.offset), reason: error.message };
+    if (error instanceof Unreadable)
+      return { kind: "broken", line: lineAt(error.offset), reason: error.message };
     // The package recurses; a nesting that `tooDeep` cannot see would end here.
-    if (error instanceof RangeError) return { kind: "broken", line: firstLine, reason: "it is nested too deeply" };
+    if (error instanceof RangeError)
+      return { kind: "broken", line: firstLine, reason: "it is nested too deeply" };
     throw error;
   }
 }
@@ -135,7 +147,8 @@ class Converter {
 
   value(node: Node | null, depth: number): unknown {
     if (node === null) return null;
-    if (depth > MAX_DEPTH) throw new Unreadable(`it is nested deeper than ${MAX_DEPTH} levels`, node.range?.[0]);
+    if (depth > MAX_DEPTH)
+      throw new Unreadable(`it is nested deeper than ${MAX_DEPTH} levels`, node.range?.[0]);
     this.#size++;
     if (isAlias(node)) return this.#alias(node);
     const anchor = isScalar(node) || isMap(node) || isSeq(node) ? node.anchor : undefined;
@@ -149,8 +162,10 @@ class Converter {
 
   #alias(node: Node & { readonly source: string }): unknown {
     const anchored = this.#anchors.get(node.source);
-    if (anchored === undefined) throw new Unreadable(`the alias *${node.source} names no anchor`, node.range?.[0]);
-    if (anchored === "open") throw new Unreadable(`the alias *${node.source} stands within itself`, node.range?.[0]);
+    if (anchored === undefined)
+      throw new Unreadable(`the alias *${node.source} names no anchor`, node.range?.[0]);
+    if (anchored === "open")
+      throw new Unreadable(`the alias *${node.source} stands within itself`, node.range?.[0]);
     this.#aliased += anchored.size;
     this.#size += anchored.size;
     if (this.#aliased > MAX_ALIASED_VALUES) {
@@ -196,7 +211,8 @@ class Converter {
   /** YAML 1.1's `<<`: a mapping, or a list of mappings of which the first to have a key wins. */
   #merge(into: Record<string, unknown>, value: unknown, offset: number | undefined): void {
     for (const source of Array.isArray(value) ? value : [value]) {
-      if (!isRawMap(source)) throw new Unreadable("a merge key << takes a mapping or a list of mappings", offset);
+      if (!isRawMap(source))
+        throw new Unreadable("a merge key << takes a mapping or a list of mappings", offset);
       for (const key of Object.keys(source)) {
         if (Object.hasOwn(into, key)) continue;
         into[key] = source[key];
