@@ -61,24 +61,32 @@ function add(kinds: ObjectsByKind, object: KubernetesObject, diagnostics: Diagno
   const key = namespace === "" ? name : `${namespace}/${name}`;
   switch (object.kind) {
     case "Ingress":
-      return put(kinds.Ingress, key, object, diagnostics);
+      put(kinds.Ingress, key, object, diagnostics);
+      return;
     case "IngressClass":
-      return put(kinds.IngressClass, key, object, diagnostics);
+      put(kinds.IngressClass, key, object, diagnostics);
+      return;
     case "Service":
-      return put(kinds.Service, key, object, diagnostics);
+      put(kinds.Service, key, object, diagnostics);
+      return;
     case "EndpointSlice":
       // A slice and Endpoints may have one name.
-      return put(kinds.EndpointSlice, `${key} ${object.source}`, object, diagnostics);
+      put(kinds.EndpointSlice, `${key} ${object.source}`, object, diagnostics);
+      return;
     case "Secret":
-      return put(kinds.Secret, key, object, diagnostics);
+      put(kinds.Secret, key, object, diagnostics);
+      return;
     case "ConfigMap":
-      return put(kinds.ConfigMap, key, object, diagnostics);
+      put(kinds.ConfigMap, key, object, diagnostics);
+      return;
     case "Node":
-      return put(kinds.Node, key, object, diagnostics);
+      put(kinds.Node, key, object, diagnostics);
+      return;
     case "Pod":
-      return put(kinds.Pod, key, object, diagnostics);
+      put(kinds.Pod, key, object, diagnostics);
+      return;
     default:
-      return object satisfies never;
+      object satisfies never;
   }
 }
 

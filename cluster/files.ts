@@ -10,21 +10,21 @@
  * as they were. A file that is deleted from a folder, or loses a document while all of it can be read, loses its objects.
  */
 
-import { type FileHandle, open } from "node:fs/promises";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { extname } from "node:path";
-import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promises";
+import { setTimeout as wait } from "node:timers/promises";
 import type { Diagnostic } from "./diagnostic.ts";
 import { findManifestFiles, type ManifestFile, reasonOfSystemError } from "./manifest-files.ts";
 import type { KubernetesObject } from "./model.ts";
 import { parseObject } from "./objects/parse.ts";
+import { Turns } from "./turns.ts";
 import { type DocumentOptions, readDocuments } from "./yaml/documents.ts";
 
 /** Larger files are refused: a cluster of 100 000 endpoints takes a fifth of it. */
 export const MAX_FILE_BYTES = 128 * 1024 * 1024;
 /** What one file may say; a million broken documents need no million sentences. */
 const MAX_DIAGNOSTICS_PER_FILE = 1000;
-/** Reading gives way to other work of the process this often. */
-const TURN_MILLISECONDS = 15;
 /** A file that was written this shortly before it was read may change again within one tick of its clock. */
 const CLOCK_TICK_MILLISECONDS = 50;
 
@@ -67,6 +67,7 @@ interface CachedFile {
 
 export class ManifestReader {
   readonly #paths: readonly string[];
+  readonly #turns = new Turns();
   #cache: ReadonlyMap<string, CachedFile> = new Map();
 
   constructor(paths: readonly string[]) {
@@ -97,7 +98,7 @@ export class ManifestReader {
     const cached = this.#cache.get(file.path);
     const signature = signatureOf(file.stats);
     if (cached?.signature === signature && !cached.racy) return cached;
-    const content = await readFileContent(file.path);
+    const content = await readFileContent(file, this.#turns);
     const racy = Date.now() - Number(file.stats.mtimeMs) < CLOCK_TICK_MILLISECONDS || !file.stats.isFile();
     return {
       signature,
@@ -244,26 +245,28 @@ class FileContent {
   }
 }
 
-async function readFileContent(path: string): Promise<ReadFile> {
+async function readFileContent({ path, stats }: ManifestFile, turns: Turns): Promise<ReadFile> {
   const content = new FileContent(path);
   try {
-    const bytes = await readStableBytes(path);
+    const bytes = stats.isFile() ? await readStableFile(path) : await readStream(path);
     if (bytes === undefined) content.fail(`it is larger than ${MAX_FILE_BYTES / 1024 / 1024} MiB`);
-    else await readBytes(bytes, path, content);
+    else await takeDocuments(bytes, path, content, turns);
   } catch (error) {
     content.fail(reasonOfSystemError(error));
   }
   return content.finish();
 }
 
-async function readBytes(bytes: Uint8Array, path: string, content: FileContent): Promise<void> {
+async function takeDocuments(
+  bytes: Uint8Array,
+  path: string,
+  content: FileContent,
+  turns: Turns,
+): Promise<void> {
   const { text, notUtf8 } = decodeText(bytes);
-  let turn = performance.now();
   for (const document of readDocuments(text, { json: extname(path).toLowerCase() === ".json", notUtf8 })) {
     content.take(document);
-    if (performance.now() - turn < TURN_MILLISECONDS) continue;
-    await nextTurn();
-    turn = performance.now();
+    if (turns.isOver()) await turns.next();
   }
 }
 
@@ -284,38 +287,41 @@ export function decodeText(bytes: Uint8Array): { readonly text: string; readonly
 const READ_ATTEMPTS = 5;
 
 /** The bytes of a file that nobody wrote to meanwhile, as far as one can tell; undefined for a file that is too large. */
-async function readStableBytes(path: string): Promise<Uint8Array | undefined> {
-  const handle = await open(path, "r");
+async function readStableFile(path: string): Promise<Uint8Array | undefined> {
+  const file = openSync(path, "r");
   try {
     for (let attempt = 1; ; attempt++) {
-      const before = await handle.stat({ bigint: true });
+      const before = fstatSync(file, { bigint: true });
       if (before.size > MAX_FILE_BYTES) return undefined;
-      // One byte more than the file says, so that its end is met in the first read.
-      const bytes = await readBounded(handle, before.isFile(), Math.max(Number(before.size) + 1, 64 * 1024));
-      const after = await handle.stat({ bigint: true });
-      if (signatureOf(before) === signatureOf(after) || !before.isFile() || attempt === READ_ATTEMPTS)
-        return bytes;
+      const bytes = readWhole(file, Number(before.size));
+      const after = fstatSync(file, { bigint: true });
+      if (signatureOf(before) === signatureOf(after) || attempt === READ_ATTEMPTS) return bytes;
       await wait(20);
     }
   } finally {
-    await handle.close();
+    closeSync(file);
   }
 }
 
-/** At most `MAX_FILE_BYTES`, however long the file says or does not say that it is; undefined beyond. */
-async function readBounded(
-  handle: FileHandle,
-  seekable: boolean,
-  chunkBytes: number,
-): Promise<Uint8Array | undefined> {
-  const chunks: Uint8Array[] = [];
+function readWhole(file: number, size: number): Uint8Array {
+  const bytes = Buffer.allocUnsafe(size);
   let length = 0;
-  for (;;) {
-    const chunk = Buffer.allocUnsafe(chunkBytes);
-    const { bytesRead } = await handle.read(chunk, 0, chunk.length, seekable ? length : null);
-    if (bytesRead === 0) break;
-    chunks.push(chunk.subarray(0, bytesRead));
-    length += bytesRead;
+  while (length < size) {
+    const read = readSync(file, bytes, length, size - length, length);
+    if (read === 0) break;
+    length += read;
+  }
+  return bytes.subarray(0, length);
+}
+
+/** A pipe or a device that a person named (`-f <(kustomize build)`), to its end; undefined for one that is too long. */
+async function readStream(path: string): Promise<Uint8Array | undefined> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  const stream = (await open(path, "r")).createReadStream();
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    length += chunk.length;
     if (length > MAX_FILE_BYTES) return undefined;
   }
   return Buffer.concat(chunks, length);

@@ -7,10 +7,10 @@
  * Symbolic links are followed, every file and folder at most once, so a loop of links ends.
  */
 
-import type { BigIntStats } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { type BigIntStats, readdirSync, statSync } from "node:fs";
 import { extname, join } from "node:path";
 import type { Diagnostic } from "./diagnostic.ts";
+import { Turns } from "./turns.ts";
 
 export interface ManifestFile {
   /** Under the path that was given, so that people recognise it. */
@@ -44,9 +44,10 @@ class Search implements FoundFiles {
   readonly diagnostics: Diagnostic[] = [];
   /** `device:inode` of what was found already. */
   readonly #seen = new Set<string>();
+  readonly #turns = new Turns();
 
   async given(path: string): Promise<void> {
-    const stats = await this.#stat(path);
+    const stats = this.#stat(path);
     if (stats === undefined) return;
     if (!stats.isDirectory()) {
       this.#file(path, stats);
@@ -64,19 +65,20 @@ class Search implements FoundFiles {
     this.folders.push(path);
     let names: string[];
     try {
-      names = await readdir(path);
+      names = readdirSync(path);
     } catch (error) {
       this.#unreadable(path, error);
       return;
     }
     for (const name of names.sort()) {
+      if (this.#turns.isOver()) await this.#turns.next();
       if (name.startsWith(".")) continue;
       if (this.files.length >= MAX_FILES) {
         this.#tell("error", path, `more than ${MAX_FILES} files were found; the rest is not read`);
         return;
       }
       const entry = join(path, name);
-      const entryStats = await this.#stat(entry);
+      const entryStats = this.#stat(entry);
       if (entryStats?.isDirectory() === true) await this.#folder(entry, entryStats);
       // A pipe or a device in a folder would never end; only a person can mean one.
       else if (entryStats?.isFile() === true && EXTENSIONS.has(extname(name).toLowerCase()))
@@ -95,9 +97,9 @@ class Search implements FoundFiles {
     return true;
   }
 
-  async #stat(path: string): Promise<BigIntStats | undefined> {
+  #stat(path: string): BigIntStats | undefined {
     try {
-      return await stat(path, { bigint: true });
+      return statSync(path, { bigint: true });
     } catch (error) {
       this.#unreadable(path, error);
       return undefined;

@@ -258,7 +258,7 @@ function readServiceOfBeta(backend: FieldReader): IngressBackend | undefined {
 
 /** A number, or a text: of digits it is a number, else a name. */
 function readPortOfBeta(backend: FieldReader): ServiceBackendPort | undefined {
-  const value = backend.raw["servicePort"];
+  const value = backend.raw.servicePort;
   if (!backend.has("servicePort")) {
     backend.fail("servicePort", "it is required and missing");
     return undefined;

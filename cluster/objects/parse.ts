@@ -82,7 +82,7 @@ function parseInto(raw: unknown, parsing: Parsing): number {
     nameless.add("error", "", `${what} without ${missing} is no Kubernetes object; it is skipped`);
     return 1;
   }
-  if (kind.endsWith("List") && (Array.isArray(raw["items"]) || raw["items"] === null)) {
+  if (kind.endsWith("List") && (Array.isArray(raw.items) || raw.items === null)) {
     return parseList(raw, kind, apiVersion, parsing);
   }
   const report = new ObjectReport(kind, nameOf(raw, kind), parsing.origin, parsing.diagnostics);
@@ -110,7 +110,7 @@ function parseList(raw: RawMap, kind: string, apiVersion: string, parsing: Parsi
     report.add("error", "items", `lists within lists are deeper than ${MAX_LIST_DEPTH}; the list is skipped`);
     return 1;
   }
-  const items = Array.isArray(raw["items"]) ? (raw["items"] as readonly unknown[]) : [];
+  const items = Array.isArray(raw.items) ? (raw.items as readonly unknown[]) : [];
   // Items of a typed list, as an API server answers it, need not say what they are.
   const itemKind = kind === "List" ? undefined : kind.slice(0, -"List".length);
   let lost = 0;
@@ -194,7 +194,7 @@ function ownText(raw: RawMap, field: string): string | undefined {
 
 /** The object's name for diagnostics, whatever state its metadata is in. */
 function nameOf(raw: RawMap, kind: string): string {
-  const meta = raw["metadata"];
+  const meta = raw.metadata;
   const name = isRawMap(meta) ? (ownText(meta, "name") ?? ownText(meta, "generateName")) : undefined;
   if (name === undefined) return "without a name";
   const short = name.length > 253 ? `${name.slice(0, 253)}…` : name;

@@ -55,7 +55,7 @@ function readContainerPorts(spec: FieldReader): readonly ContainerPort[] {
     ...spec.maps("containers", "the container is ignored"),
     ...spec
       .maps("initContainers", "the container is ignored")
-      .filter((container) => container.raw["restartPolicy"] === "Always"),
+      .filter((container) => container.raw.restartPolicy === "Always"),
   ];
   const ports: ContainerPort[] = [];
   for (const container of containers) {

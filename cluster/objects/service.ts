@@ -191,7 +191,7 @@ export function readProtocol(reader: FieldReader): Protocol {
 
 /** A number, or the name of a container port; the Service's own port where the file tells none (or 0, the API's absent). */
 function readTargetPort(reader: FieldReader, port: number): number | string | undefined {
-  const value = reader.raw["targetPort"];
+  const value = reader.raw.targetPort;
   if (!reader.has("targetPort") || value === 0 || value === "") return port;
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= 65535) return value;
   if (typeof value === "string" && isPortName(value)) return value;
