@@ -24,6 +24,7 @@ import {
   supersedes,
   wildcardOf,
 } from "../edge-config/pointer.ts";
+import type { EdgePolicies } from "../edge-config/policies.ts";
 import { readShard, type Shard, type ShardName } from "../edge-config/shard.ts";
 import type { BackendPools } from "./balance/backend-pools.ts";
 import { HostTable } from "./host-table.ts";
@@ -114,6 +115,11 @@ export class ConfigStore {
     }
     const known = this.#hosts.get(name);
     return known !== undefined || this.#hosts.has(name) ? known : this.#find(name);
+  }
+
+  /** What holds for every host; absent before the first pointer. */
+  get policies(): EdgePolicies | undefined {
+    return this.#current?.pointer.policies;
   }
 
   /** For `/.fairlead/status`. Times in milliseconds since the epoch. */

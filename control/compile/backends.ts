@@ -5,10 +5,9 @@
  * there are none. Nothing here fails: without endpoints the answer is 503 until there are some.
  */
 
-
-import { parseAddress } from "../../edge-config/address.ts";
 import { servingEndpoints } from "../../cluster/endpoints.ts";
 import type { Service, ServicePort } from "../../cluster/model.ts";
+import { parseAddress } from "../../edge-config/address.ts";
 import type { ObjectName } from "../../edge-config/config.ts";
 import { forbiddenHost, isDnsName } from "../annotations/addresses.ts";
 import { quote } from "../annotations/readers.ts";

@@ -4,10 +4,10 @@
  */
 
 import type { FeatureName } from "../../edge-config/policies.ts";
+import type { Group } from "../annotations/group.ts";
 import { accessList } from "./access-list.ts";
 import { appRoot } from "./app-root.ts";
 import { bodySize } from "./body-size.ts";
-import type { Group } from "../annotations/group.ts";
 import { cors } from "./cors.ts";
 import { customHeaders } from "./custom-headers.ts";
 import type { Feature } from "./feature.ts";
@@ -18,10 +18,10 @@ import { redirect } from "./redirect.ts";
 import { rewrite } from "./rewrite.ts";
 import { satisfy } from "./satisfy.ts";
 import { sslRedirect } from "./ssl-redirect.ts";
+import { structures } from "./structure.ts";
 import { timeouts } from "./timeouts.ts";
 import { upstreamVhost } from "./upstream-vhost.ts";
 import { wwwRedirect } from "./www-redirect.ts";
-import { structures } from "./structure.ts";
 
 export const features = {
   accessList,
