@@ -11,6 +11,8 @@ import { Visit } from "./visit.ts";
 export class Exchange extends Visit {
   readonly entry: RouteEntry;
   readonly upstream: UpstreamRequest;
+  /** The request stands in the access log, where there is one. */
+  isLogged = true;
   /** `satisfy any`: some access check was passed, so no other one is asked. */
   isSatisfied = false;
   /** `satisfy any`: the refusals so far. */

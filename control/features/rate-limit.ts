@@ -8,7 +8,7 @@ const STATUS = { min: 400, max: 599 } as const;
 export const rateLimit = defineFeature("rateLimit", {
   scope: "route",
   onInvalid: "ignore",
-  doc: "nginx's leaky bucket for each client and Ingress: from idle, one request and the burst pass at once, then so many a second; what is too much is refused. And a limit on requests in flight.",
+  doc: "Counts each client of an Ingress by nginx's leaky bucket: from idle, one request and the burst pass at once, then so many a second; what is too much is refused. Also limits requests in flight.",
   annotations: {
     "limit-rps": integer("Requests a second; 0 is off.", { default: 0, max: 1_000_000 }),
     "limit-rpm": integer("Requests a minute; 0 is off. Checked after `limit-rps`; both must pass.", {
