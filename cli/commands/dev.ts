@@ -25,7 +25,9 @@ export function registerDev(program: Command): void {
     )
     .requiredOption("-f, --file <path>", "file or folder of manifests; may be repeated", collect)
     .option("--port <number>", "port of the edge; 0 takes any", port, 8787)
-    .addOption(new Option("--protocol <name>", "what the edge speaks").choices(["http", "https"]).default("http"))
+    .addOption(
+      new Option("--protocol <name>", "what the edge speaks").choices(["http", "https"]).default("http"),
+    )
     .option("--control-port <number>", "port of the control API; 0 takes any", port, 8788)
     .option("--ingress-class <name>", "only Ingresses of this class count (default: every Ingress)")
     .option("--configmap <namespace/name>", "ConfigMap with the controller's settings", configMapName)

@@ -97,7 +97,8 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       await publisher.settled();
       const generation = publisher.status().generation;
       if (generation === undefined) return;
-      if (await probe.waitForGeneration(generation, stop)) output.note(summary(config, generation, performance.now() - since));
+      if (await probe.waitForGeneration(generation, stop))
+        output.note(summary(config, generation, performance.now() - since));
     };
     await bring(first.config, performance.now());
     if (stop.aborted) return;
@@ -154,7 +155,10 @@ function tellFailure(event: PublisherEvent, note: (line: string) => void): void 
 
 function summary(config: EdgeConfig, generation: number, milliseconds: number): string {
   const hosts = Object.keys(config.hosts).length;
-  const endpoints = Object.values(config.backends).reduce((sum, backend) => sum + backend.endpoints.length, 0);
+  const endpoints = Object.values(config.backends).reduce(
+    (sum, backend) => sum + backend.endpoints.length,
+    0,
+  );
   return `live: generation ${generation}, ${count(hosts, "host")}, ${count(endpoints, "endpoint")}, after ${Math.round(milliseconds)} ms`;
 }
 

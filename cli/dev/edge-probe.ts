@@ -39,7 +39,12 @@ export class EdgeProbe {
     const status = await this.#get(STATUS_PATH);
     try {
       const parsed: unknown = JSON.parse(status);
-      if (typeof parsed === "object" && parsed !== null && "generation" in parsed && typeof parsed.generation === "number") {
+      if (
+        typeof parsed === "object" &&
+        parsed !== null &&
+        "generation" in parsed &&
+        typeof parsed.generation === "number"
+      ) {
         return parsed.generation;
       }
     } catch {
@@ -52,12 +57,15 @@ export class EdgeProbe {
     return new Promise((resolve) => {
       // A name that no Ingress has: the probe must not show in anybody's access log.
       const headers = { host: "probe.fairlead.invalid" };
-      const asking = request({ host: this.#host, port: this.#port, path, headers, agent: this.#agent, timeout: 2000 }, (answer) => {
-        const chunks: Buffer[] = [];
-        answer.on("data", (chunk: Buffer) => chunks.push(chunk));
-        answer.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
-        answer.on("error", () => resolve(""));
-      });
+      const asking = request(
+        { host: this.#host, port: this.#port, path, headers, agent: this.#agent, timeout: 2000 },
+        (answer) => {
+          const chunks: Buffer[] = [];
+          answer.on("data", (chunk: Buffer) => chunks.push(chunk));
+          answer.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
+          answer.on("error", () => resolve(""));
+        },
+      );
       asking.on("timeout", () => asking.destroy());
       asking.on("error", () => resolve(""));
       asking.end();

@@ -15,12 +15,21 @@ export async function findFreePort(host: string, port: number, flag: string): Pr
   });
 }
 
-export function portFailure(error: NodeJS.ErrnoException, host: string, port: number, flag: string): CommandFailure {
+export function portFailure(
+  error: NodeJS.ErrnoException,
+  host: string,
+  port: number,
+  flag: string,
+): CommandFailure {
   if (error.code === "EADDRINUSE") {
-    return new CommandFailure(`Port ${port} of ${host} is taken by another program; choose another one with ${flag}.`);
+    return new CommandFailure(
+      `Port ${port} of ${host} is taken by another program; choose another one with ${flag}.`,
+    );
   }
   if (error.code === "EACCES") {
-    return new CommandFailure(`Listening on port ${port} of ${host} is not permitted; choose one above 1023 with ${flag}.`);
+    return new CommandFailure(
+      `Listening on port ${port} of ${host} is not permitted; choose one above 1023 with ${flag}.`,
+    );
   }
   return new CommandFailure(`Listening on port ${port} of ${host} failed: ${error.message}.`);
 }

@@ -64,7 +64,10 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
           ...workerOptions,
           name: "fairlead",
           modules: [{ type: "ESModule", path: "worker.js", contents: options.script }],
-          bindings: { ...(workerOptions.bindings as Readonly<Record<string, unknown>>), ...options.variables },
+          bindings: {
+            ...(workerOptions.bindings as Readonly<Record<string, unknown>>),
+            ...options.variables,
+          },
           unsafeDirectSockets: [{ host: options.host, port: options.port, proxy: options.behindFront }],
         },
       ],
@@ -81,7 +84,9 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
     };
   } catch (error) {
     await disposeOf(runtime);
-    throw new CommandFailure(`The Worker cannot start in workerd: ${error instanceof Error ? error.message : String(error)}`);
+    throw new CommandFailure(
+      `The Worker cannot start in workerd: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
 }
 
@@ -91,7 +96,9 @@ async function disposeOf(runtime: Miniflare): Promise<void> {
 }
 
 function namespaceId(namespaces: unknown, configPath: string): string {
-  const binding = (namespaces as Readonly<Record<string, { readonly id?: string } | string | undefined>> | undefined)?.[SHARDS_BINDING];
+  const binding = (
+    namespaces as Readonly<Record<string, { readonly id?: string } | string | undefined>> | undefined
+  )?.[SHARDS_BINDING];
   const id = typeof binding === "string" ? binding : binding?.id;
   if (id !== undefined) return id;
   throw new CommandFailure(`${configPath} names no KV namespace with the binding ${SHARDS_BINDING}.`);
