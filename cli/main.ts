@@ -8,11 +8,13 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { registerDev } from "./commands/dev.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
 /** In the order in which `fairlead --help` lists them. */
 const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   // One line a command, in the order of the README.
+  registerDev,
 ];
 
 export function buildProgram(): Command {
