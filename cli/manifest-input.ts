@@ -6,9 +6,7 @@
 
 import { text as readAll } from "node:stream/consumers";
 import type { Command } from "commander";
-import { buildClusterModel } from "../cluster/build.ts";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
-import { readManifests, readManifestText } from "../cluster/files.ts";
 import type { ClusterModel, ObjectName } from "../cluster/model.ts";
 import type { CompileOptions } from "../control/compile/options.ts";
 import { UsageError } from "./failure.ts";
@@ -86,6 +84,9 @@ export async function readCluster(
 ): Promise<{ readonly model: ClusterModel; readonly diagnostics: readonly Diagnostic[] }> {
   if (paths === undefined || paths.length === 0)
     throw new UsageError("-f PATH is missing: it names the manifests to read.");
+  // Loaded when a command runs, so that `fairlead --version` stays quick.
+  const { readManifests, readManifestText } = await import("../cluster/files.ts");
+  const { buildClusterModel } = await import("../cluster/build.ts");
   const files = paths.filter((path) => path !== "-");
   const read = files.length === 0 ? { objects: [], diagnostics: [] } : await readManifests(files);
   const piped = paths.includes("-")
