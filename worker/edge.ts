@@ -1,0 +1,86 @@
+/**
+ * The edge: one for each isolate. `answer` is the path of a request, step by step.
+ *
+ * In: a request. Out: an answer, always; the one thing that throws is a bug. Not here: what filters do
+ * (`filters/`), how the configuration arrives (`config-store.ts`), how pods are reached (`origin/`).
+ */
+
+import { BackendPools } from "./balance/backend-pools.ts";
+import { ConfigStore } from "./config-store.ts";
+import { type Environment, readSettings, type Settings } from "./environment.ts";
+import { errorPage, redirectPage } from "./error-page.ts";
+import { Exchange } from "./exchange.ts";
+import type { HostTable } from "./host-table.ts";
+import { createTransport } from "./origin/create-transport.ts";
+import { forward } from "./origin/origin.ts";
+import type { Transport } from "./origin/transport.ts";
+import { encodePath, normalisePath } from "./path.ts";
+import { type RoutePipeline, runRequestHooks, runResponseHooks } from "./pipeline.ts";
+import { type RequestTarget, readRequestTarget } from "./request-target.ts";
+import { Visit } from "./visit.ts";
+
+export class Edge {
+  readonly settings: Settings;
+  readonly store: ConfigStore;
+  readonly transport: Transport;
+
+  /** Throws `SettingError` where the environment cannot be used. */
+  constructor(environment: Environment) {
+    this.settings = readSettings(environment);
+    this.transport = createTransport(this.settings.transport, environment.VPC);
+    this.store = new ConfigStore(environment, this.settings, new BackendPools());
+  }
+
+  async answer(request: Request, context: ExecutionContext): Promise<Response> {
+    const response = await this.#route(request, context);
+    if (response.status !== 101) response.headers.set("Server", "fairlead");
+    return response;
+  }
+
+  /** From the request to its host, path and route. */
+  async #route(request: Request, context: ExecutionContext): Promise<Response> {
+    const target = readRequestTarget(request.url);
+    const path = target && normalisePath(target.rawPath);
+    if (target === undefined || path === undefined) return errorPage(400);
+
+    let host = this.store.host(target.host, context);
+    if (host instanceof Promise) host = await host;
+    if (host === "unavailable") return errorPage(503);
+    if (host === undefined) return errorPage(404);
+    if (host.config.denied !== undefined) return errorPage(403);
+
+    const { pipeline } = host;
+    if (pipeline === undefined) return this.#match(request, target, path, host, context);
+    const visit = new Visit(request, target, path, host, this, context);
+    const answer =
+      (await runRequestHooks(pipeline, visit)) ?? (await this.#match(request, target, path, host, context));
+    return runResponseHooks(pipeline, answer, visit);
+  }
+
+  /** From the path to its route, and through the route's filters. */
+  async #match(
+    request: Request,
+    target: RequestTarget,
+    path: string,
+    host: HostTable,
+    context: ExecutionContext,
+  ): Promise<Response> {
+    const match = host.find(path);
+    if (match === undefined) return errorPage(404);
+    const { entry } = match;
+    if (entry.route.denied !== undefined) return errorPage(503);
+    if (match.kind === "trailingSlash") {
+      return redirectPage(301, `${target.scheme}://${target.host}${encodePath(path)}/${target.query}`);
+    }
+    const exchange = new Exchange(request, target, path, host, entry, this, context);
+    const { pipeline } = entry;
+    return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);
+  }
+
+  async #filter(exchange: Exchange, pipeline: RoutePipeline): Promise<Response> {
+    let answer = await runRequestHooks(pipeline, exchange);
+    if (answer === undefined) answer = await forward(exchange, this.transport);
+    else exchange.answeredBy = "filter";
+    return runResponseHooks(pipeline, answer, exchange);
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * A request that met a route, and what shall be sent to the pod for it.
+ * Filters read the first and change the second (`upstream`); the origin stage sends it.
+ */
+
+import type { BackendPool } from "./balance/backend-pool.ts";
+import type { RouteEntry } from "./host-table.ts";
+import { Visit } from "./visit.ts";
+
+export class Exchange extends Visit {
+  readonly entry: RouteEntry;
+  readonly upstream: UpstreamRequest;
+  /** Who made the answer that response hooks see. */
+  answeredBy: Answerer = "edge";
+
+  constructor(
+    request: Request,
+    target: Visit["target"],
+    path: string,
+    host: Visit["host"],
+    entry: RouteEntry,
+    edge: Visit["edge"],
+    context: ExecutionContext,
+  ) {
+    super(request, target, path, host, edge, context);
+    this.entry = entry;
+    this.upstream = new UpstreamRequest(entry.backend, target.authority);
+  }
+}
+
+/** `edge`: our own 404, 502, 503, 504. `filter`: a feature's `onRequest`. `origin`: the pod. */
+export type Answerer = "origin" | "edge" | "filter";
+
+/** What will be sent to the pod. */
+export class UpstreamRequest {
+  /** A canary chooses another one. `undefined`: the default of a host without a default backend, 404. */
+  backend: BackendPool | undefined;
+  /** `Host` that the pod sees: the client's own, with its port, unless `upstream-vhost` names another. */
+  host: string;
+  scheme: "http" | "https" = "http";
+  /** A rewritten path, normalised; it is encoded anew (`encodePath`). `undefined`: the client's own bytes. */
+  path: string | undefined = undefined;
+  /** A query with its `?`, in place of the client's. `undefined`: the client's own. */
+  query: string | undefined = undefined;
+  /** In place of the client's body: one that counts its bytes, say. */
+  body: ReadableStream | undefined = undefined;
+  /** Set (or, with `undefined`, removed) after the standard headers, in order. */
+  headerEdits: [name: string, value: string | undefined][] | undefined = undefined;
+  retry: RetryPolicy = DEFAULT_RETRY;
+
+  constructor(backend: BackendPool | undefined, host: string) {
+    this.backend = backend;
+    this.host = host;
+  }
+
+  setHeader(name: string, value: string): void {
+    this.headerEdits ??= [];
+    this.headerEdits.push([name, value]);
+  }
+
+  removeHeader(name: string): void {
+    this.headerEdits ??= [];
+    this.headerEdits.push([name, undefined]);
+  }
+}
+
+/** When an attempt is followed by another one, at another endpoint (nginx's `proxy_next_upstream*`). */
+export interface RetryPolicy {
+  /** Attempts in all, the first one included. */
+  readonly tries: number;
+  /** No attempt starts later than this after the first one. */
+  readonly totalMilliseconds: number;
+  /** From the start of an attempt to the head of its answer; then 504. */
+  readonly headMilliseconds: number;
+  readonly onError: boolean;
+  readonly onTimeout: boolean;
+  /** Also repeats what may have reached a pod and is not idempotent (POST, PATCH, LOCK). */
+  readonly nonIdempotent: boolean;
+  /** Statuses of the pod that count as failures. */
+  readonly statuses: ReadonlySet<number> | undefined;
+}
+
+/** nginx's: `error timeout`, 3 tries, 60 seconds to read. */
+export const DEFAULT_RETRY: RetryPolicy = {
+  tries: 3,
+  totalMilliseconds: Number.POSITIVE_INFINITY,
+  headMilliseconds: 60_000,
+  onError: true,
+  onTimeout: true,
+  nonIdempotent: false,
+  statuses: undefined,
+};

@@ -1,0 +1,18 @@
+/** The transport that the operator chose. With a VPC binding, everything goes through its tunnel. */
+
+import type { TransportSettings } from "../environment.ts";
+import { directTransport } from "./direct.ts";
+import { gatewayTransport } from "./gateway.ts";
+import type { Transport } from "./transport.ts";
+
+export function createTransport(settings: TransportSettings, vpc: Fetcher | undefined): Transport {
+  const fetcher = vpc ?? { fetch: (input: RequestInfo, init?: RequestInit) => fetch(input, init) };
+  switch (settings.kind) {
+    case "direct":
+      return directTransport(fetcher);
+    case "gateway":
+      return gatewayTransport(fetcher, settings.url, settings.keys);
+    default:
+      return settings satisfies never;
+  }
+}

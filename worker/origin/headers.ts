@@ -1,0 +1,72 @@
+/**
+ * Headers on their way to the pod and back (reference §0.7; RFC 9110 §7.6).
+ *
+ * In: the client's request, or the pod's answer. Out: what the other side gets. What the runtime does by itself
+ * is not done again: it drops Connection, Keep-Alive, TE, Trailer, Transfer-Encoding and Upgrade (but for a
+ * WebSocket's) in both directions, and sets Host.
+ */
+
+import type { Exchange } from "../exchange.ts";
+
+/**
+ * Names that a client may not give to a pod. `x-original-*` would lie about what the client sent, `proxy` is
+ * CVE-2016-5385 (HTTPoxy), `expect` is settled between client and edge, the token is the gateway's.
+ */
+const DROPPED: ReadonlySet<string> = new Set([
+  "expect",
+  "keep-alive",
+  "proxy",
+  "te",
+  "x-original-forwarded-for",
+  "x-original-forwarded-host",
+]);
+
+/** The client's headers with nginx's in place of theirs, and the edits of filters last. */
+export function upstreamHeaders(exchange: Exchange): Headers {
+  const incoming = exchange.request.headers;
+  const headers = new Headers(incoming);
+  let hasForwardedFor = false;
+  let hasForwardedHost = false;
+  // Names come in lower case. One with an underscore could pose as another one in a CGI environment.
+  for (const name of incoming.keys()) {
+    if (name === "x-forwarded-for") hasForwardedFor = true;
+    else if (name === "x-forwarded-host") hasForwardedHost = true;
+    else if (DROPPED.has(name) || name.includes("_")) headers.delete(name);
+  }
+  if (hasForwardedFor) headers.set("x-original-forwarded-for", incoming.get("x-forwarded-for") ?? "");
+  if (hasForwardedHost) headers.set("x-original-forwarded-host", incoming.get("x-forwarded-host") ?? "");
+
+  const { client, target } = exchange;
+  headers.set("x-request-id", exchange.requestId);
+  setOrDelete(headers, "x-real-ip", client);
+  setOrDelete(headers, "x-forwarded-for", client);
+  headers.set("x-forwarded-host", target.authority);
+  headers.set("x-forwarded-port", exchange.port);
+  headers.set("x-forwarded-proto", target.scheme);
+  headers.set("x-forwarded-scheme", target.scheme);
+  headers.set("x-scheme", target.scheme);
+
+  const edits = exchange.upstream.headerEdits;
+  if (edits !== undefined) for (const [name, value] of edits) setOrDelete(headers, name, value);
+  return headers;
+}
+
+function setOrDelete(headers: Headers, name: string, value: string | undefined): void {
+  if (value) headers.set(name, value);
+  else headers.delete(name);
+}
+
+/**
+ * The pod's answer with mutable headers, without what nginx keeps to itself. The body is handed on as it is:
+ * never read, so compressed bytes stay as they are, and a WebSocket goes with it.
+ */
+export function clientResponse(response: Response): Response {
+  const answer = new Response(response.body, response);
+  const { headers } = answer;
+  headers.delete("x-accel-redirect");
+  headers.delete("x-accel-expires");
+  headers.delete("x-accel-limit-rate");
+  headers.delete("x-accel-buffering");
+  headers.delete("x-accel-charset");
+  return answer;
+}

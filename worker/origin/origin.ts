@@ -1,0 +1,156 @@
+/**
+ * Sends a request to a pod: picks an endpoint, sends, and goes on to another one where that is safe.
+ *
+ * In: an exchange whose filters are done. Out: an answer with mutable headers: the pod's, or our own 404 (no
+ * backend), 503 (no endpoint), 502 (no pod reached), 504 (no answer in time). Bodies stream both ways.
+ */
+
+import type { BackendPool } from "../balance/backend-pool.ts";
+import type { Endpoint } from "../balance/balancer.ts";
+import { errorPage } from "../error-page.ts";
+import type { Exchange, RetryPolicy } from "../exchange.ts";
+import { encodePath } from "../path.ts";
+import { clientResponse, upstreamHeaders } from "./headers.ts";
+import { outgoingBody } from "./outgoing-body.ts";
+import type { Attempt, Transport } from "./transport.ts";
+
+/** What nginx does not repeat without being told to: the others change nothing more when they come twice. */
+const NOT_IDEMPOTENT: ReadonlySet<string> = new Set(["POST", "PATCH", "LOCK"]);
+
+const NONE: readonly Endpoint[] = [];
+
+export async function forward(exchange: Exchange, transport: Transport): Promise<Response> {
+  const { request, upstream } = exchange;
+  const pool = upstream.backend;
+  if (pool === undefined) return errorPage(404);
+  let endpoint = pool.balancer.pick(exchange, NONE);
+  if (endpoint === undefined) return errorPage(503);
+
+  const { retry } = upstream;
+  const { method } = request;
+  const mayRepeat = retry.nonIdempotent || !NOT_IDEMPOTENT.has(method);
+  const target = upstreamTarget(exchange);
+  const headers = upstreamHeaders(exchange);
+  const body = outgoingBody(request, upstream.body, pool.endpoints.length > 1 && retry.tries > 1);
+  const latestStart = Date.now() + retry.totalMilliseconds;
+  const tried: Endpoint[] = [];
+
+  for (let count = 1; ; count++) {
+    const isLast = count === retry.tries || !body.canReplay;
+    const result = await sendOnce(pool, endpoint, retry, transport, {
+      endpoint: endpoint.address,
+      scheme: upstream.scheme,
+      host: upstream.host,
+      target,
+      method,
+      headers,
+      body: body.take(isLast),
+      bodyCarrier: body.carrier,
+    });
+    if (
+      result.kind !== "answered" &&
+      !isLast &&
+      Date.now() <= latestStart &&
+      isRepeated(result.kind, retry, mayRepeat)
+    ) {
+      tried.push(endpoint);
+      // Once all have failed they get their turn again: a pod may have closed an idle connection, no more.
+      const next = pool.balancer.pick(exchange, tried) ?? pool.balancer.pick(exchange, NONE);
+      if (next !== undefined) {
+        if (result.kind === "refusedStatus") discard(result.response);
+        endpoint = next;
+        continue;
+      }
+    }
+    if (!isLast) body.release();
+    if (result.kind === "answered" || result.kind === "refusedStatus") {
+      exchange.answeredBy = "origin";
+      return clientResponse(result.response);
+    }
+    return errorPage(result.kind === "timedOut" ? 504 : 502);
+  }
+}
+
+type AttemptResult =
+  | { readonly kind: "answered"; readonly response: Response }
+  /** It answered, with a status that the route counts as a failure. */
+  | { readonly kind: "refusedStatus"; readonly response: Response }
+  /** The pod was not reached: nothing can have happened there. */
+  | { readonly kind: "undelivered" }
+  /** No connection, or a broken one: the pod may have seen the request. */
+  | { readonly kind: "broken" }
+  | { readonly kind: "timedOut" };
+
+function isRepeated(failure: AttemptResult["kind"], retry: RetryPolicy, mayRepeat: boolean): boolean {
+  switch (failure) {
+    case "undelivered":
+      return retry.onError;
+    case "broken":
+      return retry.onError && mayRepeat;
+    case "timedOut":
+      return retry.onTimeout && mayRepeat;
+    case "refusedStatus":
+      return mayRepeat;
+    case "answered":
+      return false;
+    default:
+      return failure satisfies never;
+  }
+}
+
+async function sendOnce(
+  pool: BackendPool,
+  endpoint: Endpoint,
+  retry: RetryPolicy,
+  transport: Transport,
+  attempt: Attempt,
+): Promise<AttemptResult> {
+  const { settle } = pool.balancer;
+  const startedAt = settle === undefined ? 0 : Date.now();
+  let response: Response | undefined;
+  try {
+    response = await within(retry.headMilliseconds, transport.send(attempt));
+  } catch (error) {
+    settle?.(endpoint, { kind: "failed" });
+    console.warn(
+      `${pool.name}: ${endpoint.address} was not reached: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    return { kind: "broken" };
+  }
+  if (response === undefined) {
+    settle?.(endpoint, { kind: "timedOut" });
+    console.warn(`${pool.name}: ${endpoint.address} gave no answer within ${retry.headMilliseconds} ms`);
+    return { kind: "timedOut" };
+  }
+  if (transport.isUndelivered(response)) {
+    settle?.(endpoint, { kind: "failed" });
+    discard(response);
+    return { kind: "undelivered" };
+  }
+  settle?.(endpoint, { kind: "answered", status: response.status, milliseconds: Date.now() - startedAt });
+  return { kind: retry.statuses?.has(response.status) === true ? "refusedStatus" : "answered", response };
+}
+
+/**
+ * `undefined` when the time is up. The request that is given up ends with the client's: an AbortSignal would
+ * end it sooner, and would cost every request for the sake of the few.
+ */
+async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
+  const { promise: deadline, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(resolve, milliseconds, undefined);
+  try {
+    return await Promise.race([promise, deadline]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Path and query for the request line: the client's own bytes, unless a filter rewrote them. */
+function upstreamTarget({ target, upstream }: Exchange): string {
+  const path = upstream.path === undefined ? target.rawPath : encodePath(upstream.path);
+  return path + (upstream.query ?? target.query);
+}
+
+function discard(response: Response): void {
+  response.body?.cancel().catch(() => {}); // It is no matter to the client how the rest of it ends.
+}

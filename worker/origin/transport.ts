@@ -1,0 +1,32 @@
+/**
+ * How a request reaches the endpoint that was chosen for it. One transport for an edge, by configuration.
+ *
+ * A Worker cannot set `Host` and, on Cloudflare, cannot dial an address: `gateway.ts` has both done inside the
+ * cluster; `direct.ts` dials the endpoint itself and lives with the limits.
+ */
+
+export interface Transport {
+  /**
+   * One attempt. Resolves with the head of the answer, whatever its status; rejects when there was no connection
+   * or it broke before the head.
+   */
+  readonly send: (attempt: Attempt) => Promise<Response>;
+  /** Whether an answer says that the endpoint was never reached: then any request may go to another one. */
+  readonly isUndelivered: (response: Response) => boolean;
+}
+
+export interface Attempt {
+  /** `address:port` of the endpoint. */
+  readonly endpoint: string;
+  readonly scheme: "http" | "https";
+  /** `Host` for the pod. */
+  readonly host: string;
+  /** Path and query as they shall stand in the request line. */
+  readonly target: string;
+  readonly method: string;
+  /** Shared by the attempts of a request. A transport may set headers of its own, each time anew. */
+  readonly headers: Headers;
+  readonly body: ReadableStream | null;
+  /** A GET or HEAD that came with a body: the client's request, which alone can carry that body on. */
+  readonly bodyCarrier: Request | undefined;
+}

@@ -1,0 +1,113 @@
+/**
+ * The order of everything that happens to a request once its route is known, and the loop that runs it.
+ *
+ * In: a route with its policies; then requests. Out: one list of hooks for the way in and one for the way out,
+ * made once, and the answer. Absent features are not in the lists. Not here: what a filter does.
+ */
+
+import type {
+  HostFeatureName,
+  HostPolicies,
+  RouteFeatureName,
+  RoutePolicies,
+} from "../edge-config/policies.ts";
+import { errorPage } from "./error-page.ts";
+import type { Exchange } from "./exchange.ts";
+import type { Answer, Filter, FilterFor, Hooks, HostFilter, HostFilterFor } from "./filters/filter.ts";
+import { HOST_FILTERS, ROUTE_FILTERS } from "./filters/index.ts";
+import type { HostTable, RouteEntry } from "./host-table.ts";
+import type { Visit } from "./visit.ts";
+
+/** Steps that stand among the features without being one. */
+type StepName = "endpoints";
+
+/**
+ * The way in, read top to bottom; the way out is the reverse. It is nginx's order (reference §0.6).
+ * A feature of a host runs before those of routes, whatever its place here.
+ */
+export const FILTER_ORDER = [
+  "cors", // A preflight carries no credentials and must cost no quota: before redirects, limits and every check.
+  "endpoints", // A backend without endpoints is 503 after redirects, and before a limit is charged or a password asked.
+] as const satisfies readonly (RouteFeatureName | HostFeatureName | StepName)[];
+
+const STEPS: Readonly<Record<StepName, Filter>> = {
+  endpoints: {
+    onRequest: ({ upstream }) => (upstream.backend?.endpoints.length === 0 ? errorPage(503) : undefined),
+  },
+};
+
+/** The hooks of one route or host, in their order. `undefined` where there are none. */
+export interface Pipeline<Request> {
+  readonly onRequest: readonly NonNullable<Hooks<Request>["onRequest"]>[];
+  readonly onResponse: readonly NonNullable<Hooks<Request>["onResponse"]>[];
+}
+
+export type RoutePipeline = Pipeline<Exchange>;
+export type HostPipeline = Pipeline<Visit>;
+
+/** `undefined`: the route has no policy that asks for a hook, and the origin stage decides alone. */
+export function buildRoutePipeline(host: HostTable, entry: RouteEntry): RoutePipeline | undefined {
+  const { route } = entry;
+  const { policies } = route;
+  if (policies === undefined) return undefined;
+  return assemble((name) =>
+    name in STEPS
+      ? STEPS[name as StepName]
+      : filterOf(ROUTE_FILTERS, policies, name as RouteFeatureName, { host, route }),
+  );
+}
+
+export function buildHostPipeline(host: HostTable): HostPipeline | undefined {
+  const { policies } = host.config;
+  if (policies === undefined) return undefined;
+  return assemble((name) => filterOf(HOST_FILTERS, policies, name as HostFeatureName, { host }));
+}
+
+type AnyFilterFor = (policy: unknown, site: unknown) => Filter & HostFilter;
+
+/** The compiler knows that names, policies and filters belong together (`filters/index.ts`), but not for a name that it cannot see. */
+function filterOf(
+  filters: { readonly [name: string]: FilterFor<RouteFeatureName> | HostFilterFor<HostFeatureName> },
+  policies: RoutePolicies | HostPolicies,
+  name: string,
+  site: unknown,
+): (Filter & HostFilter) | undefined {
+  const policy: unknown = Object.hasOwn(filters, name) ? policies[name as keyof typeof policies] : undefined;
+  return policy === undefined ? undefined : (filters[name] as AnyFilterFor)(policy, site);
+}
+
+function assemble<Request>(
+  hooksOf: (name: (typeof FILTER_ORDER)[number]) => Hooks<Request> | undefined,
+): Pipeline<Request> | undefined {
+  const hooks = FILTER_ORDER.map(hooksOf).filter((one) => one !== undefined);
+  const onRequest = hooks.map((one) => one.onRequest).filter((hook) => hook !== undefined);
+  const onResponse = hooks.map((one) => one.onResponse).filter((hook) => hook !== undefined);
+  return { onRequest, onResponse: onResponse.reverse() };
+}
+
+/** The answer of the first hook that gives one. */
+export async function runRequestHooks<Request>(
+  pipeline: Pipeline<Request>,
+  request: Request,
+): Promise<Answer | undefined> {
+  for (const hook of pipeline.onRequest) {
+    const answer = hook(request);
+    if (answer === undefined) continue;
+    const settled = answer instanceof Promise ? await answer : answer;
+    if (settled !== undefined) return settled;
+  }
+  return undefined;
+}
+
+export async function runResponseHooks<Request>(
+  pipeline: Pipeline<Request>,
+  answer: Answer,
+  request: Request,
+): Promise<Answer> {
+  let current = answer;
+  for (const hook of pipeline.onResponse) {
+    const changed = hook(current, request);
+    if (changed !== undefined) current = (changed instanceof Promise ? await changed : changed) ?? current;
+  }
+  return current;
+}

@@ -1,0 +1,66 @@
+/**
+ * A request before a route is chosen: what came, and what follows from it alone.
+ * Nothing here is computed before somebody asks for it, so a route pays only for the features that it uses.
+ */
+
+import type { Edge } from "./edge.ts";
+import type { HostTable } from "./host-table.ts";
+import { newRequestId } from "./request-id.ts";
+import type { RequestTarget } from "./request-target.ts";
+
+export class Visit {
+  /** As it came. Only the origin stage reads its body; a filter that must see it replaces `upstream.body`. */
+  readonly request: Request;
+  readonly target: RequestTarget;
+  /** The normalised path, a byte string (`path.ts`): what was matched, and what every filter goes by. */
+  readonly path: string;
+  readonly host: HostTable;
+  readonly edge: Edge;
+  readonly context: ExecutionContext;
+
+  #client: string | undefined;
+  #requestId: string | undefined;
+
+  constructor(
+    request: Request,
+    target: RequestTarget,
+    path: string,
+    host: HostTable,
+    edge: Edge,
+    context: ExecutionContext,
+  ) {
+    this.request = request;
+    this.target = target;
+    this.path = path;
+    this.host = host;
+    this.edge = edge;
+    this.context = context;
+  }
+
+  /** Address of the client, without port; empty when the platform tells none. Never taken from `X-Forwarded-For`. */
+  get client(): string {
+    this.#client ??= clientAddress(this.request);
+    return this.#client;
+  }
+
+  /** The client's `X-Request-ID`, or 32 hexadecimal digits of our own. */
+  get requestId(): string {
+    this.#requestId ??= this.request.headers.get("x-request-id") || newRequestId();
+    return this.#requestId;
+  }
+
+  /** The port that the client reached. */
+  get port(): string {
+    return this.edge.settings.listenPort ?? (this.target.scheme === "https" ? "443" : "80");
+  }
+}
+
+/** Cloudflare sets the header and lets no client do so; a plain workerd tells `address:port` in `cf`. */
+function clientAddress(request: Request): string {
+  const connecting = request.headers.get("cf-connecting-ip");
+  if (connecting !== null) return connecting;
+  const { clientIp } = (request.cf ?? {}) as { readonly clientIp?: string };
+  if (clientIp === undefined) return "";
+  const port = /^(?:\[(.+)\]|([^:]+)):\d+$/.exec(clientIp);
+  return port?.[1] ?? port?.[2] ?? clientIp;
+}
