@@ -9,6 +9,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerCompile } from "./commands/compile.ts";
+import { registerExplain } from "./commands/explain.ts";
 import { registerLint } from "./commands/lint.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
@@ -17,6 +18,7 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   // One line a command, in the order of the README.
   registerCompile,
   registerLint,
+  registerExplain,
 ];
 
 export function buildProgram(): Command {
