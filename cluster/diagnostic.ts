@@ -18,5 +18,8 @@ export interface Diagnostic {
 export function formatDiagnostic(diagnostic: Diagnostic): string {
   const where = diagnostic.field === undefined ? "" : ` ${diagnostic.field}`;
   const origin = diagnostic.origin === undefined ? "" : ` (${diagnostic.origin})`;
-  return `${diagnostic.severity}: ${diagnostic.kind} ${diagnostic.object}${where}: ${diagnostic.message}${origin}`;
+  const line = `${diagnostic.severity}: ${diagnostic.kind} ${diagnostic.object}${where}: ${diagnostic.message}${origin}`;
+  // Names of files and objects come from outside; a line break or an escape sequence in one must not reach a terminal.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it removes.
+  return line.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ");
 }

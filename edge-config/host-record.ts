@@ -8,8 +8,12 @@
  * paths and one CORS policy holds that policy once. The reader gives every such route the *same* object
  * again, so a Worker can build its filters once per object.
  *
- * Which backends a host names: `backend` of its routes, and every property called `backend` that holds a
- * name at whatever depth of a policy (a canary's, a default backend's). That is the rule for new policies.
+ * Which backends a host names: every property called `backend` that holds a name, in its routes and at
+ * whatever depth of its policies (a canary's, an error page's), and the same in the policies of those
+ * backends. Whoever adds a policy keeps that rule.
+ *
+ * Secrets fail closed, each at the level where it stands: a policy whose secret cannot be sealed or opened
+ * denies its route or its host, and a backend loses its endpoints.
  *
  * A line is pure ASCII (other characters as JSON escapes), so offsets in characters are offsets in bytes.
  */
@@ -28,103 +32,132 @@ export interface HostRecord {
 
 interface StoredRoute extends Omit<Route, "backend" | "policies"> {
   /** Index into `backends`. */
-  readonly backend: number;
+  readonly backend?: number;
   /** Index into `routePolicies`. */
   readonly policies?: number;
 }
 
-interface StoredHost extends Omit<HostConfig, "routes" | "fallback"> {
+interface StoredHost extends Omit<HostConfig, "routes"> {
   readonly routes: readonly StoredRoute[];
-  readonly fallback?: StoredRoute;
   readonly routePolicies: readonly RoutePolicies[];
   readonly backends: readonly (readonly [BackendName, Backend])[];
 }
 
-/** Why a route is denied whose secrets cannot be protected; the route answers 503, never without its guard. */
-const UNPROTECTED =
-  "The policy of this route holds a secret, and secrets are written to KV only sealed: set FAIRLEAD_CONFIG_KEY at the control service and at the Worker.";
+/** Why something is denied whose secret cannot be sealed: it is closed, but never without its guard. */
+const UNSEALED =
+  "A policy here holds a secret, and secrets are written to KV only sealed: set FAIRLEAD_CONFIG_KEY at the control service and at the Worker.";
 
-/** The names of all backends that a host refers to, in order of first mention, whether they exist or not. */
-export function backendNames(host: HostConfig): readonly BackendName[] {
-  const names = new Set<BackendName>();
-  for (const route of routesOf(host)) {
-    names.add(route.backend);
-    if (route.policies !== undefined) for (const name of mentions(route.policies).backends) names.add(name);
+/** A backend by name, or `undefined` when there is none. */
+export type NamedBackend = readonly [BackendName, Backend | undefined];
+
+/** All backends that a host refers to, in order of first mention, whether they exist or not. */
+export function backendsOf(
+  host: HostConfig,
+  find: (name: BackendName) => Backend | undefined,
+): readonly NamedBackend[] {
+  const found = new Map<BackendName, Backend | undefined>();
+  const add = (name: BackendName): void => {
+    if (found.has(name)) return;
+    const backend = find(name);
+    found.set(name, backend);
+    addMentions(backend?.policies);
+  };
+  const addMentions = (policies: object | undefined): void => {
+    if (policies !== undefined) for (const name of mentions(policies).backends) add(name);
+  };
+  for (const route of host.routes) {
+    if (route.backend !== undefined) add(route.backend);
+    addMentions(route.policies);
   }
-  if (host.policies !== undefined) for (const name of mentions(host.policies).backends) names.add(name);
-  return [...names];
+  addMentions(host.policies);
+  return [...found];
 }
 
 /**
  * The line of a host, without line break. Equal input gives equal bytes.
- * `named` are the backends that `backendNames` lists; one that a policy names may be missing, a route's may
- * not (then it throws: the compiler broke its contract).
- * Without keys, a route whose policy holds a secret is written as denied: a secret is never stored in clear.
+ * `named` is what `backendsOf` found. A route that names a missing backend throws: the compiler broke its
+ * contract. A policy may name a missing one.
  */
 export async function encodeHostRecord(
   hostName: string,
   host: HostConfig,
-  named: readonly (readonly [BackendName, Backend | undefined])[],
+  named: readonly NamedBackend[],
   keys: ConfigKeys | undefined,
 ): Promise<string> {
-  const backends = named.filter((entry): entry is readonly [BackendName, Backend] => entry[1] !== undefined);
-  const backendIndex = new Map(backends.map(([name], index) => [name, index]));
-  const hostIsUnprotected =
-    keys === undefined && host.policies !== undefined && mentions(host.policies).secret;
-  const policyTexts = new Map<string, number>();
-  const policyIndex = new Map<RoutePolicies, number>();
-  const routePolicies: RoutePolicies[] = [];
+  const { routes, policies, ...rest } = host;
+  const backends: (readonly [BackendName, Backend])[] = [];
+  const backendIndex = new Map<BackendName, number>();
+  for (const [name, backend] of named) {
+    if (backend === undefined) continue;
+    backendIndex.set(name, backends.length);
+    backends.push([name, await protectBackend(hostName, backend, keys)]);
+  }
 
-  const intern = async (policies: RoutePolicies): Promise<number> => {
-    const known = policyIndex.get(policies);
+  const routePolicies: RoutePolicies[] = [];
+  const indexByPolicies = new Map<RoutePolicies, number>();
+  const indexByText = new Map<string, number>();
+  const intern = (original: RoutePolicies, stored: RoutePolicies): number => {
+    const known = indexByPolicies.get(original);
     if (known !== undefined) return known;
-    const stored =
-      keys !== undefined && mentions(policies).secret
-        ? ((await sealSecrets(policies, keys, hostName)) as RoutePolicies)
-        : policies;
     const text = JSON.stringify(stored);
-    const index = policyTexts.get(text) ?? routePolicies.push(stored) - 1;
-    policyTexts.set(text, index);
-    policyIndex.set(policies, index);
+    const index = indexByText.get(text) ?? routePolicies.push(stored) - 1;
+    indexByText.set(text, index);
+    indexByPolicies.set(original, index);
     return index;
   };
-  const store = async (route: Route): Promise<StoredRoute> => {
-    const { backend, policies, ...rest } = route;
-    const index = backendIndex.get(backend);
-    if (index === undefined)
-      throw new Error(`Backend ${backend} of ${route.ingress} is not among the host's.`);
-    if (hostIsUnprotected || (keys === undefined && policies !== undefined && mentions(policies).secret)) {
-      return { ...rest, backend: index, denied: route.denied ?? UNPROTECTED };
-    }
-    return policies === undefined
-      ? { ...rest, backend: index }
-      : { ...rest, backend: index, policies: await intern(policies) };
-  };
 
-  const { routes, fallback, policies, ...rest } = host;
   const storedRoutes: StoredRoute[] = [];
-  for (const route of routes) storedRoutes.push(await store(route)); // In turn: indices follow the routes' order.
+  for (const { backend, policies: routePolicy, ...route } of routes) {
+    const index = backend === undefined ? undefined : backendIndex.get(backend);
+    if (backend !== undefined && index === undefined) {
+      throw new Error(
+        `Route ${route.path} of ${hostName} names the backend ${backend}, which the configuration lacks.`,
+      );
+    }
+    const sealed = routePolicy && (await protect(hostName, routePolicy, keys));
+    storedRoutes.push({
+      ...route,
+      ...(index === undefined ? {} : { backend: index }),
+      ...(routePolicy === undefined || sealed === undefined ? {} : { policies: intern(routePolicy, sealed) }),
+      ...(routePolicy !== undefined && sealed === undefined ? { denied: route.denied ?? UNSEALED } : {}),
+    });
+  }
+
+  const sealedPolicies = policies && (await protect(hostName, policies, keys));
   const stored: StoredHost = {
     ...rest,
+    ...(sealedPolicies === undefined ? {} : { policies: sealedPolicies }),
+    ...(policies !== undefined && sealedPolicies === undefined ? { denied: rest.denied ?? UNSEALED } : {}),
     routes: storedRoutes,
-    ...(fallback === undefined ? {} : { fallback: await store(fallback) }),
-    ...(policies === undefined || hostIsUnprotected
-      ? {}
-      : {
-          policies:
-            keys === undefined
-              ? policies
-              : ((await sealSecrets(policies, keys, hostName)) as typeof policies),
-        }),
     routePolicies,
     backends,
   };
   return asciiJson(stored);
 }
 
+/** The policies as they may be stored; `undefined` when they hold a secret and there is no key. */
+async function protect<T extends object>(
+  hostName: string,
+  policies: T,
+  keys: ConfigKeys | undefined,
+): Promise<T | undefined> {
+  if (!mentions(policies).secret) return policies;
+  return keys && ((await sealSecrets(policies, keys, hostName)) as T);
+}
+
+async function protectBackend(
+  hostName: string,
+  backend: Backend,
+  keys: ConfigKeys | undefined,
+): Promise<Backend> {
+  const { policies, ...rest } = backend;
+  if (policies === undefined || !mentions(policies).secret) return backend;
+  const sealed = await protect(hostName, policies, keys);
+  return sealed === undefined ? { ...rest, endpoints: [] } : { ...rest, policies: sealed };
+}
+
 /**
  * Reads a line back. `hostName` is the key under which the shard's index has it.
- * A policy whose secrets cannot be opened denies its routes and no others.
  * Throws only when the line is not a host record, which a verified shard excludes.
  */
 export async function decodeHostRecord(
@@ -132,45 +165,62 @@ export async function decodeHostRecord(
   line: string,
   keys: ConfigKeys | undefined,
 ): Promise<HostRecord> {
-  const { routes, fallback, policies, routePolicies, backends, ...rest } = JSON.parse(line) as StoredHost;
+  const { routes, policies, routePolicies, backends, ...rest } = JSON.parse(line) as StoredHost;
   // Records without secrets, nearly all, pay one scan of the line and no copying.
   const sealed = line.includes('"sealed"');
   const opened = sealed
     ? await Promise.all(routePolicies.map((one) => tryOpen(one, keys, hostName)))
     : routePolicies;
   const hostPolicies = sealed && policies !== undefined ? await tryOpen(policies, keys, hostName) : policies;
+  const openedBackends = sealed
+    ? await Promise.all(
+        backends.map(async ([name, one]) => [name, await openBackend(one, keys, hostName)] as const),
+      )
+    : backends;
 
   const load = (stored: StoredRoute): Route => {
     const { backend, policies: policyIndex, ...route } = stored;
-    const name = backends[backend]?.[0];
-    if (name === undefined) throw new Error(`The record of ${hostName} lacks backend ${backend}.`);
+    const name = backend === undefined ? undefined : backends[backend]?.[0];
     const own = policyIndex === undefined ? undefined : opened[policyIndex];
-    if (policyIndex !== undefined && own === undefined)
-      throw new Error(`The record of ${hostName} lacks policy ${policyIndex}.`);
-    const closed =
-      own instanceof SecretError ? own : hostPolicies instanceof SecretError ? hostPolicies : undefined;
-    if (closed !== undefined) {
-      return {
-        ...route,
-        backend: name,
-        denied: route.denied ?? `A secret of this route cannot be opened: ${closed.message}.`,
-      };
+    if (
+      (name === undefined) !== (backend === undefined) ||
+      (own === undefined) !== (policyIndex === undefined)
+    ) {
+      throw new Error(`The record of ${hostName} lacks backend ${backend} or policy ${policyIndex}.`);
     }
-    return own === undefined || own instanceof SecretError
-      ? { ...route, backend: name }
-      : { ...route, backend: name, policies: own };
+    return {
+      ...route,
+      ...(name === undefined ? {} : { backend: name }),
+      ...(own instanceof SecretError ? { denied: route.denied ?? unopened(own) } : {}),
+      ...(own === undefined || own instanceof SecretError ? {} : { policies: own }),
+    };
   };
   return {
     config: {
       ...rest,
-      routes: routes.map(load),
-      ...(fallback === undefined ? {} : { fallback: load(fallback) }),
+      ...(hostPolicies instanceof SecretError ? { denied: rest.denied ?? unopened(hostPolicies) } : {}),
       ...(hostPolicies === undefined || hostPolicies instanceof SecretError
         ? {}
         : { policies: hostPolicies }),
+      routes: routes.map(load),
     },
-    backends: new Map(backends),
+    backends: new Map(openedBackends),
   };
+}
+
+function unopened(error: SecretError): string {
+  return `A secret here cannot be opened: ${error.message}.`;
+}
+
+async function openBackend(
+  backend: Backend,
+  keys: ConfigKeys | undefined,
+  hostName: string,
+): Promise<Backend> {
+  const { policies, ...rest } = backend;
+  if (policies === undefined) return backend;
+  const opened = await tryOpen(policies, keys, hostName);
+  return opened instanceof SecretError ? { ...rest, endpoints: [] } : { ...rest, policies: opened };
 }
 
 async function tryOpen<T extends object>(
@@ -184,10 +234,6 @@ async function tryOpen<T extends object>(
     if (error instanceof SecretError) return error;
     throw error;
   }
-}
-
-function routesOf(host: HostConfig): readonly Route[] {
-  return host.fallback === undefined ? host.routes : [...host.routes, host.fallback];
 }
 
 interface Mentions {

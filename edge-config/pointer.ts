@@ -13,13 +13,20 @@
 import { ANY_HOST, EDGE_CONFIG_VERSION } from "./config.ts";
 import type { ConfigKeys } from "./config-keys.ts";
 import { type DirectoryEntry, type DirectoryIndex, indexDirectory } from "./directory.ts";
+import { asciiJson } from "./host-record.ts";
+import type { EdgePolicies } from "./policies.ts";
 import { isShardName, type ShardName } from "./shard.ts";
 
 /** Key of the pointer in KV. */
 export const POINTER_KEY = "pointer";
 
-/** Where every host stands. Two configurations are the same if and only if their directories are. */
+/**
+ * Where every host stands, and what holds for all of them. Two configurations are the same if and only if
+ * their directories are.
+ */
 export interface ShardDirectory {
+  /** They hold no secrets: they come from the controller's ConfigMap alone. */
+  readonly policies?: EdgePolicies;
   readonly exact: readonly DirectoryEntry<ShardName>[];
   /** Keyed by the whole name, `*.example.com`. */
   readonly wildcard: readonly DirectoryEntry<ShardName>[];
@@ -75,8 +82,8 @@ export function hostKind(host: string): HostKind {
 }
 
 export async function encodePointer(pointer: Pointer, keys: ConfigKeys | undefined): Promise<string> {
-  const { version, generation, epoch, createdAt, exact, wildcard, any } = pointer;
-  const text = JSON.stringify({ version, generation, epoch, createdAt, exact, wildcard, any });
+  const { version, generation, epoch, createdAt, policies, exact, wildcard, any } = pointer;
+  const text = asciiJson({ version, generation, epoch, createdAt, policies, exact, wildcard, any });
   if (keys === undefined) return text;
   return `${text.slice(0, -1)},"signature":"${await keys.sign(text)}"}`;
 }
@@ -104,7 +111,10 @@ export async function decodePointer(text: string, keys: ConfigKeys | undefined):
   }
   if (typeof value !== "object" || value === null)
     return { kind: "refused", reason: "the pointer is no object" };
-  const { version, generation, epoch, createdAt, exact, wildcard, any } = value as Record<string, unknown>;
+  const { version, generation, epoch, createdAt, policies, exact, wildcard, any } = value as Record<
+    string,
+    unknown
+  >;
   if (version !== EDGE_CONFIG_VERSION) {
     return {
       kind: "refused",
@@ -123,7 +133,11 @@ export async function decodePointer(text: string, keys: ConfigKeys | undefined):
   ) {
     return { kind: "refused", reason: "the pointer's directory is malformed" };
   }
+  if (policies !== undefined && (typeof policies !== "object" || policies === null)) {
+    return { kind: "refused", reason: "the pointer's policies are no object" };
+  }
   const pointer: Pointer = {
+    ...(policies === undefined ? {} : { policies }),
     version,
     generation,
     epoch,
@@ -179,7 +193,8 @@ export function shardsOf(directory: ShardDirectory): readonly ShardName[] {
 
 /** Whether two directories say the same. */
 export function sameDirectory(left: ShardDirectory, right: ShardDirectory): boolean {
-  const text = ({ exact, wildcard, any }: ShardDirectory): string => JSON.stringify([exact, wildcard, any]);
+  const text = ({ policies, exact, wildcard, any }: ShardDirectory): string =>
+    JSON.stringify([policies, exact, wildcard, any]);
   return text(left) === text(right);
 }
 

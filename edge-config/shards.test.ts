@@ -4,17 +4,18 @@ import { edgeConfig, endpoints } from "../tests/kv/arbitrary-config.ts";
 import { ANY_HOST, type EdgeConfig } from "./config.ts";
 import { deriveConfigKeys } from "./config-keys.ts";
 import { hostHash, indexDirectory } from "./directory.ts";
-import { backendNames, decodeHostRecord, type HostRecord } from "./host-record.ts";
+import { backendsOf, decodeHostRecord, type HostRecord } from "./host-record.ts";
 import {
   decodePointer,
   encodePointer,
   type LoadedPointer,
   type Pointer,
+  sameDirectory,
   shardsOf,
   supersedes,
   wildcardOf,
 } from "./pointer.ts";
-import type { RoutePolicies } from "./policies.ts";
+import type { BackendPolicies, EdgePolicies, HostPolicies, RoutePolicies } from "./policies.ts";
 import { readShard } from "./shard.ts";
 import { cutShards, MAX_SHARD_BYTES, type ShardSet } from "./shards.ts";
 
@@ -63,7 +64,7 @@ describe("cutShards", () => {
         for (const [name, host] of Object.entries(config.hosts)) {
           const found = await lookUp(set, pointer, name);
           expect(found?.config).toEqual(host);
-          const wanted = backendNames(host).map((backend) => [backend, config.backends[backend]]);
+          const wanted = [...backendsOf(host, (backend) => config.backends[backend])];
           expect([...(found?.backends ?? [])].sort()).toEqual(wanted.sort());
         }
         expect(await lookUp(set, pointer, "no-such-host.invalid")).toBeUndefined();
@@ -199,6 +200,28 @@ describe("cutShards", () => {
   });
 });
 
+test("what holds for the whole edge travels with the pointer", async () => {
+  const policies = { hsts: { maxAgeSeconds: 1 } } as unknown as EdgePolicies;
+  const set = await cutShards({ ...manyHosts(1), policies });
+  expect((await pointerOf(set)).pointer.policies).toEqual(policies);
+  expect(sameDirectory(set.directory, (await cutShards(manyHosts(1))).directory)).toBe(false);
+});
+
+test("the backend that a backend's policy names comes along", async () => {
+  const config = oneHost([{ path: "/", policies: undefined }]);
+  const web = config.backends["shop-web-80"];
+  if (web === undefined) throw new Error("oneHost changed");
+  const canary = { canary: { backend: "shop-next-80" } } as unknown as BackendPolicies;
+  const next = { ...web, service: "next" };
+  const set = await cutShards({
+    ...config,
+    backends: { "shop-web-80": { ...web, policies: canary }, "shop-next-80": next },
+  });
+  expect((await lookUp(set, await pointerOf(set), "shop.example"))?.backends.get("shop-next-80")).toEqual(
+    next,
+  );
+});
+
 describe("secrets", () => {
   const users = "admin:$apr1$ODHl5EPB$KJ2fgPvmVQ5RXmyi2MhXf.";
   const guarded = {
@@ -255,6 +278,36 @@ describe("secrets", () => {
     expect(record.config.routes[0]?.denied).toContain("FAIRLEAD_CONFIG_KEY");
     expect(record.config.routes[0]?.policies).toBeUndefined();
     expect(record.config.routes[1]?.denied).toBeUndefined();
+  });
+
+  test("of a host deny the host, those of a backend take its endpoints", async () => {
+    const secret = { guard: { kind: "secret", text: users } };
+    const closed = {
+      ...config,
+      hosts: {
+        "shop.example": { matching: "kubernetes", routes: [], policies: secret as unknown as HostPolicies },
+      },
+    } as const;
+    const web = config.backends["shop-web-80"];
+    if (web === undefined) throw new Error("oneHost changed");
+    const tls = {
+      ...config,
+      backends: { "shop-web-80": { ...web, policies: secret as unknown as BackendPolicies } },
+    };
+    for (const writerKeys of [undefined, await deriveConfigKeys("k".repeat(32))]) {
+      const hostSet = await cutShards(closed, { keys: writerKeys });
+      expect((await lookUp(hostSet, await pointerOf(hostSet), "shop.example"))?.config).toMatchObject({
+        denied: expect.stringContaining("FAIRLEAD_CONFIG_KEY"),
+      });
+      const backendSet = await cutShards(tls, { keys: writerKeys });
+      const found = await lookUp(backendSet, await pointerOf(backendSet), "shop.example");
+      expect(found?.backends.get("shop-web-80")).toEqual({ ...web, endpoints: [] });
+      expect([...hostSet.shards.values(), ...backendSet.shards.values()].join()).not.toContain("apr1");
+    }
+    const right = await cutShards(tls, { keys });
+    expect(
+      (await lookUp(right, await pointerOf(right), "shop.example"))?.backends.get("shop-web-80"),
+    ).toEqual(tls.backends["shop-web-80"]);
   });
 
   test("during a rotation, either key opens and verifies", async () => {

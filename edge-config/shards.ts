@@ -13,10 +13,10 @@
  * the result.
  */
 
-import type { Backend, BackendName, EdgeConfig, HostConfig } from "./config.ts";
+import type { EdgeConfig, HostConfig } from "./config.ts";
 import type { ConfigKeys } from "./config-keys.ts";
 import { cutDirectory, type DirectoryEntry, hostHash } from "./directory.ts";
-import { backendNames, encodeHostRecord } from "./host-record.ts";
+import { backendsOf, encodeHostRecord, type NamedBackend } from "./host-record.ts";
 import { HOST_KINDS, type HostKind, hostKind, type ShardDirectory } from "./pointer.ts";
 import { encodeShard, type ShardName, shardName, shardWeight } from "./shard.ts";
 
@@ -59,7 +59,7 @@ interface CutRecord {
   /** The objects that the text was made of. */
   readonly config: HostConfig;
   /** By name, those that do not exist included: one that appears later changes the record. */
-  readonly backends: readonly (readonly [BackendName, Backend | undefined])[];
+  readonly backends: readonly NamedBackend[];
 }
 
 export interface CutOptions {
@@ -88,6 +88,7 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
   const anyShard = any.leaves[0]?.name;
   return {
     directory: {
+      ...(config.policies === undefined ? {} : { policies: config.policies }),
       exact: entriesOf(exact),
       wildcard: entriesOf(wildcard),
       ...(anyShard === undefined ? {} : { any: anyShard }),
@@ -180,7 +181,7 @@ async function cutRecord(
   backends: EdgeConfig["backends"],
   keys: ConfigKeys | undefined,
 ): Promise<CutRecord> {
-  const named = backendNames(config).map((name) => [name, ownValue(backends, name)] as const);
+  const named = backendsOf(config, (name) => ownValue(backends, name));
   const text = await encodeHostRecord(host, config, named, keys);
   return { host, hash: hostHash(host), weight: shardWeight(host, text), text, config, backends: named };
 }

@@ -6,6 +6,7 @@
  * free of CR, LF, NUL and other control characters (`read.ts` sees to that).
  */
 
+import { compilePattern } from "../../edge-config/pattern/pattern.ts";
 import type { Template } from "../../edge-config/template.ts";
 import { isDnsName, isServiceName, parseCidr } from "./addresses.ts";
 import { type Reader, type ReaderOptions, type Reading, unreadable, value } from "./reader.ts";
@@ -230,15 +231,17 @@ export function statusCodes<A extends readonly number[] | undefined = undefined>
   });
 }
 
-/**
- * The text of a regular expression. Whether it can run in linear time is decided where it is used, by the
- * engine that will run it.
- */
+/** The text of a regular expression; what is PCRE's alone is refused by name (`edge-config/pattern`). */
 export function pattern<A extends string | undefined = undefined>(
   doc: string,
-  options: ReaderOptions<string, A> = {},
+  { ignoreCase = false, ...options }: ReaderOptions<string, A> & { readonly ignoreCase?: boolean } = {},
 ): Reader<string, A> {
-  return reader("regular expression", doc, options, (given) => value(given), 1024);
+  return reader("regular expression", doc, options, (given) => {
+    const compiled = compilePattern(given, { ignoreCase });
+    return compiled.kind === "pattern"
+      ? value(given)
+      : unreadable(`a regular expression that can be honoured exactly (it ${compiled.reason})`);
+  });
 }
 
 /** Text with variables of a closed list (`edge-config/template.ts`). */

@@ -22,7 +22,6 @@ import {
   type HostConfig,
 } from "../../edge-config/config.ts";
 import type { ControllerSettings } from "../annotations/group.ts";
-import { judgeAnnotations } from "../annotations/judge.ts";
 import { canaryIngress, serviceUpstream } from "../features/structure.ts";
 import { addHosts } from "./added-hosts.ts";
 import { findEndpoints } from "./backends.ts";
@@ -205,7 +204,7 @@ function layGroundwork(
     }
     const plan = planOf(ingress);
     const readings = settings.readings.of(plan);
-    diagnostics.push(...plan.diagnostics, ...readings.diagnostics, ...judgeAnnotations(plan));
+    diagnostics.push(...plan.diagnostics, ...readings.diagnostics);
     const mark = readings.of(canaryIngress);
     if (mark.off !== undefined) continue; // The reading's diagnostic says why.
     found.push(plan);

@@ -14,8 +14,8 @@
 
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import { ANY_HOST, type BackendName, type HostConfig, type Route } from "../../edge-config/config.ts";
+import { compilePattern } from "../../edge-config/pattern/pattern.ts";
 import { quote } from "../annotations/readers.ts";
-import { refuseRegex } from "../annotations/regex.ts";
 import type { AddedHost } from "../features/feature.ts";
 import { useRegex } from "../features/structure.ts";
 import { type Answer, createLookup } from "./lookup.ts";
@@ -51,6 +51,8 @@ interface Claim {
   readonly pathType: "Exact" | "Prefix";
   readonly origin: "rule" | "host" | "catch-all";
   readonly use: BackendUse | undefined;
+  /** Where a rule wrote it. */
+  readonly field?: string;
   readonly canary?: { readonly plan: IngressPlan; readonly use: BackendUse };
 }
 
@@ -141,6 +143,7 @@ function claimPaths({ host, shares, canaries }: HostInput, shop: Workshop): read
       pathType: path.pathType,
       origin: "rule",
       use: path.use,
+      field: `${path.field}.path`,
       ...(canary === undefined ? {} : { canary }),
     };
   });
@@ -201,16 +204,16 @@ function isRegex(plan: IngressPlan, path: string, { readings }: Workshop): boole
   );
 }
 
-function isUsableRegex({ plan, path }: Claim, shop: Workshop): boolean {
-  const refused = refuseRegex(path);
-  if (refused === undefined) return true;
+function isUsableRegex({ plan, path, field = "spec.rules" }: Claim, shop: Workshop): boolean {
+  const compiled = compilePattern(path, { ignoreCase: true });
+  if (compiled.kind === "pattern") return true;
   if (plan !== undefined) {
     shop.diagnostics.push({
       severity: "error",
       kind: "Ingress",
       object: plan.name,
-      field: "spec.rules",
-      message: `has the path ${quote(path)}, a regular expression on this host, but ${refused}; the path is left out.`,
+      field,
+      message: `${quote(path)} was given; paths of this host are regular expressions, and the pattern ${compiled.reason}; the path is left out.`,
     });
   }
   return false;

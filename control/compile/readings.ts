@@ -14,8 +14,8 @@ import {
   type GroupReading,
   type Problem,
 } from "../annotations/group.ts";
-import { featureList } from "../features/index.ts";
-import { structures } from "../features/structure.ts";
+import { judgeAnnotation, judgeSetting } from "../annotations/registry.ts";
+import { groups } from "../features/index.ts";
 import type { IngressPlan } from "./plan.ts";
 
 /** What the annotations of one Ingress say. */
@@ -32,8 +32,6 @@ export interface ReadingSource {
   /** What is wrong in the ConfigMap itself. */
   readonly diagnostics: readonly Diagnostic[];
 }
-
-export const groups: readonly Group[] = [...featureList, ...structures];
 
 /** The groups that an annotation's key belongs to: nearly always one. */
 const groupsByKey: ReadonlyMap<string, readonly Group[]> = (() => {
@@ -60,14 +58,16 @@ export function createReadingSource(settings: ControllerSettings): ReadingSource
     const readings = new Map<Group, GroupReading<Group>>();
     const diagnostics: Diagnostic[] = [];
     for (const key of Object.keys(annotations)) {
-      for (const group of groupsByKey.get(key) ?? []) {
+      const found = groupsByKey.get(key);
+      if (found === undefined) diagnostics.push(...judgeAnnotation(plan.name, key));
+      for (const group of found ?? []) {
         if (readings.has(group)) continue;
         const reading = reader.read(group, annotations);
         readings.set(group, reading);
         for (const problem of reading.problems) diagnostics.push(annotationDiagnostic(plan, problem));
       }
     }
-    if (readings.size === 0) return nothing;
+    if (readings.size === 0) return diagnostics.length === 0 ? nothing : { ...nothing, diagnostics };
     return {
       of: <G extends Group>(group: G) =>
         (readings.get(group) as GroupReading<G> | undefined) ?? reader.defaults(group),
@@ -89,7 +89,10 @@ export function createReadingSource(settings: ControllerSettings): ReadingSource
     diagnostics:
       settings.name === undefined
         ? []
-        : settingDiagnostics(settings.name, groups.flatMap(reader.settingProblems)),
+        : [
+            ...settingDiagnostics(settings.name, groups.flatMap(reader.settingProblems)),
+            ...Object.keys(settings.data).flatMap((key) => judgeSetting(settings.name ?? "", key)),
+          ],
   };
 }
 

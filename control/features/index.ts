@@ -4,8 +4,10 @@
  */
 
 import type { FeatureName } from "../../edge-config/policies.ts";
+import type { Group } from "../annotations/group.ts";
 import { cors } from "./cors.ts";
 import type { Feature } from "./feature.ts";
+import { structures } from "./structure.ts";
 
 export const features = {
   cors,
@@ -15,3 +17,6 @@ export const features = {
 export const featureList: readonly Feature[] = Object.values<Feature>(features).sort((a, b) =>
   a.name < b.name ? -1 : 1,
 );
+
+/** Everything that reads annotations. */
+export const groups: readonly Group[] = [...featureList, ...structures];

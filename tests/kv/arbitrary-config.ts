@@ -61,30 +61,26 @@ const route: fc.Arbitrary<Route> = fc
   .record({
     path: fc.oneof(fc.constant("/"), fc.string()),
     pathType: fc.constantFrom("Exact", "Prefix"),
-    backend: backendKey,
+    ingress: fc.constantFrom("shop/web", undefined),
+    backend: fc.option(backendKey, { nil: undefined }),
     denied: fc.option(fc.string(), { nil: undefined }),
     policies,
   })
-  .map(({ path, pathType, backend, denied, policies: own }) => ({
-    path,
-    pathType,
-    ingress: "shop/web" as const,
-    backend,
-    ...(denied === undefined ? {} : { denied }),
-    ...(own === undefined ? {} : { policies: own }),
-  }));
+  .map(({ path, pathType, ...rest }) => ({ path, pathType, ...defined(rest) }));
+
+/** The fields that are not undefined: `exactOptionalPropertyTypes` tells the two apart, and so does JSON. */
+function defined<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
 
 const hostConfig: fc.Arbitrary<HostConfig> = fc
   .record({
-    matching: fc.constantFrom("kubernetes", "regex"),
+    matching: fc.constantFrom("kubernetes", "nginx", "regex"),
     routes: fc.array(route, { maxLength: 5 }),
-    fallback: fc.option(route, { nil: undefined }),
+    denied: fc.option(fc.string(), { nil: undefined }),
   })
-  .map(({ matching, routes, fallback }) => ({
-    matching,
-    routes,
-    ...(fallback === undefined ? {} : { fallback }),
-  }));
+  .map(({ matching, routes, denied }) => ({ matching, routes, ...defined({ denied }) }));
 
 /** Whole configurations in which every named backend exists. */
 export const edgeConfig: fc.Arbitrary<EdgeConfig> = fc
@@ -95,8 +91,7 @@ export const edgeConfig: fc.Arbitrary<EdgeConfig> = fc
   .map(({ hosts, endpointLists }) => {
     const names = new Set<string>();
     for (const [, host] of hosts) {
-      for (const one of host.routes) names.add(one.backend);
-      if (host.fallback !== undefined) names.add(host.fallback.backend);
+      for (const { backend } of host.routes) if (backend !== undefined) names.add(backend);
     }
     const backends = [...names].map((name, at): [string, Backend] => [
       name,

@@ -1,0 +1,24 @@
+/**
+ * Long work in short turns, so that a process that also serves requests (`fairlead dev`) keeps serving them.
+ *
+ * Calls of the file system are synchronous in this folder: for thousands of small files that is ten times as quick as
+ * promises, and between two turns everything else gets its chance.
+ */
+
+import { setImmediate as nextTurn } from "node:timers/promises";
+
+const TURN_MILLISECONDS = 15;
+
+export class Turns {
+  #began = performance.now();
+
+  /** True once the present turn has lasted long enough; then `await next()`. */
+  isOver(): boolean {
+    return performance.now() - this.#began > TURN_MILLISECONDS;
+  }
+
+  async next(): Promise<void> {
+    await nextTurn();
+    this.#began = performance.now();
+  }
+}

@@ -1,0 +1,303 @@
+/**
+ * Decides when KV is brought to the newest configuration, and keeps trying until it is.
+ *
+ * In: configurations, as often as they come. Out: publications, one at a time, always of the newest one.
+ * Here is the one debouncer (a burst becomes one publication), the distance between pointers, and the one
+ * place where failed calls are repeated. Every repetition is a whole run (`publish.ts`), which reads KV
+ * anew and does only what is missing, so a run may stop anywhere.
+ */
+
+import type { EdgeConfig } from "../../edge-config/config.ts";
+import type { ConfigKeys } from "../../edge-config/config-keys.ts";
+import { cutShards, type ShardSet } from "../../edge-config/shards.ts";
+import type { KvClient } from "./client.ts";
+import { KvError } from "./kv-error.ts";
+import { createPublication, DeposedError, type Publication, type PublishResult } from "./publish.ts";
+
+export interface PublisherOptions {
+  readonly client: KvClient;
+  readonly keys?: ConfigKeys | undefined;
+  /** The term of leadership; absent: this publisher is the only one and leads from the start. */
+  readonly epoch?: (() => number) | undefined;
+  readonly pace: PublisherPace;
+  readonly onEvent?: ((event: PublisherEvent) => void) | undefined;
+  /** For the times that are written: milliseconds since 1970; the system's clock by default. */
+  readonly now?: (() => number) | undefined;
+}
+
+/** All in milliseconds. */
+export interface PublisherPace {
+  /** From the first change of a burst to its publication. */
+  readonly debounceMs: number;
+  /** Between two pointers: Workers KV takes one write a second for a key. */
+  readonly pointerDistanceMs: number;
+  /** How long a shard outlives the last pointer that named it. */
+  readonly graceMs: number;
+  /** Between two rounds of upkeep: history saved, pointer verified, expired shards deleted. */
+  readonly upkeepMs: number;
+  /** First and longest wait after a failure; it doubles in between, and is cut at random by up to a half. */
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+}
+
+export const CLOUDFLARE_PACE: PublisherPace = {
+  debounceMs: 2_000,
+  pointerDistanceMs: 1_000,
+  graceMs: 60 * 60_000,
+  upkeepMs: 5 * 60_000,
+  retryMinMs: 500,
+  retryMaxMs: 60_000,
+};
+
+/** For the KV of `wrangler dev`, which has no limits and forgets nothing. */
+export const LOCAL_PACE: PublisherPace = {
+  debounceMs: 0,
+  pointerDistanceMs: 0,
+  graceMs: 10 * 60_000,
+  upkeepMs: 30_000,
+  retryMinMs: 50,
+  retryMaxMs: 2_000,
+};
+
+export type PublisherEvent =
+  | {
+      readonly kind: "published";
+      readonly result: Extract<PublishResult, { kind: "published" }>;
+      /** From the first change of the burst to the start of the run; cutting; writing. */
+      readonly timings: { readonly waitedMs: number; readonly cutMs: number; readonly writeMs: number };
+    }
+  | { readonly kind: "unchanged" }
+  | { readonly kind: "pinned"; readonly generation: number }
+  | { readonly kind: "failed"; readonly error: Error; readonly retryInMs: number }
+  /** The configuration broke its contract; nothing is written until another one comes. */
+  | { readonly kind: "rejected"; readonly error: Error }
+  | { readonly kind: "deposed"; readonly error: DeposedError }
+  /** The pointer or a shard had been changed or lost, and was put back. */
+  | { readonly kind: "repaired"; readonly result: Extract<PublishResult, { kind: "published" }> }
+  | { readonly kind: "swept"; readonly shards: number }
+  | { readonly kind: "upkeep-failed"; readonly error: Error };
+
+export interface PublisherStatus {
+  readonly leading: boolean;
+  /** Of the pointer that stands in KV, as far as known. */
+  readonly generation?: number;
+  readonly epoch?: number;
+  readonly createdAt?: string;
+  readonly pinned?: number;
+  /** A configuration waits to be published. */
+  readonly pending: boolean;
+  readonly lastError?: string;
+}
+
+export interface Publisher {
+  /** Publishes this configuration soon, unless a newer one comes before. */
+  readonly submit: (config: EdgeConfig) => void;
+  /** Resolves once nothing waits and nothing runs; while not leading, once nothing runs. */
+  readonly settled: () => Promise<void>;
+  /** Begins a term: KV is read anew and the newest configuration published at once. */
+  readonly lead: () => void;
+  /** Ends a term: nothing is written any more once a call under way is over. */
+  readonly follow: () => void;
+  readonly status: () => PublisherStatus;
+  /** The generations that `rollback` takes, newest first; empty before KV was first read. */
+  readonly generations: () => readonly {
+    readonly generation: number;
+    readonly epoch: number;
+    readonly createdAt: string;
+  }[];
+  /** See `Publication`; waits for its turn. */
+  readonly rollback: (generation: number) => Promise<PublishResult>;
+  readonly unpin: () => Promise<void>;
+  /** Finishes the run under way, saves the history and stops. A configuration that still waits is not published. */
+  readonly close: () => Promise<void>;
+}
+
+export function createPublisher(options: PublisherOptions): Publisher {
+  const { client, keys, pace, onEvent = () => {}, now = Date.now } = options;
+  // Distances are measured on the monotonic clock: the other one can be set back by a day.
+  let lastPointerMs = Number.NEGATIVE_INFINITY;
+  const publication: Publication = createPublication({
+    client,
+    keys,
+    epoch: options.epoch,
+    graceMs: pace.graceMs,
+    now,
+    beforePointer: async () => {
+      await sleep(lastPointerMs + pace.pointerDistanceMs - performance.now());
+      lastPointerMs = performance.now();
+    },
+  });
+
+  let newest: EdgeConfig | undefined;
+  let published: ShardSet | undefined;
+  let lastSet: ShardSet | undefined;
+  let waitingSinceMs: number | undefined;
+  let failures = 0;
+  let lastError: string | undefined;
+  let leading = options.epoch === undefined;
+  let closed = false;
+  let timer: NodeJS.Timeout | undefined;
+  let idle: (() => void)[] = [];
+  /** Everything that touches KV runs in this one queue. */
+  let queue: Promise<unknown> = Promise.resolve();
+  let queued = 0;
+
+  const enqueue = <T>(task: () => Promise<T>): Promise<T> => {
+    queued++;
+    const result = queue.then(task).finally(() => {
+      queued--;
+      announceIdle();
+    });
+    queue = result.catch(() => {}); // The caller has the rejection; the queue goes on.
+    return result;
+  };
+  const announceIdle = (): void => {
+    if (queued > 0 || (leading && !closed && waitingSinceMs !== undefined)) return;
+    for (const resolve of idle) resolve();
+    idle = [];
+  };
+
+  const schedule = (inMs: number): void => {
+    clearTimeout(timer);
+    if (closed || !leading) return;
+    timer = setTimeout(
+      () => {
+        timer = undefined;
+        void enqueue(run);
+      },
+      Math.max(0, inMs),
+    );
+  };
+
+  const run = async (): Promise<void> => {
+    const config = newest;
+    const sinceMs = waitingSinceMs;
+    if (config === undefined || sinceMs === undefined || !leading || closed) return;
+    waitingSinceMs = undefined;
+    const startedMs = performance.now();
+    let set: ShardSet;
+    try {
+      set = await cutShards(config, { keys, previous: lastSet });
+      lastSet = set;
+    } catch (error) {
+      lastError = messageOf(error);
+      onEvent({ kind: "rejected", error: error as Error });
+      return;
+    }
+    const cutAtMs = performance.now();
+    try {
+      const result = await publication.publish(set);
+      failures = 0;
+      lastError = undefined;
+      published = set;
+      if (result.kind === "published") {
+        const timings = {
+          waitedMs: startedMs - sinceMs,
+          cutMs: cutAtMs - startedMs,
+          writeMs: performance.now() - cutAtMs,
+        };
+        onEvent({ kind: "published", result, timings });
+      } else {
+        onEvent(result.kind === "unchanged" ? { kind: "unchanged" } : result);
+      }
+    } catch (error) {
+      lastError = messageOf(error);
+      waitingSinceMs ??= sinceMs;
+      if (error instanceof DeposedError) {
+        leading = false;
+        onEvent({ kind: "deposed", error });
+        return;
+      }
+      const retryInMs = retryDelayMs(error, failures++, pace);
+      onEvent({ kind: "failed", error: error as Error, retryInMs });
+      schedule(retryInMs);
+    }
+  };
+
+  const upkeep = async (): Promise<void> => {
+    if (!leading || closed || published === undefined || failures > 0) return;
+    try {
+      const result = await publication.verify(published);
+      if (result.kind === "published") onEvent({ kind: "repaired", result });
+      const shards = await publication.sweep();
+      if (shards > 0) onEvent({ kind: "swept", shards });
+      await publication.saveHistory();
+    } catch (error) {
+      onEvent({ kind: "upkeep-failed", error: error as Error });
+    }
+  };
+  const upkeepTimer = setInterval(() => void enqueue(upkeep), pace.upkeepMs);
+  upkeepTimer.unref();
+
+  return {
+    submit: (config) => {
+      newest = config;
+      const first = waitingSinceMs === undefined;
+      waitingSinceMs ??= performance.now();
+      // While a retry is due, a newer configuration waits with it: a lock-out must not be knocked at.
+      if (first && failures === 0) schedule(pace.debounceMs);
+    },
+    settled: () =>
+      new Promise((resolve) => {
+        idle.push(resolve);
+        announceIdle();
+      }),
+    lead: () => {
+      leading = true;
+      failures = 0;
+      publication.forget();
+      if (newest !== undefined) waitingSinceMs ??= performance.now();
+      schedule(0);
+    },
+    follow: () => {
+      leading = false;
+      clearTimeout(timer);
+      announceIdle();
+    },
+    status: () => {
+      const current = publication.current();
+      const { pointer } = current ?? {};
+      return {
+        leading,
+        ...(pointer === undefined
+          ? {}
+          : { generation: pointer.generation, epoch: pointer.epoch, createdAt: pointer.createdAt }),
+        ...(current?.history.pinned === undefined ? {} : { pinned: current.history.pinned }),
+        pending: waitingSinceMs !== undefined,
+        ...(lastError === undefined ? {} : { lastError }),
+      };
+    },
+    generations: () =>
+      (publication.current()?.history.pointers ?? [])
+        .map(({ pointer: { generation, epoch, createdAt } }) => ({ generation, epoch, createdAt }))
+        .reverse(),
+    rollback: (generation) => enqueue(() => publication.rollback(generation)),
+    unpin: async () => {
+      await enqueue(() => publication.unpin());
+      if (newest !== undefined) waitingSinceMs ??= performance.now();
+      schedule(0);
+    },
+    close: async () => {
+      closed = true;
+      clearTimeout(timer);
+      clearInterval(upkeepTimer);
+      await queue;
+      if (leading && publication.current() !== undefined) await publication.saveHistory().catch(() => {});
+      announceIdle();
+    },
+  };
+}
+
+function retryDelayMs(error: unknown, failures: number, pace: PublisherPace): number {
+  if (error instanceof KvError && error.retryAfterMs !== undefined) return error.retryAfterMs;
+  const wait = Math.min(pace.retryMaxMs, pace.retryMinMs * 2 ** Math.min(failures, 20));
+  return wait * (0.5 + Math.random() / 2);
+}
+
+function sleep(ms: number): Promise<void> {
+  return ms <= 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

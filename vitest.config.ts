@@ -1,0 +1,52 @@
+import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+
+/** Tests of Node code beside the files they test; the other suites are in folders of their own. */
+const unit = {
+  include: [
+    "{agent,cli,cluster,control,edge-config,gateway,setup,wasm-nat,worker}/**/*.test.ts",
+    "tests/*.test.ts",
+    "tests/{golden,kv,gateway}/**/*.test.ts",
+  ],
+  exclude: ["tests/package.test.ts", "**/node_modules/**"],
+};
+
+export default defineConfig({
+  test: {
+    // Two cores: more workers only take each other's time.
+    maxWorkers: 2,
+    projects: [
+      { test: { name: "unit", ...unit, testTimeout: 20_000 } },
+      {
+        plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" } })],
+        test: { name: "worker", include: ["tests/worker/**/*.test.ts"], testTimeout: 20_000 },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["tests/e2e/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: "kernel",
+          include: ["tests/kernel/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "package",
+          include: ["tests/package.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+        },
+      },
+    ],
+  },
+});
