@@ -23,6 +23,8 @@ export class Edge {
   readonly settings: Settings;
   readonly store: ConfigStore;
   readonly transport: Transport;
+  /** The first request of the isolate; before it the clock stands still. */
+  readonly startedAt: number = Date.now();
 
   /** Throws `SettingError` where the environment cannot be used. */
   constructor(environment: Environment) {
