@@ -30,6 +30,8 @@ export class Edge {
   readonly transport: Transport;
   readonly #limiters: Environment["LIMITER"];
   #limiter: { readonly enforcement: LimitEnforcementPolicy; readonly limiter: RequestLimiter } | undefined;
+  /** The first request of the isolate; before it the clock stands still. */
+  readonly startedAt: number = Date.now();
 
   /** Throws `SettingError` where the environment cannot be used. */
   constructor(environment: Environment) {

@@ -53,7 +53,7 @@ const TABLE: readonly (readonly [OtherAnnotation, string])[] = [
   ],
   [
     NGINX,
-    "proxy-buffering proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size proxy-max-temp-file-size proxy-request-buffering proxy-http-version",
+    "proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size proxy-max-temp-file-size proxy-request-buffering proxy-http-version",
   ],
   [
     NGINX,

@@ -20,10 +20,6 @@ export const backendProtocol = defineFeature("backendProtocol", {
             name: "secure-backends",
             translate: (text) => (/^(?:1|t|T|TRUE|true|True)$/.test(text) ? "HTTPS" : undefined),
           },
-          {
-            name: "grpc-backend",
-            translate: (text) => (/^(?:1|t|T|TRUE|true|True)$/.test(text) ? "GRPC" : undefined),
-          },
         ],
         difference:
           "FCGI denies the route: an edge speaks HTTP. What gRPC can do through a Worker is in docs/grpc.md.",

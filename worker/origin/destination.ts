@@ -76,7 +76,7 @@ export async function fetchBackend(
         endpoint: endpoint.address,
         bodyCarrier: undefined,
       });
-      if (!transport.isUndelivered(response)) return response;
+      if (transport.failureOf(response) === undefined) return response;
       response.body?.cancel().catch(() => {}); // Nobody reads it.
     } catch {
       // The next endpoint, if there is one.
