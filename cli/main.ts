@@ -8,8 +8,8 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { registerDev } from "./commands/dev.ts";
 import { registerCompile } from "./commands/compile.ts";
+import { registerDev } from "./commands/dev.ts";
 import { registerExplain } from "./commands/explain.ts";
 import { registerLint } from "./commands/lint.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
