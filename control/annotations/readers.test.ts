@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { forbiddenHost, formatAddress, parseAddress, parseCidr } from "./addresses.ts";
+import { formatAddress, parseAddress, parseCidr } from "../../edge-config/address.ts";
+import { forbiddenHost } from "./addresses.ts";
 import type { Reader } from "./reader.ts";
 import {
   choice,
