@@ -10,5 +10,5 @@ export function typecheck(project, options = {}) {
 }
 
 export function lint(options = {}) {
-  return run(join(toolsDirectory, "biome"), ["ci", "--diagnostic-level=warn"], options);
+  return run(join(toolsDirectory, "biome"), ["ci", "--colors=off", "--diagnostic-level=warn"], options);
 }

@@ -30,6 +30,8 @@ export async function loadWorker(): Promise<WorkerSource> {
     mainFields: ["module", "main"],
     conditions: ["workerd", "worker", "browser"],
     external: ["cloudflare:*", "node:*"],
+    // Packages that were written before `node:`; workerd has the module under its full name alone.
+    alias: { crypto: "node:crypto" },
     logLevel: "silent",
   });
   return { script: result.outputFiles[0]?.text ?? "", configPath };

@@ -29,6 +29,8 @@ export interface Group<A extends Readers = Readers, S extends Readers = Readers>
   /** What the group does, in a sentence or two, for the reference. */
   readonly doc: string;
   readonly onInvalid: OnInvalid;
+  /** What an unreadable text means here, where that is not what `onInvalid` says; ends a sentence. */
+  readonly whenUnreadable?: string;
   readonly annotations: A;
   /** Keys of the controller's ConfigMap that no annotation stands for. */
   readonly settings: S;
@@ -132,7 +134,7 @@ function readGroup(
     let outcome: Outcome = { kind: "Absent" };
     if (written !== undefined) {
       given = true;
-      outcome = readText(reader, written.key, written.text, group.onInvalid, problems);
+      outcome = readText(reader, written.key, written.text, group, problems);
     }
     if (outcome.kind === "Absent") outcome = defaults.byReader.get(name) ?? outcome;
     if (outcome.kind === "Off") off = worse(off, { kind: outcome.off, reason: outcome.reason });
@@ -154,14 +156,13 @@ function readSettings(group: Group, data: Readonly<Record<string, string>>): Set
     const key = reader.options.setting;
     const text = key === undefined ? undefined : data[key]?.trim();
     if (key === undefined || text === undefined || text === "") continue;
-    byReader.set(name, readText(reader, key, text, group.onInvalid, problems));
+    byReader.set(name, readText(reader, key, text, group, problems));
   }
   const settings: Record<string, unknown> = {};
   let off: SettingsOutcome["off"];
   for (const [key, reader] of Object.entries(group.settings)) {
     const text = data[key]?.trim() ?? "";
-    const outcome: Outcome =
-      text === "" ? { kind: "Absent" } : readText(reader, key, text, group.onInvalid, problems);
+    const outcome: Outcome = text === "" ? { kind: "Absent" } : readText(reader, key, text, group, problems);
     if (outcome.kind === "Off") off = worse(off, { kind: outcome.off, reason: outcome.reason });
     settings[key] = outcome.kind === "Value" ? outcome.value : reader.options.default;
   }
@@ -205,7 +206,7 @@ function readText(
   reader: Reader<unknown, unknown>,
   key: string,
   text: string,
-  onInvalid: OnInvalid,
+  group: Group,
   problems: Problem[],
 ): Outcome {
   const isList = reader.type.startsWith("comma-separated");
@@ -222,8 +223,8 @@ function readText(
   const what = `${quote(text)} was given, but ${reading.expected} was expected`;
   const { unreadable, ignoreUnreadable } = reader.options;
   const effect: OnInvalid | "value" =
-    unreadable !== undefined ? "value" : ignoreUnreadable ? "ignore" : onInvalid;
-  problems.push({ severity: "error", key, message: `${what}; ${consequence(effect, reader)}.` });
+    unreadable !== undefined ? "value" : ignoreUnreadable ? "ignore" : group.onInvalid;
+  problems.push({ severity: "error", key, message: `${what}; ${consequence(effect, reader, group)}.` });
   switch (effect) {
     case "value":
       return { kind: "Value", value: unreadable };
@@ -241,7 +242,14 @@ function unreadableBecause(expected: string): { readonly kind: "Unreadable"; rea
   return { kind: "Unreadable", expected };
 }
 
-function consequence(effect: OnInvalid | "value", { options }: Reader<unknown, unknown>): string {
+function consequence(
+  effect: OnInvalid | "value",
+  { options }: Reader<unknown, unknown>,
+  { whenUnreadable }: Group,
+): string {
+  if (effect === "omit" || effect === "deny") {
+    if (whenUnreadable !== undefined) return whenUnreadable;
+  }
   switch (effect) {
     case "value":
       return `it counts as ${JSON.stringify(options.unreadable)}`;

@@ -5,14 +5,15 @@
  * there are none. Nothing here fails: without endpoints the answer is 503 until there are some.
  */
 
-import type { EndpointSlice, Service, ServicePort } from "../../cluster/model.ts";
+import { servingEndpoints } from "../../cluster/endpoints.ts";
+import type { Service, ServicePort } from "../../cluster/model.ts";
+import { parseAddress } from "../../edge-config/address.ts";
 import type { ObjectName } from "../../edge-config/config.ts";
-import { forbiddenHost, isDnsName, parseAddress } from "../annotations/addresses.ts";
+import { forbiddenHost, isDnsName } from "../annotations/addresses.ts";
 import { quote } from "../annotations/readers.ts";
 import { servicePlace } from "./destination.ts";
 import type { Lookup } from "./lookup.ts";
 import type { CompileOptions } from "./options.ts";
-import { compareText } from "./order.ts";
 import type { BackendPlace } from "./plan.ts";
 
 export interface Endpoints {
@@ -55,12 +56,11 @@ export function findEndpoints(
   const found =
     useClusterIp && clusterIp !== undefined && clusterIp !== "None"
       ? [hostAndPort(clusterIp, String(servicePort.port))]
-      : servingEndpoints(lookup.get("endpointSlices", objectName) ?? [], servicePort);
-  const allowed = options.allowLocalAddresses
+      : servingEndpoints(servicePort, lookup.get("endpointSlices", objectName) ?? []);
+  const endpoints = options.allowLocalAddresses
     ? found
     : found.filter((endpoint) => forbiddenHost(hostOf(endpoint)) === undefined);
-  const endpoints = [...new Set(allowed)].sort(compareText);
-  const refused = found.find((endpoint) => !allowed.includes(endpoint));
+  const refused = found.find((endpoint) => !endpoints.includes(endpoint));
   if (refused !== undefined) {
     return {
       endpoints,
@@ -129,21 +129,6 @@ function findExternal(
     );
   }
   return { endpoints: [hostAndPort(target, number)] };
-}
-
-/**
- * `address:port` of every endpoint that may serve at the edge: ready (nil counts as ready), on a slice's TCP port of
- * the Service port's name. A slice without ports serves the Service port's own numeric targetPort.
- */
-function servingEndpoints(slices: readonly EndpointSlice[], servicePort: ServicePort): readonly string[] {
-  return slices.flatMap((slice) => {
-    const found = slice.ports.find((one) => one.name === servicePort.name && one.protocol === "TCP");
-    const port = slice.ports.length === 0 ? servicePort.targetPort : found?.port;
-    if (typeof port !== "number") return [];
-    return slice.endpoints
-      .filter((endpoint) => endpoint.ready)
-      .flatMap((endpoint) => endpoint.addresses.map((address) => hostAndPort(address, String(port))));
-  });
 }
 
 function hostAndPort(host: string, port: string): string {

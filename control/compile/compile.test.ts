@@ -117,23 +117,6 @@ describe("routes", () => {
       ),
     ]);
   });
-
-  test("bad hosts and paths cost themselves only", () => {
-    const { config, diagnostics } = run([
-      ...web,
-      ingress("shop/a", {
-        rules: {
-          "*": ["/ web:80"],
-          "a..b": ["/ web:80"],
-          "10.0.0.1": ["/ web:80"],
-          h: ["x web:80", "/\u0000 web:80", "/y web:80"],
-        },
-      }),
-    ]);
-    expect(Object.keys(config.hosts)).toEqual(["h"]);
-    expect(routes(config, "h")).toEqual(["Prefix /y → shop/web:80 by shop/a"]);
-    expect(told(diagnostics, "shop/a").filter((line) => line.startsWith("error"))).toHaveLength(5);
-  });
 });
 
 describe("defaults", () => {

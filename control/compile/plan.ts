@@ -3,13 +3,14 @@
  *
  * In: an Ingress. Out: its share in each host, the backends that it names, and what is wrong with it. Depends
  * on nothing but the Ingress, so it is made once for each version of it.
+ * Hosts and paths are right: `cluster/` has left out what is not.
  * Not here: who wins (`hosts.ts`), what annotations mean (`policies.ts`), whether a Service exists (`backends.ts`).
  */
 
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import type { Ingress, IngressBackend } from "../../cluster/model.ts";
 import { ANY_HOST, type BackendName, type ObjectName } from "../../edge-config/config.ts";
-import { isDnsName, parseAddress } from "../annotations/addresses.ts";
+
 import { quote } from "../annotations/readers.ts";
 import { nameOf } from "./order.ts";
 
@@ -57,8 +58,6 @@ export function backendName(namespace: string, service: string, port: string): B
   return `${namespace}/${service}:${port}`;
 }
 
-const MAX_PATH_LENGTH = 4096;
-
 export function planIngress(ingress: Ingress): IngressPlan {
   const name = nameOf(ingress);
   const diagnostics: Diagnostic[] = [];
@@ -96,48 +95,23 @@ export function planIngress(ingress: Ingress): IngressPlan {
   for (const [index, rule] of ingress.rules.entries()) {
     const field = `spec.rules[${index}]`;
     const host = rule.host === "" ? ANY_HOST : rule.host;
-    const wrong = whyNoHost(rule.host);
-    if (wrong !== undefined) {
-      problem("error", `${field}.host`, `${quote(rule.host)} was given, but ${wrong}; the rule is left out.`);
-      continue;
-    }
     let paths = shares.get(host);
     if (paths === undefined) {
       paths = [];
       shares.set(host, paths);
     }
-    if (rule.paths === undefined && defaultBackend === undefined) {
-      problem(
-        "warning",
-        `${field}.http`,
-        `is missing, so all of ${quote(rule.host)} goes to the Ingress' default backend, but it has none; requests get 404.`,
-      );
-    }
     for (const [pathIndex, { path, pathType, backend }] of (rule.paths ?? []).entries()) {
       const pathField = `${field}.http.paths[${pathIndex}]`;
-      const wrongPath = whyNoPath(path);
-      if (wrongPath !== undefined) {
-        problem(
-          "error",
-          `${pathField}.path`,
-          `${quote(path)} was given, but ${wrongPath}; the path is left out.`,
-        );
-        continue;
-      }
       const used = use(backend, `${pathField}.backend`);
       if (used === undefined) continue;
       paths.push({
-        path: path === "" ? "/" : path,
+        path,
         pathType: pathType === "Exact" ? "Exact" : "Prefix",
         use: used,
         field: pathField,
       });
     }
   }
-  if (ingress.rules.length === 0 && defaultBackend === undefined) {
-    problem("warning", "spec", "has neither rules nor a default backend, so it asks for nothing.");
-  }
-
   const hosts = new Map<string, HostShare>();
   const plan: IngressPlan = {
     ingress,
@@ -149,18 +123,4 @@ export function planIngress(ingress: Ingress): IngressPlan {
   };
   for (const [host, paths] of shares) hosts.set(host, { plan, host, paths });
   return plan;
-}
-
-function whyNoHost(host: string): string | undefined {
-  if (host === "") return undefined;
-  if (parseAddress(host) !== undefined) return "a DNS name was expected, not an address";
-  const name = host.startsWith("*.") ? host.slice(2) : host;
-  return isDnsName(name) ? undefined : "a DNS name, or *. and a DNS name, was expected";
-}
-
-function whyNoPath(path: string): string | undefined {
-  if (path !== "" && !path.startsWith("/")) return "a path that begins with / was expected";
-  if (path.length > MAX_PATH_LENGTH) return `a path of at most ${MAX_PATH_LENGTH} characters was expected`;
-  if (/\p{Cc}/u.test(path)) return "a path without line breaks and control characters was expected";
-  return undefined;
 }

@@ -205,6 +205,7 @@ export function defineStructure<
   name: string,
   spec: {
     readonly onInvalid: OnInvalid;
+    readonly whenUnreadable?: string;
     readonly doc: string;
     readonly annotations: A;
     readonly settings?: S;

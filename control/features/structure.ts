@@ -3,12 +3,14 @@
  */
 
 import { isDnsName } from "../annotations/addresses.ts";
-import { flag, list } from "../annotations/readers.ts";
+import { type Reader, unreadable, value } from "../annotations/reader.ts";
+import { flag, quote } from "../annotations/readers.ts";
 import { defineStructure } from "./feature.ts";
 
 export const canaryIngress = defineStructure("canary-ingress", {
   // A canary whose mark cannot be read would otherwise take the place of its main Ingress.
   onInvalid: "deny",
+  whenUnreadable: "the whole Ingress is left out",
   doc: "Marks an Ingress as the alternative of the Ingress with the same host, path and pathType.",
   annotations: {
     canary: flag("Makes this Ingress an alternative, not a route of its own.", { default: false }),
@@ -19,11 +21,7 @@ export const serverAlias = defineStructure("server-alias", {
   onInvalid: "ignore",
   doc: "More names for the hosts of the Ingress. A host of some Ingress' own rule wins over an alias.",
   annotations: {
-    "server-alias": list("Hosts that answer like this Ingress' own, for all of their paths.", {
-      expected: "a comma-separated list of host names",
-      item: (item) => isDnsName(item.toLowerCase().replace(/^\*\./, "")),
-      difference: "Names and `*.name` for one label only; regular expressions (`~^…`) are refused.",
-    }),
+    "server-alias": aliases("Hosts that answer like this Ingress' own, for all of their paths."),
   },
 });
 
@@ -48,6 +46,30 @@ export const useRegex = defineStructure("use-regex", {
     "use-regex": flag("Paths of this host are regular expressions.", { default: false }),
   },
 });
+
+/** Wrong names are left out; the others stay. */
+function aliases(doc: string): Reader<readonly string[]> {
+  return {
+    type: "comma-separated host names",
+    doc,
+    maxLength: 65_536,
+    options: { difference: "Names, and `*.name` for one label; regular expressions (`~^…`) are refused." },
+    read(text) {
+      const items = text.split(",").flatMap((item) => item.trim().toLowerCase() || []);
+      const right = items.filter(isHost);
+      if (right.length === 0) return unreadable("a comma-separated list of host names");
+      const wrong = items.filter((item) => !isHost(item));
+      return value(
+        [...new Set(right)],
+        wrong.map((item) => `contains ${quote(item)}, which is not the name of a host; it is left out.`),
+      );
+    },
+  };
+}
+
+function isHost(text: string): boolean {
+  return isDnsName(text.replace(/^\*\./, ""));
+}
 
 /** In the order of the alphabet. */
 export const structures = [canaryIngress, serverAlias, serviceUpstream, useRegex] as const;

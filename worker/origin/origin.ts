@@ -112,23 +112,27 @@ async function sendOnce(
     response = await within(retry.headMilliseconds, transport.send(attempt));
   } catch (error) {
     settle?.(endpoint, { kind: "failed" });
-    console.warn(
-      `${pool.name}: ${endpoint.address} was not reached: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    warn(pool, endpoint, error instanceof Error ? error.message : String(error));
     return { kind: "broken" };
   }
   if (response === undefined) {
     settle?.(endpoint, { kind: "timedOut" });
-    console.warn(`${pool.name}: ${endpoint.address} gave no answer within ${retry.headMilliseconds} ms`);
+    warn(pool, endpoint, `no answer within ${retry.headMilliseconds} ms`);
     return { kind: "timedOut" };
   }
-  if (transport.isUndelivered(response)) {
+  const failure = transport.failureOf(response);
+  if (failure !== undefined) {
     settle?.(endpoint, { kind: "failed" });
+    warn(pool, endpoint, failure.reason);
     discard(response);
-    return { kind: "undelivered" };
+    return { kind: failure.kind };
   }
   settle?.(endpoint, { kind: "answered", status: response.status, milliseconds: Date.now() - startedAt });
   return { kind: retry.statuses?.has(response.status) === true ? "refusedStatus" : "answered", response };
+}
+
+function warn(pool: BackendPool, endpoint: Endpoint, reason: string): void {
+  console.warn(`${pool.name}: no answer from ${endpoint.address}: ${reason}`);
 }
 
 /**
