@@ -9,12 +9,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Command } from "commander";
 import { formatDiagnostic } from "../../cluster/diagnostic.ts";
-import { compile, sortDiagnostics } from "../../control/compile/compile.ts";
-import { printConfig } from "../../control/compile/print.ts";
 import { EDGE_CONFIG_VERSION, type EdgeConfig } from "../../edge-config/config.ts";
-import { deriveConfigKeys } from "../../edge-config/config-keys.ts";
-import { encodePointer, POINTER_KEY } from "../../edge-config/pointer.ts";
-import { cutShards } from "../../edge-config/shards.ts";
 import { EXIT_FAILURE } from "../failure.ts";
 import {
   addCompilerOptions,
@@ -33,13 +28,16 @@ export function registerCompile(program: Command): void {
     .command("compile")
     .description("Print the edge configuration of manifests as JSON, and what is wrong with them on stderr.");
   addCompilerOptions(addFileOption(command))
+    .argument("[paths...]", "more manifests")
     .option("-o, --output <dir>", "also write the shards and the pointer as files into this folder")
     .action(runCompile);
 }
 
-async function runCompile(flags: Flags): Promise<void> {
+async function runCompile(morePaths: readonly string[], flags: Flags): Promise<void> {
   const options = compileOptions(flags);
-  const { model, diagnostics: ofReading } = await readCluster(flags.file);
+  const { model, diagnostics: ofReading } = await readCluster([...(flags.file ?? []), ...morePaths]);
+  const { compile, sortDiagnostics } = await import("../../control/compile/compile.ts");
+  const { printConfig } = await import("../../control/compile/print.ts");
   const { config, diagnostics } = compile(model, options);
   const all = sortDiagnostics([...ofReading, ...diagnostics]);
   if (flags.output !== undefined) await writeShards(config, flags.output);
@@ -50,6 +48,9 @@ async function runCompile(flags: Flags): Promise<void> {
 
 /** Named as the keys in KV. The pointer has a fixed time, so that the same input gives the same bytes here too. */
 async function writeShards(config: EdgeConfig, folder: string): Promise<void> {
+  const { deriveConfigKeys } = await import("../../edge-config/config-keys.ts");
+  const { encodePointer, POINTER_KEY } = await import("../../edge-config/pointer.ts");
+  const { cutShards } = await import("../../edge-config/shards.ts");
   const secret = process.env.FAIRLEAD_CONFIG_KEY;
   const keys = secret === undefined || secret === "" ? undefined : await deriveConfigKeys(secret);
   const { directory, shards } = await cutShards(config, { keys });

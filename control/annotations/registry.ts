@@ -8,6 +8,7 @@
  */
 
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
+import { nearestWord } from "../../cluster/objects/nearest-word.ts";
 import { groups } from "../features/index.ts";
 import { ANNOTATION_PREFIX, type Group, OLD_ANNOTATION_PREFIX } from "./group.ts";
 import { knownAnnotations, type Section } from "./known.ts";
@@ -81,6 +82,9 @@ export const registry: readonly Entry[] = [
 
 const byName: ReadonlyMap<string, Entry> = new Map(registry.map((entry) => [entry.name, entry]));
 
+/** For telling what a misspelled name was meant to be. */
+export const annotationNames: ReadonlySet<string> = new Set(byName.keys());
+
 function olderNames(): readonly string[] {
   const known = new Set(knownAnnotations.map(({ name }) => name));
   return [...new Set([...Object.keys(historical), ...declared.keys()])]
@@ -138,8 +142,11 @@ export function judgeAnnotation(object: string, key: string): readonly Diagnosti
     { severity, kind: "Ingress", object, field: key, message },
   ];
   const { entry } = found;
-  if (entry === undefined)
-    return tell("warning", "is not the name of any annotation of ingress-nginx; it does nothing.");
+  if (entry === undefined) {
+    const near = nearestWord(found.name, annotationNames);
+    const hint = near === undefined ? "" : ` Perhaps ${near} is meant.`;
+    return tell("warning", `is not the name of any annotation of ingress-nginx; it does nothing.${hint}`);
+  }
   const words = [entry.reason, entry.advice].filter(Boolean).join(" ");
   if (entry.verdict === "refused") return tell("error", `is refused. ${words}`);
   return tell(entry.pending ? "warning" : "info", `is ignored. ${words}`);
