@@ -8,15 +8,19 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { registerDev } from "./commands/dev.ts";
 import { registerCompile } from "./commands/compile.ts";
+import { registerExplain } from "./commands/explain.ts";
 import { registerLint } from "./commands/lint.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
 /** In the order in which `fairlead --help` lists them. */
 const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   // One line a command, in the order of the README.
+  registerDev,
   registerCompile,
   registerLint,
+  registerExplain,
 ];
 
 export function buildProgram(): Command {

@@ -24,10 +24,12 @@ export interface FileFlags extends CompilerFlags {
   readonly file?: readonly string[];
 }
 
+/** `-f a -f b`, and `-f a b` as well: what follows arrives as operands. A greedy option would eat the URL of `explain`. */
 export function addFileOption(command: Command): Command {
   return command.option(
-    "-f, --file <path...>",
-    "manifests: files and folders (.yaml, .yml, .json), or - for standard input",
+    "-f, --file <path>",
+    "manifests: a file, a folder (.yaml, .yml, .json) or - for standard input; may be repeated",
+    (path: string, before: readonly string[] = []) => [...before, path],
   );
 }
 
@@ -80,10 +82,9 @@ function objectName(option: string, text: string | undefined): ObjectName | unde
 
 /** Reads everything that `-f` names. What cannot be read is a diagnostic; the rest is there. */
 export async function readCluster(
-  paths: readonly string[] | undefined,
+  paths: readonly string[],
 ): Promise<{ readonly model: ClusterModel; readonly diagnostics: readonly Diagnostic[] }> {
-  if (paths === undefined || paths.length === 0)
-    throw new UsageError("-f PATH is missing: it names the manifests to read.");
+  if (paths.length === 0) throw new UsageError("-f PATH is missing: it names the manifests to read.");
   // Loaded when a command runs, so that `fairlead --version` stays quick.
   const { readManifests, readManifestText } = await import("../cluster/files.ts");
   const { buildClusterModel } = await import("../cluster/build.ts");

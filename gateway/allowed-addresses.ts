@@ -28,15 +28,13 @@ const LOOPBACK = ["127.0.0.0/8", "::1/128"];
 
 /** Throws a `RangeError` with a sentence when a CIDR is none. */
 export function createAddressPolicy(settings: AddressSettings): (address: string) => boolean {
-  const allowed = blockList(settings.allowedCidrs);
-  const never = blockList(NEVER);
-  const loopback = blockList(LOOPBACK);
+  const allowed = addressSet(settings.allowedCidrs);
+  const never = addressSet(NEVER);
+  const loopback = addressSet(LOOPBACK);
   return (address) => {
     const plain = withoutMapping(address);
-    const family = isIP(plain) === 4 ? "ipv4" : "ipv6";
-    if (isIP(plain) === 0 || never.check(plain, family)) return false;
-    if (loopback.check(plain, family)) return settings.allowLoopback === true;
-    return allowed.check(plain, family);
+    if (isIP(plain) === 0 || never(plain)) return false;
+    return loopback(plain) ? settings.allowLoopback === true : allowed(plain);
   };
 }
 
@@ -54,8 +52,9 @@ function withoutMapping(address: string): string {
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
 }
 
-function blockList(cidrs: readonly string[]): BlockList {
-  const list = new BlockList();
+/** One list for each family: to a list of both, `::/0` would mean every IPv4 address too. */
+function addressSet(cidrs: readonly string[]): (address: string) => boolean {
+  const lists = { 4: new BlockList(), 6: new BlockList() };
   for (const cidr of cidrs) {
     const [address = "", bits, ...rest] = cidr.split("/");
     const family = isIP(address);
@@ -73,7 +72,9 @@ function blockList(cidrs: readonly string[]): BlockList {
         `${JSON.stringify(cidr)} is no CIDR; expected is one such as 10.244.0.0/16 or fd00::/64.`,
       );
     }
-    list.addSubnet(address, length, family === 4 ? "ipv4" : "ipv6");
+    if (family === 4) lists[4].addSubnet(address, length, "ipv4");
+    else lists[6].addSubnet(address, length, "ipv6");
   }
-  return list;
+  return (address) =>
+    isIP(address) === 4 ? lists[4].check(address, "ipv4") : lists[6].check(address, "ipv6");
 }

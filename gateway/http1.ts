@@ -184,13 +184,20 @@ function upgradeHead(incoming: IncomingMessage): string {
   return `HTTP/1.1 101 ${incoming.statusMessage ?? "Switching Protocols"}\r\n${lines.join("")}\r\n`;
 }
 
-/** Both ways until one side is done; then the other one ends too. */
+/** How long a side may still send after the other one has ended. */
+const TUNNEL_LINGER_MS = 5_000;
+
+/** Both ways until one side ends; then the other one is ended too, and cut if it does not follow. */
 function tunnel(left: Duplex, right: Duplex): void {
   for (const [from, to] of [
     [left, right],
     [right, left],
   ] as const) {
     from.pipe(to);
+    from.once("end", () => {
+      const timer = setTimeout(() => to.destroy(), TUNNEL_LINGER_MS);
+      to.once("close", () => clearTimeout(timer));
+    });
     from.once("error", () => to.destroy());
     from.once("close", () => to.destroy());
   }

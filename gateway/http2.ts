@@ -115,8 +115,9 @@ function sendBack(headers: IncomingHttpHeaders, stream: ClientHttp2Stream, respo
   stream.pipe(response, { end: false });
   let ended = false;
   stream.once("end", () => {
-    ended = true;
-    response.end();
+    // A reset ends the readable side as well; only without one was the answer whole.
+    ended = stream.rstCode === constants.NGHTTP2_NO_ERROR;
+    if (ended) response.end();
   });
   stream.once("close", () => {
     if (!ended) response.destroy();

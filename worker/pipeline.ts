@@ -1,8 +1,9 @@
 /**
- * The order of everything that happens to a request once its route is known, and the loop that runs it.
+ * Everything that happens to a request once its route is known, in order: the lists and the loop that runs them.
  *
  * In: a route with its policies; then requests. Out: one list of hooks for the way in and one for the way out,
- * made once, and the answer. Absent features are not in the lists. Not here: what a filter does.
+ * made once, and the answer. Absent features are not in the lists. Not here: what a filter does, and the order
+ * itself (`filter-order.ts`).
  */
 
 import type {
@@ -13,22 +14,11 @@ import type {
 } from "../edge-config/policies.ts";
 import { errorPage } from "./error-page.ts";
 import type { Exchange } from "./exchange.ts";
+import { FILTER_ORDER, type StepName } from "./filter-order.ts";
 import type { Answer, Filter, FilterFor, Hooks, HostFilter, HostFilterFor } from "./filters/filter.ts";
 import { HOST_FILTERS, ROUTE_FILTERS } from "./filters/index.ts";
 import type { HostTable, RouteEntry } from "./host-table.ts";
 import type { Visit } from "./visit.ts";
-
-/** Steps that stand among the features without being one. */
-type StepName = "endpoints";
-
-/**
- * The way in, read top to bottom; the way out is the reverse. It is nginx's order (reference §0.6).
- * A feature of a host runs before those of routes, whatever its place here.
- */
-export const FILTER_ORDER = [
-  "cors", // A preflight carries no credentials and must cost no quota: before redirects, limits and every check.
-  "endpoints", // A backend without endpoints is 503 after redirects, and before a limit is charged or a password asked.
-] as const satisfies readonly (RouteFeatureName | HostFeatureName | StepName)[];
 
 const STEPS: Readonly<Record<StepName, Filter>> = {
   endpoints: {

@@ -28,13 +28,14 @@ export function registerCompile(program: Command): void {
     .command("compile")
     .description("Print the edge configuration of manifests as JSON, and what is wrong with them on stderr.");
   addCompilerOptions(addFileOption(command))
+    .argument("[paths...]", "more manifests")
     .option("-o, --output <dir>", "also write the shards and the pointer as files into this folder")
     .action(runCompile);
 }
 
-async function runCompile(flags: Flags): Promise<void> {
+async function runCompile(morePaths: readonly string[], flags: Flags): Promise<void> {
   const options = compileOptions(flags);
-  const { model, diagnostics: ofReading } = await readCluster(flags.file);
+  const { model, diagnostics: ofReading } = await readCluster([...(flags.file ?? []), ...morePaths]);
   const { compile, sortDiagnostics } = await import("../../control/compile/compile.ts");
   const { printConfig } = await import("../../control/compile/print.ts");
   const { config, diagnostics } = compile(model, options);

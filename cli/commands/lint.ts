@@ -29,14 +29,15 @@ export function registerLint(program: Command): void {
       "Report what becomes of ingress-nginx annotations: honoured, with a difference, ignored or refused.",
     );
   addCompilerOptions(addFileOption(command))
+    .argument("[paths...]", "more manifests")
     .option("--json", "print the report as JSON")
     .option("--strict", "exit with 1 when an Ingress needs work")
     .action(runLint);
 }
 
-async function runLint(flags: Flags): Promise<void> {
+async function runLint(morePaths: readonly string[], flags: Flags): Promise<void> {
   const options = compileOptions(flags);
-  const { model, diagnostics } = await readCluster(flags.file);
+  const { model, diagnostics } = await readCluster([...(flags.file ?? []), ...morePaths]);
   const { lint } = await import("../../control/lint/lint.ts");
   const report = lint(model, options);
   process.stderr.write(diagnostics.map((diagnostic) => `${formatDiagnostic(diagnostic)}\n`).join(""));

@@ -1,6 +1,6 @@
 /**
  * Every feature, one line each, in the order of the alphabet. The compiler names the ones that are missing.
- * Not here: in which order filters run (`worker/pipeline.ts`).
+ * Not here: in which order filters run (`worker/filter-order.ts`).
  */
 
 import type { FeatureName } from "../../edge-config/policies.ts";
