@@ -36,7 +36,8 @@ export async function bundleModule(entry: string): Promise<string> {
     format: "esm",
     target: "es2024",
     conditions: ["workerd", "worker", "browser"],
-    external: ["cloudflare:*"],
+    external: ["cloudflare:*", "node:*"],
+    alias: { crypto: "node:crypto" },
     write: false,
     logLevel: "error",
   });
