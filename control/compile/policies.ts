@@ -140,6 +140,8 @@ export function hostPolicies(plans: readonly IngressPlan[], place: HostPlace, sh
       const context = { ...hostContext(plan, place, shop), remark: remarker(plan, feature, shop) };
       const readings = shop.readings.of(plan);
       const outcome = runFeature(feature, readings, () => context);
+      const { annotations, settings, off } = readings.of(feature);
+      if (off === undefined) added.push(...(feature.addedHosts?.(annotations, context, settings) ?? []));
       if (outcome === undefined) continue;
       const text = JSON.stringify(outcome);
       if (decided !== undefined) {
@@ -155,8 +157,6 @@ export function hostPolicies(plans: readonly IngressPlan[], place: HostPlace, sh
       decided = { plan, text };
       if (isDenied(outcome)) denied ??= outcome.reason;
       else found[feature.name] = outcome;
-      const { annotations, settings } = readings.of(feature);
-      added.push(...(feature.addedHosts?.(annotations, context, settings) ?? []));
     }
   }
   return {
