@@ -66,6 +66,8 @@ export interface CutOptions {
   /** Seal secrets with these; without them, routes that need a secret are denied. */
   readonly keys?: ConfigKeys | undefined;
   readonly previous?: ShardSet | undefined;
+  /** Names of the clusters that the configuration was made of; see `ShardDirectory`. */
+  readonly clusters?: readonly string[] | undefined;
   /** Smaller for tests. */
   readonly maxShardBytes?: number | undefined;
 }
@@ -88,6 +90,7 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
   const anyShard = any.leaves[0]?.name;
   return {
     directory: {
+      ...(options.clusters === undefined ? {} : { clusters: options.clusters }),
       ...(config.policies === undefined ? {} : { policies: config.policies }),
       exact: entriesOf(exact),
       wildcard: entriesOf(wildcard),

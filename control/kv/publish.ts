@@ -44,6 +44,8 @@ export interface PublishOptions {
   readonly epoch?: (() => number) | undefined;
   /** How long a shard outlives the last pointer that named it. */
   readonly graceMs: number;
+  /** Asked before a run writes this many keys; rejects with a `KvError` to hold the run back. */
+  readonly admit?: ((writes: number) => void) | undefined;
   /** Awaited just before a pointer is written, to keep the distance between two of them. */
   readonly beforePointer?: (() => Promise<void>) | undefined;
   /** Milliseconds since 1970. */
@@ -95,6 +97,8 @@ export interface Publication {
   readonly rollback: (generation: number) => Promise<PublishResult>;
   /** Lets configurations pass again after a rollback. */
   readonly unpin: () => Promise<void>;
+  /** Reads KV if that was not done yet: the pointer that stands. Rejects as `publish` does. */
+  readonly read: () => Promise<Pointer | undefined>;
   /** What was last read from or written to KV; `undefined` before the first call and after a failure. */
   readonly current: () => { readonly pointer: Pointer | undefined; readonly history: History } | undefined;
   /** Forgets what is known, so that the next call reads KV anew (a new term has begun). */
@@ -181,6 +185,7 @@ export function createPublication(options: PublishOptions): Publication {
       );
       const same = known.pointer !== undefined && sameDirectory(known.pointer, directory);
       if (same && missing.size === 0) return { kind: "unchanged", pointer: known.pointer };
+      options.admit?.(missing.size + (same ? 0 : 1));
       await client.putAll(missing);
       const shards = new Set([...known.shards, ...missing.keys()]);
       state = { ...known, shards };
@@ -195,6 +200,7 @@ export function createPublication(options: PublishOptions): Publication {
         epoch: Math.max(options.epoch?.() ?? 0, known.seen.epoch),
         // Beyond the one before even if the clock was set back: readers order pointers by it.
         createdAt: new Date(Math.max(now(), known.seen.createdAtMs + 1)).toISOString(),
+        ...(directory.clusters === undefined ? {} : { clusters: directory.clusters }),
         ...(directory.policies === undefined ? {} : { policies: directory.policies }),
         exact: directory.exact,
         wildcard: directory.wildcard,
@@ -288,6 +294,7 @@ export function createPublication(options: PublishOptions): Publication {
         state = { ...known, history };
         await saveHistory();
       }),
+    read: () => guarded(async () => (await load()).pointer),
     current: () => state && { pointer: state.pointer, history: state.history },
     forget: () => {
       state = undefined;

@@ -9,6 +9,7 @@
 
 import type { EdgeConfig } from "../../edge-config/config.ts";
 import type { ConfigKeys } from "../../edge-config/config-keys.ts";
+import type { Pointer } from "../../edge-config/pointer.ts";
 import { cutShards, type ShardSet } from "../../edge-config/shards.ts";
 import type { KvClient } from "./client.ts";
 import { KvError } from "./kv-error.ts";
@@ -20,6 +21,8 @@ export interface PublisherOptions {
   /** The term of leadership; absent: this publisher is the only one and leads from the start. */
   readonly epoch?: (() => number) | undefined;
   readonly pace: PublisherPace;
+  /** See `PublishOptions`. */
+  readonly admit?: ((writes: number) => void) | undefined;
   readonly onEvent?: ((event: PublisherEvent) => void) | undefined;
   /** For the times that are written: milliseconds since 1970; the system's clock by default. */
   readonly now?: (() => number) | undefined;
@@ -90,8 +93,8 @@ export interface PublisherStatus {
 }
 
 export interface Publisher {
-  /** Publishes this configuration soon, unless a newer one comes before. */
-  readonly submit: (config: EdgeConfig) => void;
+  /** Publishes this configuration soon, unless a newer one comes before. `clusters`: see `ShardDirectory`. */
+  readonly submit: (config: EdgeConfig, clusters?: readonly string[]) => void;
   /** Resolves once nothing waits and nothing runs; while not leading, once nothing runs. */
   readonly settled: () => Promise<void>;
   /** Begins a term: KV is read anew and the newest configuration published at once. */
@@ -99,6 +102,8 @@ export interface Publisher {
   /** Ends a term: nothing is written any more once a call under way is over. */
   readonly follow: () => void;
   readonly status: () => PublisherStatus;
+  /** Reads the pointer that stands in KV, if that was not done yet; tries until it succeeds or the publisher is closed. */
+  readonly read: () => Promise<Pointer | undefined>;
   /** The generations that `rollback` takes, newest first; empty before KV was first read. */
   readonly generations: () => readonly {
     readonly generation: number;
@@ -121,6 +126,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     keys,
     epoch: options.epoch,
     graceMs: pace.graceMs,
+    admit: options.admit,
     now,
     beforePointer: async () => {
       await sleep(lastPointerMs + pace.pointerDistanceMs - performance.now());
@@ -129,6 +135,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   });
 
   let newest: EdgeConfig | undefined;
+  let clusters: readonly string[] | undefined;
   let published: ShardSet | undefined;
   let lastSet: ShardSet | undefined;
   let waitingSinceMs: number | undefined;
@@ -177,7 +184,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const startedMs = performance.now();
     let set: ShardSet;
     try {
-      set = await cutShards(config, { keys, previous: lastSet });
+      set = await cutShards(config, { keys, previous: lastSet, clusters });
       lastSet = set;
     } catch (error) {
       lastError = messageOf(error);
@@ -230,8 +237,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
   upkeepTimer.unref();
 
   return {
-    submit: (config) => {
+    submit: (config, names) => {
       newest = config;
+      clusters = names;
       const first = waitingSinceMs === undefined;
       waitingSinceMs ??= performance.now();
       // While a retry is due, a newer configuration waits with it: a lock-out must not be knocked at.
@@ -266,6 +274,19 @@ export function createPublisher(options: PublisherOptions): Publisher {
         pending: waitingSinceMs !== undefined,
         ...(lastError === undefined ? {} : { lastError }),
       };
+    },
+    read: async () => {
+      for (let attempt = 0; ; attempt++) {
+        try {
+          return await enqueue(() => publication.read());
+        } catch (error) {
+          if (closed) throw error;
+          const retryInMs = retryDelayMs(error, attempt, pace);
+          lastError = messageOf(error);
+          onEvent({ kind: "failed", error: error as Error, retryInMs });
+          await sleep(retryInMs);
+        }
+      }
     },
     generations: () =>
       (publication.current()?.history.pointers ?? [])

@@ -156,14 +156,16 @@ test("server-sent events arrive one by one", async () => {
   await once(message.resume(), "end");
 });
 
-test("a client that goes away ends the pod's answer", async () => {
+test("a client that goes away ends the pod's answer, at the latest when the pod next writes", async () => {
   const opened = new Promise<void>((resolve) => {
     eventsOpened = resolve;
   });
   const message = await open(edge.process.port, { path: "/events" });
   await opened;
   message.destroy();
+  const pushing = setInterval(() => events?.push("still there?"), 10); // The runtime notices when it cannot write.
   await events?.closed;
+  clearInterval(pushing);
 });
 
 test("an answer that breaks off at the pod breaks off at the client", async () => {

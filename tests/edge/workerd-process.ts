@@ -3,7 +3,7 @@
  * front, so that what arrives and leaves is what the Worker made of it. Tests and benchmarks share it.
  */
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -21,6 +21,11 @@ function workerdPath(): string {
   return workerd.resolve(
     `@cloudflare/workerd-${process.platform}-${process.arch === "x64" ? "64" : process.arch}/bin/workerd`,
   );
+}
+
+/** As `workerd --version` says it: the newest date of compatibility. */
+export function workerdVersion(): string {
+  return execFileSync(workerdPath(), ["--version"], { encoding: "utf8" }).trim();
 }
 
 /** One ES module with all that it imports, as wrangler would bundle it. */
