@@ -14,9 +14,18 @@ beforeAll(async () => {
     manifests: [
       site("permanent", { "permanent-redirect": "https://www.example.com/new?a=b" }),
       site("permanent-308", { "permanent-redirect": "/new", "permanent-redirect-code": "308" }),
-      site("permanent-404", { "permanent-redirect": "https://www.example.com", "permanent-redirect-code": "404" }),
-      site("permanent-300", { "permanent-redirect": "https://www.example.com", "permanent-redirect-code": "300" }),
-      site("temporary", { "temporal-redirect": "https://t.example.com", "permanent-redirect": "https://p.example.com" }),
+      site("permanent-404", {
+        "permanent-redirect": "https://www.example.com",
+        "permanent-redirect-code": "404",
+      }),
+      site("permanent-300", {
+        "permanent-redirect": "https://www.example.com",
+        "permanent-redirect-code": "300",
+      }),
+      site("temporary", {
+        "temporal-redirect": "https://t.example.com",
+        "permanent-redirect": "https://p.example.com",
+      }),
       site("relative", { "permanent-redirect": "/new", "relative-redirects": "true" }),
       site("broken", { "permanent-redirect": "https://$host" }),
       site("root", { "app-root": "/shop" }),
@@ -29,15 +38,39 @@ beforeAll(async () => {
       site("bare", { "from-to-www-redirect": "true" }),
       ingress("web", { host: "www.wide.example.com", annotations: { "from-to-www-redirect": "true" } }),
       site("alias", { "server-alias": "other.example.net, *.more.example.net" }),
-      site("groups", { "rewrite-target": "/$2", "x-forwarded-prefix": "/something" }, { paths: { "/something(/|$)(.*)": "ImplementationSpecific" } }),
+      site(
+        "groups",
+        { "rewrite-target": "/$2", "x-forwarded-prefix": "/something" },
+        { paths: { "/something(/|$)(.*)": "ImplementationSpecific" } },
+      ),
       site("plain", { "rewrite-target": "/" }, { paths: { "/something": "Prefix" } }),
       site("same", { "rewrite-target": "/foo", "x-forwarded-prefix": "/p" }, { paths: { "/foo": "Prefix" } }),
       site("ten", { "rewrite-target": "/x/$10" }, { paths: { "/a/(.*)": "ImplementationSpecific" } }),
-      site("out", { "rewrite-target": "https://out.example.net/$1" }, { paths: { "/go/(.*)": "ImplementationSpecific" } }),
-      site("old", { "ingress.kubernetes.io/rewrite-target": "/", "rewrite-mode": "prefix" }, { paths: { "/something": "Prefix" } }),
-      site("old-new", { "rewrite-target": "/new", "rewrite-mode": "prefix" }, { paths: { "/something": "Prefix" } }),
-      site("regex", { "use-regex": "true" }, { name: "regex-1", paths: { "/foo/bar/[a-z]{3}": "ImplementationSpecific" } }),
-      ingress("web", { host: "regex.example.com", name: "regex-2", paths: { "/foo/bar/bar": "Prefix", "/Header": "Exact" } }),
+      site(
+        "out",
+        { "rewrite-target": "https://out.example.net/$1" },
+        { paths: { "/go/(.*)": "ImplementationSpecific" } },
+      ),
+      site(
+        "old",
+        { "ingress.kubernetes.io/rewrite-target": "/", "rewrite-mode": "prefix" },
+        { paths: { "/something": "Prefix" } },
+      ),
+      site(
+        "old-new",
+        { "rewrite-target": "/new", "rewrite-mode": "prefix" },
+        { paths: { "/something": "Prefix" } },
+      ),
+      site(
+        "regex",
+        { "use-regex": "true" },
+        { name: "regex-1", paths: { "/foo/bar/[a-z]{3}": "ImplementationSpecific" } },
+      ),
+      ingress("web", {
+        host: "regex.example.com",
+        name: "regex-2",
+        paths: { "/foo/bar/bar": "Prefix", "/Header": "Exact" },
+      }),
       site("vhost", { "upstream-vhost": "internal.example.net" }),
     ].join(""),
   });
@@ -103,7 +136,11 @@ describe("https", () => {
   });
 
   test("a CORS preflight is answered before the redirect", async () => {
-    const reply = await edge.request({ host: "cors-forced.example.com", method: "OPTIONS", headers: { Origin: "https://a.example" } });
+    const reply = await edge.request({
+      host: "cors-forced.example.com",
+      method: "OPTIONS",
+      headers: { Origin: "https://a.example" },
+    });
     expect(reply.status).toBe(204);
     expect(reply.headers["access-control-allow-origin"]).toBe("*");
   });
@@ -112,9 +149,15 @@ describe("https", () => {
 describe("from-to-www-redirect", () => {
   const port = () => edge.url.port;
   test("towards the host that the Ingress has, with the port", async () => {
-    expect(await location("www.bare.example.com", "/foo?a=b")).toEqual([308, `http://bare.example.com:${port()}/foo?a=b`]);
+    expect(await location("www.bare.example.com", "/foo?a=b")).toEqual([
+      308,
+      `http://bare.example.com:${port()}/foo?a=b`,
+    ]);
     expect(await location("www.bare.example.com", "/")).toEqual([308, `http://bare.example.com:${port()}`]);
-    expect(await location("wide.example.com", "/x/")).toEqual([308, `http://www.wide.example.com:${port()}/x`]);
+    expect(await location("wide.example.com", "/x/")).toEqual([
+      308,
+      `http://www.wide.example.com:${port()}/x`,
+    ]);
   });
   test("the host itself is served", async () => {
     expect((await edge.request({ host: "bare.example.com" })).status).toBe(200);
@@ -172,7 +215,10 @@ describe("rewrite-target", () => {
   });
 
   test("a URL as the target redirects, with the query", async () => {
-    expect(await location("out.example.com", "/go/a%20b?c=d")).toEqual([302, "https://out.example.net/a%20b?c=d"]);
+    expect(await location("out.example.com", "/go/a%20b?c=d")).toEqual([
+      302,
+      "https://out.example.net/a%20b?c=d",
+    ]);
   });
 });
 

@@ -75,7 +75,10 @@ beforeAll(async () => {
     socket.send(JSON.stringify({ url: request.url, host: request.headers["x-forwarded-host"] }));
     socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
   });
-  edge = await EdgeUnderTest.start(configOf({ "shop.example.com": { "/": [pod.address] } }));
+  const policies = { bodySize: { maxBytes: 0 } };
+  edge = await EdgeUnderTest.start(
+    configOf({ "shop.example.com": { "/": { endpoints: [pod.address], policies } } }),
+  );
 }, 30_000);
 
 afterAll(async () => {
