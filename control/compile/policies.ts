@@ -131,9 +131,9 @@ export function hostPolicies(plans: readonly IngressPlan[], place: HostPlace, sh
       const readings = shop.readings.of(plan);
       const outcome = runFeature(feature, readings, () => context);
       const { annotations, settings, off } = readings.of(feature);
-      if (off === undefined) added.push(...(feature.addedHosts?.(annotations, context, settings) ?? []));
-      if (outcome === undefined) continue;
-      const text = JSON.stringify(outcome);
+      const hosts = off === undefined ? (feature.addedHosts?.(annotations, context, settings) ?? []) : [];
+      if (outcome === undefined && hosts.length === 0) continue;
+      const text = JSON.stringify([outcome, hosts]);
       if (decided !== undefined) {
         if (decided.text !== text) {
           context.remark(
@@ -145,6 +145,8 @@ export function hostPolicies(plans: readonly IngressPlan[], place: HostPlace, sh
         continue;
       }
       decided = { plan, text };
+      added.push(...hosts);
+      if (outcome === undefined) continue;
       if (isDenied(outcome)) denied ??= outcome.reason;
       else found[feature.name] = outcome;
     }

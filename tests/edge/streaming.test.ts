@@ -198,8 +198,9 @@ test("a WebSocket echoes text and bytes, with its subprotocol, until either side
 });
 
 test("a WebSocket that the pod refuses gets the pod's answer", async () => {
+  // Once the request is there: a socket that closes over unread bytes is reset, and the answer with it.
   const closed = createTcpServer((socket) =>
-    socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+    socket.once("data", () => socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")),
   );
   await new Promise<void>((resolve) => closed.listen(0, "127.0.0.1", resolve));
   const refusing = await EdgeUnderTest.start(
