@@ -9,8 +9,10 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerCompile } from "./commands/compile.ts";
+import { registerControl } from "./commands/control.ts";
 import { registerExplain } from "./commands/explain.ts";
 import { registerLint } from "./commands/lint.ts";
+import { registerPush } from "./commands/push.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
 /** In the order in which `fairlead --help` lists them. */
@@ -19,6 +21,8 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   registerCompile,
   registerLint,
   registerExplain,
+  registerControl,
+  registerPush,
 ];
 
 export function buildProgram(): Command {

@@ -42,7 +42,7 @@ function start(
   clientOptions: Partial<KvClientOptions> = {},
 ): Publisher {
   const publisher = createPublisher({
-    client: createKvClient({ ...server, timeoutMs: 200, ...clientOptions }),
+    client: createKvClient({ ...server, timeoutMs: 5_000, ...clientOptions }),
     pace: PACE,
     now: () => nowMs,
     onEvent: (event) => events.push(event),
