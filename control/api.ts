@@ -9,6 +9,7 @@
  * `{"error": sentence}`.
  */
 
+import { setTimeout as delay } from "node:timers/promises";
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { createMiddleware } from "hono/factory";
@@ -34,6 +35,9 @@ export interface ApiSettings {
 
 /** 100 000 endpoints are a fifth of it. */
 export const DEFAULT_MAX_BODY_BYTES = 128 * 1024 * 1024;
+
+/** A push that waits for its publication gets an answer after this time whatever happens. */
+const MAX_WAIT_MS = 60_000;
 
 type Env = { Variables: { caller: Caller } };
 
@@ -204,7 +208,9 @@ export function createControlApi({ view, tokens, maxBodyBytes, loopbackOnly }: A
       });
     }
     view.push.put(name, reading.state);
-    if (context.req.query("wait") === "true") await view.publisher.settled();
+    if (context.req.query("wait") === "true") {
+      await Promise.race([view.settled(), delay(MAX_WAIT_MS, undefined, { ref: false })]);
+    }
     const status = view.publisher.status();
     const diagnostics = (view.edge()?.diagnostics ?? []).filter(({ cluster }) => cluster === name);
     return context.json({

@@ -32,6 +32,7 @@ export function createService({ compiler, publisher, sources, metrics, log }: Se
   const watched = new Map(sources.map((source) => [source.cluster, source]));
   const missing = new Set(watched.keys());
   let pointerIsRead = false;
+  const pointerRead = Promise.withResolvers<void>();
   let edge: CompiledEdge | undefined;
 
   const publish = (): void => {
@@ -64,10 +65,15 @@ export function createService({ compiler, publisher, sources, metrics, log }: Se
       for (const cluster of clusters) if (!known.has(cluster)) missing.add(cluster);
       if (missing.size > 0) log.info("waiting for clusters", { clusters: [...missing].sort().join(", ") });
       publish();
+      pointerRead.resolve();
     },
     view: {
       edge: () => edge,
       publisher,
+      settled: async () => {
+        await pointerRead.promise;
+        await publisher.settled();
+      },
       notReady,
       clusters: () => {
         const known = compiler.clusters();

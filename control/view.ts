@@ -13,6 +13,8 @@ export interface ControlView {
   readonly edge: () => CompiledEdge | undefined;
   readonly clusters: () => readonly ClusterView[];
   readonly publisher: Publisher;
+  /** Resolves once everything that can be published is. */
+  readonly settled: () => Promise<void>;
   /** Why this service is not ready, in one sentence; `undefined` when it is. */
   readonly notReady: () => string | undefined;
   /** Absent: states cannot be pushed here. */
