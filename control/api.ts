@@ -31,6 +31,8 @@ export interface ApiSettings {
    * name at 127.0.0.1 must not be able to ask.
    */
   readonly loopbackOnly: boolean;
+  /** Told of errors that are bugs of ours. */
+  readonly onBug: (error: unknown) => void;
 }
 
 /** 100 000 endpoints are a fifth of it. */
@@ -41,16 +43,21 @@ const MAX_WAIT_MS = 60_000;
 
 type Env = { Variables: { caller: Caller } };
 
-export function createControlApi({ view, tokens, maxBodyBytes, loopbackOnly }: ApiSettings): Hono<Env> {
+export function createControlApi({
+  view,
+  tokens,
+  maxBodyBytes,
+  loopbackOnly,
+  onBug,
+}: ApiSettings): Hono<Env> {
   const app = new Hono<Env>();
 
   app.onError((error, context) => {
     if (error instanceof HTTPException) {
-      return context.json({ error: error.message }, error.status, status401(error.status));
+      return context.json({ error: error.message }, error.status, headersFor(error.status));
     }
     if (error instanceof KvError) return context.json({ error: error.message }, 502);
-    // A bug of ours; its stack is for the log, not for the caller.
-    console.error(error);
+    onBug(error); // Its stack is for the log, not for the caller.
     return context.json({ error: "The control service failed to answer; its log says more." }, 500);
   });
   app.notFound((context) =>
@@ -191,6 +198,9 @@ export function createControlApi({ view, tokens, maxBodyBytes, loopbackOnly }: A
     const name = context.req.param("name");
     if (view.push === undefined)
       throw new HTTPException(405, { message: "States cannot be pushed to this service." });
+    if (!view.publisher.status().leading) {
+      throw new HTTPException(503, { message: "This replica does not lead; another one takes the state." });
+    }
     const text = await context.req.text();
     const reading = readPushedState(name, text, Date.now());
     if (reading.kind === "unreadable") {
@@ -260,8 +270,9 @@ export function createControlApi({ view, tokens, maxBodyBytes, loopbackOnly }: A
   return app;
 }
 
-function status401(status: number): Record<string, string> {
-  return status === 401 ? { "www-authenticate": 'Bearer realm="fairlead"' } : {};
+function headersFor(status: number): Record<string, string> {
+  if (status === 401) return { "www-authenticate": 'Bearer realm="fairlead"' };
+  return status === 503 ? { "retry-after": "1" } : {};
 }
 
 function summary({ name, receivedAtMs, model, problem }: ClusterView): Record<string, unknown> {

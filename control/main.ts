@@ -1,8 +1,8 @@
 /**
  * The control service: the steps in order, and nothing else.
  *
- * keys → KV client → publisher → API → the clusters that must be complete → states in, publications out,
- * until `stop` fires.
+ * keys → KV client → publisher → API → leadership → the clusters that must be complete → states in,
+ * publications out, until `stop` fires.
  *
  * In: settings, sources of cluster states, a log, a signal. Out: nothing, once everything has ended.
  */
@@ -15,11 +15,12 @@ import { createBudget } from "./kv/budget.ts";
 import { createKvClient } from "./kv/client.ts";
 import { createDryRunClient } from "./kv/dry-run.ts";
 import { createPublisher, type PublisherEvent } from "./kv/publisher.ts";
+import type { Leadership, Term } from "./leadership.ts";
 import { listen } from "./listen.ts";
 import type { Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { readOwnershipRules } from "./ownership.ts";
-import { createService } from "./service.ts";
+import { createService, type Service } from "./service.ts";
 import { createServiceMetrics } from "./service-metrics.ts";
 import type { ControlSettings } from "./settings.ts";
 
@@ -27,6 +28,8 @@ export interface ControlOptions {
   readonly settings: ControlSettings;
   /** Clusters that are watched; others may be pushed. */
   readonly sources: readonly ClusterSource[];
+  /** Absent: this replica is the only one and leads from the start. */
+  readonly leadership?: Leadership;
   readonly log: Log;
   /** Told once the API listens: `http://host:port`. */
   readonly onListening: (url: string) => void;
@@ -37,6 +40,7 @@ export interface ControlOptions {
 export async function runControl({
   settings,
   sources,
+  leadership,
   log,
   onListening,
   stop,
@@ -59,7 +63,9 @@ export async function runControl({
     },
   });
   const client = createKvClient({ ...settings.kv, beforeCall: budget.beforeCall, onCall: metrics.kvCall });
+  let epoch = 0;
   const publisher = createPublisher({
+    ...(leadership === undefined ? {} : { epoch: () => epoch }),
     client: settings.dryRun ? createDryRunClient(client, (sentence) => log.info(sentence)) : client,
     keys,
     pace: settings.pace,
@@ -67,9 +73,10 @@ export async function runControl({
     onEvent: (event) => {
       metrics.publisherEvent(event);
       logEvent(event, log);
+      if (event.kind === "deposed") service.hold();
     },
   });
-  const service = createService({
+  const service: Service = createService({
     compiler: createEdgeCompiler(settings.compile, rules),
     publisher,
     sources,
@@ -78,17 +85,36 @@ export async function runControl({
   });
   metrics.observe(service.view, budget);
 
-  const api = createControlApi({ ...settings.api, view: { ...service.view, metrics: metrics.text } });
+  const api = createControlApi({
+    ...settings.api,
+    onBug: (error) => log.error(error instanceof Error ? (error.stack ?? error.message) : String(error)),
+    view: { ...service.view, metrics: metrics.text },
+  });
   const server = await listen(api.fetch, settings.listen);
   try {
     onListening(server.url);
-    // Whatever the edge was made of last must be complete before it is made anew.
-    const read = publisher.read().then((pointer) => service.expect(pointer?.clusters ?? []));
-    read.catch((error: unknown) => log.error(`The pointer could not be read: ${String(error)}`));
+    /** Whatever the edge was made of last must be complete before it is made anew. */
+    const begin = async (): Promise<void> => service.expect((await publisher.read())?.clusters ?? []);
+    const report = (what: string) => (error: unknown) => log.error(`${what} failed: ${String(error)}`);
+    if (leadership === undefined) begin().catch(report("reading the pointer"));
+    else {
+      const take = async (term: Term): Promise<void> => {
+        if (term.kind === "follow") {
+          publisher.follow();
+          service.hold();
+          log.info("this replica follows");
+          return;
+        }
+        epoch = term.epoch;
+        publisher.lead();
+        log.info("this replica leads", { epoch });
+        await begin();
+      };
+      forEach(leadership.terms, take).catch(report("the election"));
+    }
     for (const source of sources) {
-      follow(source, service.put).catch((error: unknown) => {
-        log.error(`the source of a cluster failed: ${String(error)}`, { cluster: source.cluster });
-      });
+      const put = (state: ClusterState): void => service.put(source.cluster, state);
+      forEach(source.states, put).catch(report(`the source of the cluster ${source.cluster}`));
     }
     await aborted(stop);
   } finally {
@@ -97,11 +123,8 @@ export async function runControl({
   }
 }
 
-async function follow(
-  source: ClusterSource,
-  put: (cluster: string, state: ClusterState) => void,
-): Promise<void> {
-  for await (const state of source.states) put(source.cluster, state);
+async function forEach<T>(values: AsyncIterable<T>, take: (value: T) => void | Promise<void>): Promise<void> {
+  for await (const value of values) await take(value);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

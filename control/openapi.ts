@@ -164,6 +164,7 @@ export const openApiDocument = {
         responses: {
           "200": json("The state was taken; objects that are wrong are named.", ref("Push")),
           "405": json("This service takes no pushes.", ref("Error")),
+          "503": json("This replica does not lead; try again.", ref("Error")),
           "413": json("The state is too large.", ref("Error")),
           "422": json("The state is empty, or cannot be read to its end; nothing was changed.", ref("Error")),
           ...refused,

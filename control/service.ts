@@ -25,6 +25,8 @@ export interface Service {
   readonly put: (cluster: string, state: ClusterState) => void;
   /** Tells which clusters the edge was last made of; until this was called, nothing is published. */
   readonly expect: (clusters: readonly string[]) => void;
+  /** Publishes nothing until the next `expect`: another replica may change what the edge is made of. */
+  readonly hold: () => void;
   readonly view: ControlView;
 }
 
@@ -32,14 +34,15 @@ export function createService({ compiler, publisher, sources, metrics, log }: Se
   const watched = new Map(sources.map((source) => [source.cluster, source]));
   const missing = new Set(watched.keys());
   let pointerIsRead = false;
-  const pointerRead = Promise.withResolvers<void>();
+  let pointerRead = Promise.withResolvers<void>();
   let edge: CompiledEdge | undefined;
 
   const publish = (): void => {
-    if (edge === undefined || notReady() !== undefined) return;
+    if (edge === undefined || !pointerIsRead || notReady() !== undefined) return;
     publisher.submit(edge.config, edge.clusters);
   };
   const notReady = (): string | undefined => {
+    if (!publisher.status().leading) return undefined; // A follower is ready to lead; it has nothing to wait for.
     if (!pointerIsRead) {
       const { lastError } = publisher.status();
       return `The pointer in KV was not read yet${lastError === undefined ? "" : `: ${lastError}`}.`;
@@ -66,6 +69,11 @@ export function createService({ compiler, publisher, sources, metrics, log }: Se
       if (missing.size > 0) log.info("waiting for clusters", { clusters: [...missing].sort().join(", ") });
       publish();
       pointerRead.resolve();
+    },
+    hold: () => {
+      pointerIsRead = false;
+      pointerRead = Promise.withResolvers();
+      publisher.withdraw();
     },
     view: {
       edge: () => edge,

@@ -7,11 +7,15 @@
 
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Command, InvalidArgumentError } from "commander";
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import { formatDiagnostic } from "../../cluster/diagnostic.ts";
 import { CommandFailure, EXIT_FAILURE, UsageError } from "../failure.ts";
 import { addFileOption } from "../manifest-input.ts";
+
+/** One second apart: longer than it takes to elect another leader. */
+const MAX_ATTEMPTS = 30;
 
 interface PushFlags {
   readonly file?: readonly string[];
@@ -63,7 +67,14 @@ async function runPush(morePaths: readonly string[], flags: PushFlags): Promise<
     );
   if (flags.wait) target.searchParams.set("wait", "true");
 
-  const response = await send(target, await readState(paths));
+  const state = await readState(paths);
+  let response = await send(target, state);
+  // Of two replicas one leads; the Service in front of them picks at random.
+  for (let attempt = 1; response.status === 503 && attempt < MAX_ATTEMPTS; attempt++) {
+    await response.body?.cancel();
+    await delay(1_000);
+    response = await send(target, state);
+  }
   const answer = await readAnswer(response);
   if (flags.json) process.stdout.write(`${JSON.stringify(answer, undefined, 2)}\n`);
   process.stderr.write(

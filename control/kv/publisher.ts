@@ -99,6 +99,8 @@ export interface Publisher {
   readonly settled: () => Promise<void>;
   /** Begins a term: KV is read anew and the newest configuration published at once. */
   readonly lead: () => void;
+  /** Takes back a configuration that was submitted and not published yet. */
+  readonly withdraw: () => void;
   /** Ends a term: nothing is written any more once a call under way is over. */
   readonly follow: () => void;
   readonly status: () => PublisherStatus;
@@ -256,6 +258,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
       publication.forget();
       if (newest !== undefined) waitingSinceMs ??= performance.now();
       schedule(0);
+    },
+    withdraw: () => {
+      newest = undefined;
+      waitingSinceMs = undefined;
+      clearTimeout(timer);
+      announceIdle();
     },
     follow: () => {
       leading = false;

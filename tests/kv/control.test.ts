@@ -3,8 +3,10 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createControlApi } from "../../control/api.ts";
 import { LOCAL_PACE } from "../../control/kv/publisher.ts";
+import type { Leadership, Term } from "../../control/leadership.ts";
 import { createLog } from "../../control/log.ts";
 import { runControl } from "../../control/main.ts";
+import { createNewest } from "../../control/newest.ts";
 import { openApiDocument } from "../../control/openapi.ts";
 import type { ControlSettings } from "../../control/settings.ts";
 import { decodePointer, POINTER_KEY, type Pointer } from "../../edge-config/pointer.ts";
@@ -41,7 +43,7 @@ interface Running {
 // biome-ignore lint/suspicious/noExplicitAny: answers of the API, whose shape the assertions are about.
 type Answer = any;
 
-async function start(changes: Partial<ControlSettings> = {}): Promise<Running> {
+async function start(changes: Partial<ControlSettings> = {}, leadership?: Leadership): Promise<Running> {
   const stop = new AbortController();
   const lines: string[] = [];
   let listening: (url: string) => void = () => {};
@@ -65,6 +67,7 @@ async function start(changes: Partial<ControlSettings> = {}): Promise<Running> {
   const running = runControl({
     settings,
     sources: [],
+    ...(leadership === undefined ? {} : { leadership }),
     log: createLog("pretty", (line) => lines.push(line)),
     onListening: listening,
     stop: stop.signal,
@@ -320,6 +323,47 @@ describe("several clusters", () => {
   });
 });
 
+describe("two replicas", () => {
+  test("take turns: the follower refuses pushes, and the new leader waits for every cluster", async () => {
+    const firstTerms = createNewest<Term>();
+    const secondTerms = createNewest<Term>();
+    const first = await start({}, { terms: firstTerms.values });
+    const second = await start({}, { terms: secondTerms.values });
+    expect((await first.request("PUT", "/v1/clusters/eu/state", state("eu.example"))).status).toBe(503);
+    expect((await first.request("GET", "/readyz")).status).toBe(200);
+
+    firstTerms.put({ kind: "lead", epoch: 1 });
+    await until(
+      async () =>
+        (await first.request("PUT", "/v1/clusters/eu/state?wait=true", state("eu.example"))).status === 200,
+    );
+    await first.request("PUT", "/v1/clusters/us/state?wait=true", state("us.example"));
+    expect(await pointer()).toMatchObject({ epoch: 1, generation: 2, clusters: ["eu", "us"] });
+    expect((await second.request("PUT", "/v1/clusters/eu/state", state("eu.example"))).status).toBe(503);
+
+    secondTerms.put({ kind: "lead", epoch: 2 });
+    await until(
+      async () =>
+        (await second.request("PUT", "/v1/clusters/eu/state?wait=true", state("eu.example", "10.0.0.2")))
+          .status === 200,
+    );
+    expect((await second.request("GET", "/readyz")).body.reason).toContain("us");
+    expect(await pointer()).toMatchObject({ epoch: 1, generation: 2 });
+    await second.request("PUT", "/v1/clusters/us/state?wait=true", state("us.example"));
+    expect(await pointer()).toMatchObject({ epoch: 2, generation: 3, clusters: ["eu", "us"] });
+
+    // The first one was never told that its term is over.
+    await first.request("PUT", "/v1/clusters/eu/state?wait=true", state("eu.example", "10.0.0.3"));
+    expect(await pointer()).toMatchObject({ epoch: 2, generation: 3 });
+    expect((await first.request("PUT", "/v1/clusters/eu/state", state("eu.example"))).status).toBe(503);
+  });
+});
+
+/** Asks again until the answer is yes. */
+async function until(ask: () => Promise<boolean>): Promise<void> {
+  while (!(await ask())) await new Promise((resolve) => setImmediate(resolve));
+}
+
 describe("access", () => {
   test.each([
     ["no token", "", 401],
@@ -440,6 +484,7 @@ test("the OpenAPI document tells exactly the routes that there are", () => {
     tokens: { operator: OPERATOR, clusters: new Map() },
     maxBodyBytes: 1,
     loopbackOnly: false,
+    onBug: () => {},
   };
   const served = createControlApi(settings)
     .routes.filter(({ method, path }) => method !== "ALL" && !path.includes("*"))
