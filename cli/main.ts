@@ -11,6 +11,7 @@ import { Command, CommanderError } from "commander";
 import { registerCompile } from "./commands/compile.ts";
 import { registerControl } from "./commands/control.ts";
 import { registerExplain } from "./commands/explain.ts";
+import { registerGenerations } from "./commands/generations.ts";
 import { registerLint } from "./commands/lint.ts";
 import { registerPush } from "./commands/push.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
@@ -23,6 +24,7 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   registerExplain,
   registerControl,
   registerPush,
+  registerGenerations,
 ];
 
 export function buildProgram(): Command {

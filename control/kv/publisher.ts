@@ -38,6 +38,8 @@ export interface PublisherPace {
   readonly graceMs: number;
   /** Between two rounds of upkeep: history saved, pointer verified, expired shards deleted. */
   readonly upkeepMs: number;
+  /** How long reads and lists may lag behind our own writes; nothing is verified until then. */
+  readonly lagMs: number;
   /** First and longest wait after a failure; it doubles in between, and is cut at random by up to a half. */
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
@@ -48,6 +50,7 @@ export const CLOUDFLARE_PACE: PublisherPace = {
   pointerDistanceMs: 1_000,
   graceMs: 60 * 60_000,
   upkeepMs: 5 * 60_000,
+  lagMs: 2 * 60_000,
   retryMinMs: 500,
   retryMaxMs: 60_000,
 };
@@ -58,6 +61,7 @@ export const LOCAL_PACE: PublisherPace = {
   pointerDistanceMs: 0,
   graceMs: 10 * 60_000,
   upkeepMs: 30_000,
+  lagMs: 0,
   retryMinMs: 50,
   retryMaxMs: 2_000,
 };
@@ -226,8 +230,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
   const upkeep = async (): Promise<void> => {
     if (!leading || closed || published === undefined || failures > 0) return;
     try {
-      const result = await publication.verify(published);
-      if (result.kind === "published") onEvent({ kind: "repaired", result });
+      if (performance.now() - lastPointerMs >= pace.lagMs) {
+        const result = await publication.verify(published);
+        if (result.kind === "published") onEvent({ kind: "repaired", result });
+      }
       const shards = await publication.sweep();
       if (shards > 0) onEvent({ kind: "swept", shards });
       await publication.saveHistory();
