@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerCompile } from "./commands/compile.ts";
 import { registerControl } from "./commands/control.ts";
+import { registerDev } from "./commands/dev.ts";
 import { registerExplain } from "./commands/explain.ts";
 import { registerGenerations } from "./commands/generations.ts";
 import { registerLint } from "./commands/lint.ts";
@@ -19,6 +20,7 @@ import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts"
 /** In the order in which `fairlead --help` lists them. */
 const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   // One line a command, in the order of the README.
+  registerDev,
   registerCompile,
   registerLint,
   registerExplain,

@@ -53,9 +53,9 @@ class Search implements FoundFiles {
       this.#file(path, stats);
       return;
     }
-    const before = this.files.length;
+    const before = this.files.length + this.unreadable.length;
     await this.#folder(path, stats);
-    if (this.files.length === before) {
+    if (this.files.length + this.unreadable.length === before) {
       this.#tell("warning", path, "the folder holds no .yaml, .yml or .json file");
     }
   }

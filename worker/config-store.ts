@@ -24,6 +24,7 @@ import {
   supersedes,
   wildcardOf,
 } from "../edge-config/pointer.ts";
+import type { EdgePolicies } from "../edge-config/policies.ts";
 import { readShard, type Shard, type ShardName } from "../edge-config/shard.ts";
 import type { BackendPools } from "./balance/backend-pools.ts";
 import { HostTable } from "./host-table.ts";
@@ -88,6 +89,7 @@ export class ConfigStore {
   #failedShards = new Map<ShardName, number>();
   #lastError: { readonly message: string; readonly at: number } | undefined;
   #kvReads = 0;
+  #warmLookups = 0;
   #shardHits = 0;
   #shardMisses = 0;
 
@@ -113,7 +115,14 @@ export class ConfigStore {
       context.waitUntil(this.#refresh());
     }
     const known = this.#hosts.get(name);
-    return known !== undefined || this.#hosts.has(name) ? known : this.#find(name);
+    if (known === undefined && !this.#hosts.has(name)) return this.#find(name);
+    this.#warmLookups++;
+    return known;
+  }
+
+  /** What holds for every host; absent before the first pointer. */
+  get policies(): EdgePolicies | undefined {
+    return this.#current?.pointer.policies;
   }
 
   /** For `/.fairlead/status`. Times in milliseconds since the epoch. */
@@ -124,6 +133,8 @@ export class ConfigStore {
       checkedAt: this.#checkedAt,
       adoptedAt: this.#adoptedAt,
       kvReads: this.#kvReads,
+      /** Requests whose host was known already; the others asked shards in memory, or KV for them. */
+      warmLookups: this.#warmLookups,
       shardHits: this.#shardHits,
       shardMisses: this.#shardMisses,
       shards: { count: this.#shards.size, bytes: this.#shards.weight },

@@ -5,30 +5,53 @@
  * (`filters/`), how the configuration arrives (`config-store.ts`), how pods are reached (`origin/`).
  */
 
+import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
 import { ConfigStore } from "./config-store.ts";
 import { type Environment, readSettings, type Settings } from "./environment.ts";
 import { errorPage, redirectPage } from "./error-page.ts";
 import { Exchange } from "./exchange.ts";
 import type { HostTable } from "./host-table.ts";
+import { createLimiter } from "./limits/create-limiter.ts";
+import type { RequestLimiter } from "./limits/limiter.ts";
 import { createTransport } from "./origin/create-transport.ts";
 import { forward } from "./origin/origin.ts";
 import type { Transport } from "./origin/transport.ts";
 import { encodePath, normalisePath } from "./path.ts";
-import { type RoutePipeline, runRequestHooks, runResponseHooks } from "./pipeline.ts";
+import { buildDefaultPipeline, type RoutePipeline, runRequestHooks, runResponseHooks } from "./pipeline.ts";
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
 import { Visit } from "./visit.ts";
+
+const DEFAULT_ENFORCEMENT: LimitEnforcementPolicy = { mode: "global", ipv6PrefixLength: 64, headers: false };
 
 export class Edge {
   readonly settings: Settings;
   readonly store: ConfigStore;
   readonly transport: Transport;
+  readonly #limiters: Environment["LIMITER"];
+  #limiter: { readonly enforcement: LimitEnforcementPolicy; readonly limiter: RequestLimiter } | undefined;
+  /** The first request of the isolate; before it the clock stands still. */
+  readonly startedAt: number = Date.now();
 
   /** Throws `SettingError` where the environment cannot be used. */
   constructor(environment: Environment) {
     this.settings = readSettings(environment);
     this.transport = createTransport(this.settings.transport, environment.VPC);
     this.store = new ConfigStore(environment, this.settings, new BackendPools());
+    this.#limiters = environment.LIMITER;
+  }
+
+  get limitEnforcement(): LimitEnforcementPolicy {
+    return this.store.policies?.limitEnforcement ?? DEFAULT_ENFORCEMENT;
+  }
+
+  /** Made when the first route with a limit is asked for, and again when the mode changes. */
+  get limiter(): RequestLimiter {
+    const enforcement = this.limitEnforcement;
+    if (this.#limiter?.enforcement.mode !== enforcement.mode) {
+      this.#limiter = { enforcement, limiter: createLimiter(this.#limiters, enforcement) };
+    }
+    return this.#limiter.limiter;
   }
 
   async answer(request: Request, context: ExecutionContext): Promise<Response> {
@@ -73,7 +96,8 @@ export class Edge {
       return redirectPage(301, `${target.scheme}://${target.host}${encodePath(path)}/${target.query}`);
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
-    const { pipeline } = entry;
+    const pipeline =
+      entry.pipeline ?? (request.body === null ? undefined : buildDefaultPipeline(host, entry));
     return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);
   }
 

@@ -5,11 +5,15 @@
  * used. Read once for an isolate.
  */
 
+import type { Limiter } from "./limits/limiter-object.ts";
+
 export interface Environment {
   /** Immutable shards, by content hash. */
   readonly SHARDS: KVNamespace;
   /** The pointer; may be the same namespace. */
   readonly POINTER: KVNamespace;
+  /** The Durable Objects that count for `global` limits; without them each isolate counts for itself. */
+  readonly LIMITER?: DurableObjectNamespace<Limiter>;
   readonly ORIGIN_TRANSPORT?: string;
   readonly GATEWAY_URL?: string;
   readonly REFRESH_SECONDS?: string | number;

@@ -45,6 +45,7 @@ function page(status: number, reason: string): Response {
   return new Response(html, {
     status,
     ...(reason === "" ? {} : { statusText: reason }),
-    headers: { "Content-Type": "text/html" },
+    // The length is written out for HEAD, where the runtime sees no body to measure. All of it is ASCII.
+    headers: { "Content-Type": "text/html", "Content-Length": String(html.length) },
   });
 }

@@ -4,12 +4,20 @@
  */
 
 import type { BackendPool } from "./balance/backend-pool.ts";
+import type { Endpoint } from "./balance/balancer.ts";
+import { errorPage } from "./error-page.ts";
 import type { RouteEntry } from "./host-table.ts";
 import { Visit } from "./visit.ts";
 
 export class Exchange extends Visit {
   readonly entry: RouteEntry;
   readonly upstream: UpstreamRequest;
+  /** The request stands in the access log, where there is one. */
+  isLogged = true;
+  /** `satisfy any`: some access check was passed, so no other one is asked. */
+  isSatisfied = false;
+  /** `satisfy any`: the refusals so far. */
+  readonly refusals: Refusal[] = [];
   /** Who made the answer that response hooks see. */
   answeredBy: Answerer = "edge";
 
@@ -26,6 +34,32 @@ export class Exchange extends Visit {
     this.entry = entry;
     this.upstream = new UpstreamRequest(entry.backend, target.authority);
   }
+
+  /** An access check is passed; with `satisfy any` that is enough. */
+  satisfy(): void {
+    this.isSatisfied = this.entry.route.policies?.satisfy !== undefined;
+  }
+
+  /** An access check is failed: the answer, or nothing yet where another check may still let the request pass. */
+  refuse(status: Refusal["status"], refusal: Omit<Refusal, "status"> = {}): Response | undefined {
+    if (this.entry.route.policies?.satisfy !== undefined) {
+      this.refusals.push({ status, ...refusal });
+      return undefined;
+    }
+    if (refusal.answer !== undefined) return refusal.answer;
+    const answer = errorPage(status);
+    if (refusal.challenge !== undefined) answer.headers.set("WWW-Authenticate", refusal.challenge);
+    return answer;
+  }
+}
+
+/** Why an access check does not let a request pass. */
+export interface Refusal {
+  readonly status: 401 | 403 | 500;
+  /** Value of `WWW-Authenticate`. */
+  readonly challenge?: string;
+  /** In place of the plain page. */
+  readonly answer?: Response;
 }
 
 /** `edge`: our own 404, 502, 503, 504. `filter`: a feature's `onRequest`. `origin`: the pod. */
@@ -47,6 +81,14 @@ export class UpstreamRequest {
   /** Set (or, with `undefined`, removed) after the standard headers, in order. */
   headerEdits: [name: string, value: string | undefined][] | undefined = undefined;
   retry: RetryPolicy = DEFAULT_RETRY;
+  /** The endpoint that the client's session is bound to; `isFixed`: it stays there even when that fails. */
+  session: { readonly endpoint: Endpoint; readonly isFixed: boolean } | undefined = undefined;
+  /** The request belongs to no session, whatever the route says (a canary of the legacy kind). */
+  isOutsideSessions = false;
+  /** Set by the origin stage: the endpoint of the last attempt. */
+  usedEndpoint: Endpoint | undefined = undefined;
+  /** For the gateway, which connects. */
+  connectMilliseconds = 5_000;
 
   constructor(backend: BackendPool | undefined, host: string) {
     this.backend = backend;

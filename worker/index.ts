@@ -33,4 +33,5 @@ app.onError((error) => {
   return errorPage(500);
 });
 
+export { Limiter } from "./limits/limiter-object.ts";
 export default app;

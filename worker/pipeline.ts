@@ -6,6 +6,7 @@
  * itself (`filter-order.ts`).
  */
 
+import { DEFAULT_MAX_BODY_BYTES } from "../edge-config/features/body-size.ts";
 import type {
   HostFeatureName,
   HostPolicies,
@@ -15,7 +16,7 @@ import type {
 import { errorPage } from "./error-page.ts";
 import type { Exchange } from "./exchange.ts";
 import { FILTER_ORDER, type StepName } from "./filter-order.ts";
-import type { Answer, Filter, FilterFor, Hooks, HostFilter, HostFilterFor } from "./filters/filter.ts";
+import type { Answer, Filter, Hooks, HostFilter } from "./filters/filter.ts";
 import { HOST_FILTERS, ROUTE_FILTERS } from "./filters/index.ts";
 import type { HostTable, RouteEntry } from "./host-table.ts";
 import type { Visit } from "./visit.ts";
@@ -38,8 +39,19 @@ export type HostPipeline = Pipeline<Visit>;
 /** `undefined`: the route has no policy that asks for a hook, and the origin stage decides alone. */
 export function buildRoutePipeline(host: HostTable, entry: RouteEntry): RoutePipeline | undefined {
   const { route } = entry;
-  const { policies } = route;
-  if (policies === undefined) return undefined;
+  if (route.policies === undefined) return undefined;
+  return routePipeline({ ...DEFAULTS, ...route.policies }, host, entry);
+}
+
+/** For a request with a body on a route without policies: what holds by default. */
+export function buildDefaultPipeline(host: HostTable, entry: RouteEntry): RoutePipeline {
+  return routePipeline(DEFAULTS, host, entry);
+}
+
+/** Features that act where nothing was written; control writes only what differs. */
+const DEFAULTS: RoutePolicies = { bodySize: { maxBytes: DEFAULT_MAX_BODY_BYTES } };
+
+function routePipeline(policies: RoutePolicies, host: HostTable, { route }: RouteEntry): RoutePipeline {
   return assemble((name) =>
     name in STEPS
       ? STEPS[name as StepName]
@@ -57,7 +69,7 @@ type AnyFilterFor = (policy: unknown, site: unknown) => Filter & HostFilter;
 
 /** The compiler knows that names, policies and filters belong together (`filters/index.ts`), but not for a name that it cannot see. */
 function filterOf(
-  filters: { readonly [name: string]: FilterFor<RouteFeatureName> | HostFilterFor<HostFeatureName> },
+  filters: Readonly<Record<string, unknown>>,
   policies: RoutePolicies | HostPolicies,
   name: string,
   site: unknown,
@@ -68,7 +80,7 @@ function filterOf(
 
 function assemble<Request>(
   hooksOf: (name: (typeof FILTER_ORDER)[number]) => Hooks<Request> | undefined,
-): Pipeline<Request> | undefined {
+): Pipeline<Request> {
   const hooks = FILTER_ORDER.map(hooksOf).filter((one) => one !== undefined);
   const onRequest = hooks.map((one) => one.onRequest).filter((hook) => hook !== undefined);
   const onResponse = hooks.map((one) => one.onResponse).filter((hook) => hook !== undefined);

@@ -4,11 +4,8 @@ import type { Edge } from "./edge.ts";
 
 export const STATUS_PATH = "/.fairlead/status";
 
-let isolateStartedAt: number | undefined;
-
-export function readStatus({ store }: Edge) {
+export function readStatus({ store, startedAt }: Edge) {
   const now = Date.now();
-  isolateStartedAt ??= now; // The clock stands still before the first request.
   const { pointer, checkedAt, adoptedAt, lastError, ...counts } = store.status;
   const seconds = (since: number): number => Math.max(0, (now - since) / 1000);
   return {
@@ -22,6 +19,6 @@ export function readStatus({ store }: Edge) {
     ...counts,
     lastError:
       lastError === undefined ? null : { message: lastError.message, secondsAgo: seconds(lastError.at) },
-    isolateAgeSeconds: seconds(isolateStartedAt),
+    isolateAgeSeconds: seconds(startedAt),
   };
 }

@@ -155,16 +155,20 @@ export async function readSettings(
 ): Promise<ControlSettings> {
   const { CLOUDFLARE_PACE, LOCAL_PACE } = await import("../../control/kv/publisher.ts");
   const { MIN_TOKEN_LENGTH, readClusterTokens } = await import("../../control/access.ts");
-  const { kvNamespace, account, listen } = flags;
+  const { listen } = flags;
+  // A variable that is set to nothing is not set.
+  const [kvApi, kvNamespace, account] = [flags.kvApi, flags.kvNamespace, flags.account].map(
+    (text) => text || undefined,
+  );
   if (kvNamespace === undefined)
     throw new UsageError(
       "--kv-namespace (or FAIRLEAD_KV_NAMESPACE) is missing: the id of the KV namespace that the Worker reads.",
     );
-  if (flags.kvApi === undefined && account === undefined)
+  if (kvApi === undefined && account === undefined)
     throw new UsageError(
       "--account (or FAIRLEAD_ACCOUNT) is missing: the Cloudflare account, or --kv-api for another KV API.",
     );
-  const baseUrl = flags.kvApi ?? `${CLOUDFLARE_API}/${account}`;
+  const baseUrl = kvApi ?? `${CLOUDFLARE_API}/${account}`;
   const api = URL.parse(baseUrl);
   if (api === null || !/^https?:$/.test(api.protocol))
     throw new UsageError(`--kv-api takes a URL, not ${JSON.stringify(baseUrl)}.`);

@@ -49,6 +49,11 @@ metadata:
 
     stripped: |-
       text
+    wrapped: >-
+      one
+      two
+
+      three
 data:
   27017: "default/tcp-svc:27017"
   on: yes
@@ -80,6 +85,7 @@ describe("the quick reader agrees with the full one", () => {
           literal: "line one\n  indented\n\nlast\n",
           kept: "text\n\n",
           stripped: "text",
+          wrapped: "one two\nthree",
         },
       },
       data: {
@@ -186,7 +192,7 @@ describe("what the quick reader leaves to the full one", () => {
     ["a tag", "a: !!str 1\n"],
     ["a merge key", "<<: {a: 1}\n"],
     ["a complex key", "? a\n: b\n"],
-    ["a folded block scalar", "a: >\n  b\n"],
+    ["a folded block scalar with lines further in", "a: >\n  b\n    c\n"],
     ["a tab", "a:\tb\n"],
     ["a flow collection over two lines", "a: [1,\n  2]\n"],
     ["a null key", "~: 1\n"],

@@ -1,8 +1,8 @@
 /**
  * The quick reader: YAML as people and kubectl write manifests.
  *
- * In: the text of one document; every line ends with `\n`, the last one too. Out: its value, or undefined for "not for me": anchors, aliases,
- * tags, merge keys, complex keys, folded block scalars, flow collections over several lines, tabs, and every mistake.
+ * In: the text of one document; every line ends with `\n`, the last one too. Out: its value, or undefined for "not for
+ * me": anchors, aliases, tags, merge keys, complex keys, flow collections over several lines, most tabs, every mistake.
  * Those go to `full-reader.ts`, which is complete and some thirty times slower; there an error gets its words.
  * What this reader accepts, both read alike: `block-reader.test.ts` holds that over generated and mutated documents.
  *
@@ -29,6 +29,7 @@ const COLON = 58;
 const OPEN_BRACKET = 91;
 const BACKSLASH = 92;
 const CLOSE_BRACKET = 93;
+const GREATER = 62;
 const PIPE = 124;
 const OPEN_BRACE = 123;
 const CLOSE_BRACE = 125;
@@ -272,7 +273,8 @@ class BlockReader {
         return value;
       }
       case PIPE:
-        return this.#literal(indent);
+      case GREATER:
+        return this.#blockScalar(indent);
       case OPEN_BRACE:
       case OPEN_BRACKET: {
         const value = this.#flow();
@@ -296,7 +298,7 @@ class BlockReader {
     while (this.#column > indent) {
       if (INDICATORS.has(this.#text.charCodeAt(this.#at))) throw notForMe;
       const breaks = this.#breaksBetween(end, this.#at);
-      words += (breaks > 1 ? "\n".repeat(breaks - 1) : " ") + this.#plainLine();
+      words += foldedBreaks(breaks) + this.#plainLine();
       end = this.#at;
       this.#startLine(this.#lineEnd + 1);
     }
@@ -387,9 +389,10 @@ class BlockReader {
     return folded.includes("\\") ? unescapeDoubleQuoted(folded) : folded;
   }
 
-  /** `|`, `|-` or `|+`; an indentation digit or a comment behind it is for the full reader. */
-  #literal(indent: number): string {
+  /** `|` or `>`, with `-` or `+`; an indentation digit or a comment behind it is for the full reader. */
+  #blockScalar(indent: number): string {
     const text = this.#text;
+    const folded = text.charCodeAt(this.#at) === GREATER;
     const header = text.slice(this.#at + 1, endWithoutSpaces(text, this.#lineEnd));
     if (header !== "" && header !== "-" && header !== "+") throw notForMe;
     const parts: string[] = [];
@@ -416,7 +419,9 @@ class BlockReader {
         if (text.charCodeAt(at) === TAB) throw notForMe;
         width = spaces;
       }
-      if (blank > 0) parts.push("\n".repeat(blank));
+      // Lines that are further in keep their breaks in a folded scalar, by rules that are worth no second copy here.
+      if (folded && (spaces > width || text.charCodeAt(at) === TAB)) throw notForMe;
+      if (blank > 0) parts.push(folded && parts.length > 0 ? foldedBreaks(blank) : "\n".repeat(blank));
       parts.push(text.slice(start + width, end));
       blank = 1;
       start = end + 1;
@@ -566,6 +571,11 @@ class NextOccurrence {
     }
     return this.#found;
   }
+}
+
+/** One line break between lines of a folded scalar is a space; of several, one goes. */
+function foldedBreaks(count: number): string {
+  return count === 1 ? " " : "\n".repeat(count - 1);
 }
 
 /** `end`, moved back over the spaces before it. */

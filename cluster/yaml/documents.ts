@@ -16,6 +16,13 @@ import { MAX_FULL_YAML_CHARACTERS, readFullDocument } from "./full-reader.ts";
 /** Characters that YAML does not allow (YAML 1.2.2 §5.1); NUL is the one that people meet. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
 const CONTROL_CHARACTER = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/;
+/**
+ * What the full reader may cost for one text, in characters: some eight seconds, in turns. Only nonsense needs more, or
+ * megabytes of anchors.
+ */
+const FULL_READER_BUDGET = 8 * 1024 * 1024;
+/** What a document costs it beside its characters. */
+const FULL_READER_DOCUMENT_COST = 50;
 const REPLACEMENT_CHARACTER = "\ufffd";
 
 export interface DocumentOptions {
@@ -32,7 +39,12 @@ export function* readDocuments(text: string, options: DocumentOptions = {}): Gen
     if (!isEmpty(lines)) yield* readJson({ text: lines, line: 1 }, options);
     return;
   }
-  for (const piece of yamlPieces(lines)) yield* readPiece(piece, options);
+  const budget = { characters: FULL_READER_BUDGET };
+  for (const piece of yamlPieces(lines)) yield* readPiece(piece, options, budget);
+}
+
+interface Budget {
+  characters: number;
 }
 
 interface Piece {
@@ -41,7 +53,7 @@ interface Piece {
   readonly line: number;
 }
 
-function* readPiece(piece: Piece, options: DocumentOptions): Generator<ManifestDocument> {
+function* readPiece(piece: Piece, options: DocumentOptions, budget: Budget): Generator<ManifestDocument> {
   if (beginsLikeJson(piece.text)) {
     const json = [...readJson(piece, options)];
     // A flow collection of YAML begins like JSON; what is too long for YAML's reader is taken for JSON.
@@ -51,13 +63,21 @@ function* readPiece(piece: Piece, options: DocumentOptions): Generator<ManifestD
     }
   }
   const refused = refusedBytes(piece, options) ?? refusedCharacter(piece);
-  const document = refused ?? readYaml(piece);
+  const document = refused ?? readYaml(piece, budget);
   if (document !== undefined) yield document;
 }
 
-function readYaml(piece: Piece): ManifestDocument | undefined {
+function readYaml(piece: Piece, budget: Budget): ManifestDocument | undefined {
   const quick = readBlockDocument(piece.text, piece.line);
-  if (quick === undefined) return readFullDocument(piece.text, piece.line) ?? undefined;
+  if (quick === undefined) {
+    budget.characters -= piece.text.length + FULL_READER_DOCUMENT_COST;
+    if (budget.characters >= 0) return readFullDocument(piece.text, piece.line) ?? undefined;
+    return {
+      kind: "broken",
+      line: piece.line,
+      reason: "too much of the file before it is broken YAML, or uses anchors or tags",
+    };
+  }
   if (quick.value === null) return undefined;
   return { kind: "read", line: lineOfContent(piece), value: quick.value, duplicateKeys: quick.duplicateKeys };
 }

@@ -13,13 +13,14 @@ import { bareMap, isRawMap } from "./bare-map.ts";
 import type { DuplicateKey, ManifestDocument } from "./document.ts";
 import { resolvePlainScalar } from "./plain-scalar.ts";
 
-/** Longest text for this reader, in characters: some seconds of work. */
-export const MAX_FULL_YAML_CHARACTERS = 4 * 1024 * 1024;
+/** Longest text for this reader, in characters: two seconds of work, and more than an API server stores in one object. */
+export const MAX_FULL_YAML_CHARACTERS = 2 * 1024 * 1024;
 /** Deepest nesting. Kubernetes objects stay below 30; a schema of a CustomResourceDefinition below 60. */
 const MAX_DEPTH = 200;
 /** Most values that all aliases of a document may stand for together. */
 const MAX_ALIASED_VALUES = 100_000;
 const MAX_DUPLICATE_KEYS = 20;
+const TOO_DEEP = "it is nested too deeply";
 
 /** Thrown inside this file only: the document cannot be read, for this reason, at this offset. */
 class Unreadable extends Error {
@@ -77,14 +78,14 @@ export function readFullDocument(text: string, firstLine: number): ManifestDocum
     if (error instanceof Unreadable)
       return { kind: "broken", line: lineAt(error.offset), reason: error.message };
     // The package recurses; a nesting that `tooDeep` cannot see would end here.
-    if (error instanceof RangeError)
-      return { kind: "broken", line: firstLine, reason: "it is nested too deeply" };
+    if (error instanceof RangeError) return { kind: "broken", line: firstLine, reason: TOO_DEEP };
     throw error;
   }
 }
 
 /** The package's messages are sentences of their own; ours goes on after a colon. */
 function reasonOf(message: string): string {
+  if (message.startsWith("Maximum call stack")) return TOO_DEEP;
   const line = message.split("\n")[0] ?? message;
   return line.charAt(0).toLowerCase() + line.slice(1).replace(/[.:]$/, "");
 }

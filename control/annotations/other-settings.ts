@@ -53,7 +53,7 @@ const TABLE: readonly (readonly [OtherAnnotation, string])[] = [
   ],
   [
     NGINX,
-    "proxy-buffering proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size proxy-max-temp-file-size proxy-request-buffering proxy-http-version",
+    "proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size proxy-max-temp-file-size proxy-request-buffering proxy-http-version",
   ],
   [
     NGINX,
@@ -69,7 +69,7 @@ const TABLE: readonly (readonly [OtherAnnotation, string])[] = [
   ],
   [
     LOG,
-    "enable-syslog syslog-host syslog-port disable-access-log disable-http-access-log disable-stream-access-log enable-access-log-for-default-backend skip-access-log-urls",
+    "enable-syslog syslog-host syslog-port disable-http-access-log disable-stream-access-log enable-access-log-for-default-backend skip-access-log-urls",
   ],
   [
     TLS,
@@ -87,7 +87,7 @@ const TABLE: readonly (readonly [OtherAnnotation, string])[] = [
   [SNIPPET, "main-snippet http-snippet server-snippet location-snippet stream-snippet global-auth-snippet"],
   [
     TRACE,
-    "enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span opentelemetry-config otlp-collector-host otlp-collector-port otel-max-queuesize otel-schedule-delay-millis otel-max-export-batch-size otel-service-name otel-sampler otel-sampler-ratio otel-sampler-parent-based",
+    "opentelemetry-operation-name opentelemetry-config otlp-collector-host otlp-collector-port otel-max-queuesize otel-schedule-delay-millis otel-max-export-batch-size otel-service-name otel-sampler otel-sampler-ratio otel-sampler-parent-based",
   ],
   [
     TRACE,

@@ -104,7 +104,6 @@ export const others: Readonly<Record<string, OtherAnnotation>> = {
     ...BUFFERS,
     reason: "Mostly set against nginx's 502 for large response headers, which does not happen here.",
   },
-  "proxy-buffering": BUFFERS,
   "proxy-buffers-number": BUFFERS,
   "proxy-busy-buffers-size": BUFFERS,
   "proxy-http-version": {

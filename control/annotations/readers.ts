@@ -6,9 +6,10 @@
  * free of CR, LF, NUL and other control characters (`read.ts` sees to that).
  */
 
+import { parseCidr } from "../../edge-config/address.ts";
 import { compilePattern } from "../../edge-config/pattern/pattern.ts";
 import type { Template } from "../../edge-config/template.ts";
-import { isDnsName, isServiceName, parseCidr } from "./addresses.ts";
+import { isDnsName, isServiceName } from "./addresses.ts";
 import { type Reader, type ReaderOptions, type Reading, unreadable, value } from "./reader.ts";
 import { parseTemplate } from "./template.ts";
 import { parseUrl, type UrlText } from "./url.ts";

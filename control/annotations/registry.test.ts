@@ -85,7 +85,7 @@ describe("annotations that no feature reads", () => {
   test.each([
     ["nginx.ingress.kubernetes.io/server-snippet", "error"],
     ["ingress.kubernetes.io/configuration-snippet", "error"],
-    ["nginx.ingress.kubernetes.io/proxy-buffering", "info"],
+    ["nginx.ingress.kubernetes.io/proxy-buffer-size", "info"],
     ["nginx.ingress.kubernetes.io/enable-websockets", "info"],
     ["nginx.ingress.kubernetes.io/enable-corse", "warning"],
     ["nginx.ingress.kubernetes.io/__proto__", "warning"],

@@ -6,8 +6,9 @@
  * Not here: which addresses may be called and how they are reached (`compile/destination.ts`).
  */
 
+import { formatAddress, parseAddress } from "../../edge-config/address.ts";
 import type { Template } from "../../edge-config/template.ts";
-import { formatAddress, isDnsName, parseAddress } from "./addresses.ts";
+import { isDnsName } from "./addresses.ts";
 import { type Reading, unreadable, value } from "./reader.ts";
 import { parseTemplate } from "./template.ts";
 
@@ -30,12 +31,15 @@ export interface UrlText {
 const EXPECTED = "an absolute http or https URL";
 
 export function parseUrl(text: string): Reading<UrlText> {
-  const [, scheme, authority = "", rest = ""] = /^(https?):\/\/([^/?#]*)([^#]*)/i.exec(text) ?? [];
+  const [, scheme, authority = "", rest = ""] =
+    /^(https?):\/\/((?:\$(?:host|http_host|\{host\}|\{http_host\})(?![a-z_]))?[^/?#$]*)([^#]*)/i.exec(text) ??
+    [];
   if (scheme === undefined || authority === "") return unreadable(EXPECTED);
   if (/[\s"<>\\^`|]/.test(text))
     return unreadable(`${EXPECTED} without spaces, quotes, <, >, \\, ^, \` and |`);
   if (authority.includes("@")) return unreadable(`${EXPECTED} without a user name`);
-  const target = parseTemplate(rest.startsWith("/") ? rest : `/${rest}`);
+  // `https://copy.example.com$request_uri`, as everybody writes it: the variable begins with the slash.
+  const target = parseTemplate(/^(?:\/|\$\{?(?:request_uri|uri)(?![a-z_]))/.test(rest) ? rest : `/${rest}`);
   if (target.kind === "Unreadable") return target;
   const host = parseHost(authority, scheme.toLowerCase() === "https" ? 443 : 80);
   if (host === undefined) return unreadable(`${EXPECTED} with a valid host`);

@@ -7,8 +7,9 @@
 
 import { servingEndpoints } from "../../cluster/endpoints.ts";
 import type { Service, ServicePort } from "../../cluster/model.ts";
+import { parseAddress } from "../../edge-config/address.ts";
 import type { ObjectName } from "../../edge-config/config.ts";
-import { forbiddenHost, isDnsName, parseAddress } from "../annotations/addresses.ts";
+import { forbiddenHost, isDnsName } from "../annotations/addresses.ts";
 import { quote } from "../annotations/readers.ts";
 import { servicePlace } from "./destination.ts";
 import type { Lookup } from "./lookup.ts";

@@ -117,7 +117,7 @@ export function createCompiler(options: CompileOptions = {}): Compiler {
         version: EDGE_CONFIG_VERSION,
         ...settings.edge,
         hosts: sameHosts ? kept.config.hosts : recordOf(named.hosts),
-        backends: recordOfBackends(backends, sameHosts ? kept : undefined),
+        backends: recordOfBackends(backends, kept),
       };
       before = { model, settings, groundwork, hosts, named, backends, config };
       return { config, diagnostics: gather(before) };
@@ -357,16 +357,16 @@ function compileBackends(
   changes: Changes | undefined,
 ): ReadonlyMap<BackendName, BackendWork> {
   if (kept?.named === named && changes !== undefined) {
-    const stale = [...kept.backends].filter(([, { answers }]) => !stillHolds(answers, changes));
-    if (stale.length === 0) return kept.backends;
-    const works = new Map(kept.backends);
-    for (const [name, { backend, owner }] of stale) {
+    let works: Map<BackendName, BackendWork> | undefined;
+    for (const [name, { backend, owner, answers }] of kept.backends) {
+      if (stillHolds(answers, changes)) continue;
+      works ??= new Map(kept.backends);
       works.set(name, compileBackend(model, options, settings, backend, owner));
     }
-    return works;
+    return works ?? kept.backends;
   }
   const works = new Map<BackendName, BackendWork>();
-  for (const [name, use] of named.uses) {
+  for (const [name, use] of [...named.uses].sort(([a], [b]) => compareText(a, b))) {
     const owner = owners.get(name);
     const work = kept?.backends.get(name);
     const usable =
@@ -405,17 +405,14 @@ function recordOf<T>(items: ReadonlyMap<string, T>): Readonly<Record<string, T>>
   return Object.fromEntries([...items].sort(([a], [b]) => compareText(a, b)));
 }
 
-/** `kept`: the work before, if the same backends are named; then its record has the right order already. */
+/** The works are in order already. A plain loop: spreading a record of 10 000 keys takes three times as long. */
 function recordOfBackends(
   works: ReadonlyMap<BackendName, BackendWork>,
   kept: Work | undefined,
 ): EdgeConfig["backends"] {
-  if (kept === undefined) {
-    return recordOf(new Map(Array.from(works, ([name, { backend }]): [string, Backend] => [name, backend])));
-  }
-  if (works === kept.backends) return kept.config.backends;
-  const record = { ...kept.config.backends };
-  for (const [name, work] of works) if (work !== kept.backends.get(name)) record[name] = work.backend;
+  if (works === kept?.backends) return kept.config.backends;
+  const record: Record<BackendName, Backend> = {};
+  for (const [name, { backend }] of works) record[name] = backend;
   return record;
 }
 

@@ -9,9 +9,10 @@
  * Loopback, link-local and metadata addresses are refused, unless the operator develops on this machine.
  */
 
+import { parseAddress } from "../../edge-config/address.ts";
 import type { ObjectName } from "../../edge-config/config.ts";
 import type { Destination } from "../../edge-config/destination.ts";
-import { forbiddenHost, isServiceName, parseAddress } from "../annotations/addresses.ts";
+import { forbiddenHost, isServiceName } from "../annotations/addresses.ts";
 import type { UrlText } from "../annotations/url.ts";
 import type { HostContext } from "../features/feature.ts";
 import type { CompileOptions } from "./options.ts";

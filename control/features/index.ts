@@ -5,12 +5,68 @@
 
 import type { FeatureName } from "../../edge-config/policies.ts";
 import type { Group } from "../annotations/group.ts";
+import { accessList } from "./access-list.ts";
+import { accessLog } from "./access-log.ts";
+import { affinity } from "./affinity.ts";
+import { appRoot } from "./app-root.ts";
+import { backendProtocol } from "./backend-protocol.ts";
+import { balancing } from "./balancing.ts";
+import { bandwidth } from "./bandwidth.ts";
+import { basicAuth } from "./basic-auth.ts";
+import { bodySize } from "./body-size.ts";
+import { canary } from "./canary.ts";
+import { cookieRewrite } from "./cookie-rewrite.ts";
 import { cors } from "./cors.ts";
+import { customErrors } from "./custom-errors.ts";
+import { customHeaders } from "./custom-headers.ts";
+import { externalAuth } from "./external-auth.ts";
 import type { Feature } from "./feature.ts";
+import { hsts } from "./hsts.ts";
+import { limitEnforcement } from "./limit-enforcement.ts";
+import { mirror } from "./mirror.ts";
+import { nextUpstream } from "./next-upstream.ts";
+import { rateLimit } from "./rate-limit.ts";
+import { redirect } from "./redirect.ts";
+import { redirectRewrite } from "./redirect-rewrite.ts";
+import { rewrite } from "./rewrite.ts";
+import { satisfy } from "./satisfy.ts";
+import { sslRedirect } from "./ssl-redirect.ts";
 import { structures } from "./structure.ts";
+import { timeouts } from "./timeouts.ts";
+import { tracing } from "./tracing.ts";
+import { upstreamVhost } from "./upstream-vhost.ts";
+import { wwwRedirect } from "./www-redirect.ts";
 
 export const features = {
+  accessList,
+  accessLog,
+  affinity,
+  appRoot,
+  backendProtocol,
+  balancing,
+  bandwidth,
+  basicAuth,
+  bodySize,
+  canary,
+  cookieRewrite,
   cors,
+  customErrors,
+  customHeaders,
+  externalAuth,
+  hsts,
+  limitEnforcement,
+  mirror,
+  nextUpstream,
+  rateLimit,
+  redirect,
+  redirectRewrite,
+  rewrite,
+  satisfy,
+  sslRedirect,
+  timeouts,
+  tracing,
+  upstreamVhost,
+  wwwRedirect,
 } satisfies { readonly [N in FeatureName]: Feature<N> };
 
 /** The same as a list, in the order of the alphabet: the order of fields in every policy. */

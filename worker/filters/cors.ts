@@ -24,7 +24,7 @@ export const cors: FilterFor<"cors"> = (policy) => {
       if (request.method !== "OPTIONS") return undefined;
       const allowOrigin = allow(request.headers.get("Origin"));
       if (allowOrigin === undefined) return undefined;
-      return new Response(null, { status: 204, headers: { "Content-Length": "0" } });
+      return new Response(null, { status: 204 });
     },
     onResponse(answer, { request }) {
       const allowOrigin = allow(request.headers.get("Origin"));

@@ -4,9 +4,65 @@
  */
 
 import type { HostFeatureName, RouteFeatureName } from "../../edge-config/policies.ts";
+import { accessList } from "./access-list.ts";
+import { accessLog } from "./access-log.ts";
+import { affinity } from "./affinity.ts";
+import { appRoot } from "./app-root.ts";
+import { backendProtocol } from "./backend-protocol.ts";
+import { bandwidth } from "./bandwidth.ts";
+import { basicAuth } from "./basic-auth.ts";
+import { bodySize } from "./body-size.ts";
+import { canary } from "./canary.ts";
+import { cookieRewrite } from "./cookie-rewrite.ts";
 import { cors } from "./cors.ts";
+import { customErrors } from "./custom-errors.ts";
+import { customHeaders } from "./custom-headers.ts";
+import { externalAuth } from "./external-auth.ts";
 import type { FilterFor, HostFilterFor } from "./filter.ts";
+import { hsts } from "./hsts.ts";
+import { mirror } from "./mirror.ts";
+import { nextUpstream } from "./next-upstream.ts";
+import { rateLimit } from "./rate-limit.ts";
+import { redirect } from "./redirect.ts";
+import { redirectRewrite } from "./redirect-rewrite.ts";
+import { rewrite } from "./rewrite.ts";
+import { satisfy } from "./satisfy.ts";
+import { sslRedirect } from "./ssl-redirect.ts";
+import { timeouts } from "./timeouts.ts";
+import { tracing } from "./tracing.ts";
+import { upstreamVhost } from "./upstream-vhost.ts";
+import { wwwRedirect } from "./www-redirect.ts";
 
-export const ROUTE_FILTERS = { cors } satisfies { readonly [N in RouteFeatureName]: FilterFor<N> };
+export const ROUTE_FILTERS = {
+  accessList,
+  accessLog,
+  affinity,
+  backendProtocol,
+  bandwidth,
+  basicAuth,
+  bodySize,
+  canary,
+  cookieRewrite,
+  cors,
+  customErrors,
+  customHeaders,
+  externalAuth,
+  hsts,
+  mirror,
+  nextUpstream,
+  rateLimit,
+  redirect,
+  redirectRewrite,
+  rewrite,
+  satisfy,
+  sslRedirect,
+  timeouts,
+  tracing,
+  upstreamVhost,
+} satisfies {
+  readonly [N in RouteFeatureName]: FilterFor<N>;
+};
 
-export const HOST_FILTERS = {} satisfies { readonly [N in HostFeatureName]: HostFilterFor<N> };
+export const HOST_FILTERS = { appRoot, wwwRedirect } satisfies {
+  readonly [N in HostFeatureName]: HostFilterFor<N>;
+};

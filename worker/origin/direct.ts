@@ -3,7 +3,8 @@
  * measurements.
  *
  * The pod sees the endpoint's address as `Host` and the real one in `X-Forwarded-Host`. `fetch` resolves dot
- * segments of the path before it sends it; every other byte of the target stays. On Cloudflare an address in
+ * segments of the path, takes `\\` for `/` and escapes what may not stand in a URL (`{`, `"`, letters beyond
+ * ASCII); every other byte of the target stays. On Cloudflare an address in
  * a public `fetch` is refused (error 1003): there the binding is needed, or endpoints with names.
  */
 
@@ -14,6 +15,6 @@ export function directTransport(fetcher: Pick<Fetcher, "fetch">): Transport {
   return {
     send: (attempt) =>
       fetchAttempt(fetcher, `${attempt.scheme}://${attempt.endpoint}${attempt.target}`, attempt),
-    isUndelivered: () => false,
+    failureOf: () => undefined,
   };
 }

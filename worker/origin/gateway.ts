@@ -1,8 +1,54 @@
-/** Through the gateway inside the cluster. (Waits for `edge-config/gateway-token.ts`.) */
+/**
+ * Through the gateway inside the cluster, which restores `Host` and dials the endpoint that the edge chose.
+ * The contract is `gateway/README.md`; a token serves all requests to one target, so signing is rarely paid.
+ */
 
+import {
+  createTokenSigner,
+  GATEWAY_ERROR_HEADER,
+  type GatewayTarget,
+  parseEndpoint,
+  parseTokenKeys,
+  TOKEN_HEADER,
+} from "../../edge-config/gateway-token.ts";
 import { SettingError } from "../environment.ts";
-import type { Transport } from "./transport.ts";
+import { fetchAttempt } from "./fetch-attempt.ts";
+import type { Attempt, Failure, Transport } from "./transport.ts";
 
-export function gatewayTransport(_fetcher: Pick<Fetcher, "fetch">, _url: string, _keys: string): Transport {
-  throw new SettingError('ORIGIN_TRANSPORT "gateway" is not built yet; use "direct".');
+/** Throws `SettingError` for keys that cannot be read. */
+export function gatewayTransport(fetcher: Pick<Fetcher, "fetch">, url: string, keys: string): Transport {
+  const signer = readSigner(keys);
+  return {
+    send: async (attempt) => {
+      const token = signer.sign(targetOf(attempt), Date.now());
+      attempt.headers.set(TOKEN_HEADER, typeof token === "string" ? token : await token);
+      return fetchAttempt(fetcher, url + attempt.target, attempt);
+    },
+    failureOf: (response) => {
+      const error = response.headers.get(GATEWAY_ERROR_HEADER);
+      return error === null ? undefined : failureOf(error);
+    },
+  };
+}
+
+/** Only `response` leaves room for the pod to have seen the request; the others ended before it. */
+function failureOf(error: string): Failure {
+  return {
+    kind: error === "response" ? "broken" : "undelivered",
+    reason: `the gateway says "${error}"`,
+  };
+}
+
+function targetOf({ endpoint, scheme, host }: Attempt): GatewayTarget {
+  const place = parseEndpoint(endpoint);
+  if (place === undefined) throw new TypeError(`${endpoint} is no endpoint`);
+  return { ...place, scheme, host };
+}
+
+function readSigner(keys: string) {
+  try {
+    return createTokenSigner(parseTokenKeys(keys));
+  } catch (error) {
+    throw error instanceof RangeError ? new SettingError(error.message) : error;
+  }
 }

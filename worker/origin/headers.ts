@@ -14,6 +14,7 @@ import type { Exchange } from "../exchange.ts";
  */
 const DROPPED: ReadonlySet<string> = new Set([
   "expect",
+  "fairlead-token",
   "keep-alive",
   "proxy",
   "te",
@@ -33,18 +34,18 @@ export function upstreamHeaders(exchange: Exchange): Headers {
     else if (name === "x-forwarded-host") hasForwardedHost = true;
     else if (DROPPED.has(name) || name.includes("_")) headers.delete(name);
   }
-  if (hasForwardedFor) headers.set("x-original-forwarded-for", incoming.get("x-forwarded-for") ?? "");
-  if (hasForwardedHost) headers.set("x-original-forwarded-host", incoming.get("x-forwarded-host") ?? "");
+  if (hasForwardedFor) headers.set("X-Original-Forwarded-For", incoming.get("x-forwarded-for") ?? "");
+  if (hasForwardedHost) headers.set("X-Original-Forwarded-Host", incoming.get("x-forwarded-host") ?? "");
 
   const { client, target } = exchange;
-  headers.set("x-request-id", exchange.requestId);
-  setOrDelete(headers, "x-real-ip", client);
-  setOrDelete(headers, "x-forwarded-for", client);
-  headers.set("x-forwarded-host", target.authority);
-  headers.set("x-forwarded-port", exchange.port);
-  headers.set("x-forwarded-proto", target.scheme);
-  headers.set("x-forwarded-scheme", target.scheme);
-  headers.set("x-scheme", target.scheme);
+  headers.set("X-Request-ID", exchange.requestId);
+  setOrDelete(headers, "X-Real-IP", client);
+  setOrDelete(headers, "X-Forwarded-For", client);
+  headers.set("X-Forwarded-Host", target.authority);
+  headers.set("X-Forwarded-Port", exchange.port);
+  headers.set("X-Forwarded-Proto", target.scheme);
+  headers.set("X-Forwarded-Scheme", target.scheme);
+  headers.set("X-Scheme", target.scheme);
 
   const edits = exchange.upstream.headerEdits;
   if (edits !== undefined) for (const [name, value] of edits) setOrDelete(headers, name, value);

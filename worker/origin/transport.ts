@@ -11,8 +11,15 @@ export interface Transport {
    * or it broke before the head.
    */
   readonly send: (attempt: Attempt) => Promise<Response>;
-  /** Whether an answer says that the endpoint was never reached: then any request may go to another one. */
-  readonly isUndelivered: (response: Response) => boolean;
+  /** What an answer tells of a failure between here and the pod. `undefined`: it is the pod's own. */
+  readonly failureOf: (response: Response) => Failure | undefined;
+}
+
+export interface Failure {
+  /** `undelivered`: the pod saw nothing, so any request may go to another one. `broken`: it may have. */
+  readonly kind: "undelivered" | "broken";
+  /** A clause for a log line. */
+  readonly reason: string;
 }
 
 export interface Attempt {

@@ -1,0 +1,115 @@
+/**
+ * Runs the edge Worker in workerd, on this machine.
+ *
+ * In: the Worker's code and the settings that only this run knows. Out: a socket that is the Worker's own, and the base
+ * URL of the local explorer API, to which the KV client writes as it does to Cloudflare.
+ *
+ * The vehicle is Miniflare in the version that wrangler pins, with the bindings and variables of `wrangler.toml`. Not
+ * `wrangler dev`: its proxy in front replaces Accept-Encoding, decodes and encodes answers, keeps `/cdn-cgi/` to itself and
+ * costs a second workerd. A *direct socket* has none of that in front of the Worker: Host, path and bytes come as sent.
+ */
+
+import type { Miniflare } from "miniflare";
+import { CommandFailure } from "../failure.ts";
+
+export interface WorkerRuntimeOptions {
+  /** Path of `wrangler.toml`. */
+  readonly configPath: string;
+  /** The Worker as one module of JavaScript. */
+  readonly script: string;
+  readonly host: string;
+  /** 0: any. */
+  readonly port: number;
+  /** Take the scheme and host of a request from its request line (RFC 9112 §3.2.2): a front of ours tells them there. */
+  readonly behindFront: boolean;
+  /** Replace variables of `wrangler.toml`. */
+  readonly variables: Readonly<Record<string, string>>;
+  /** A line that the Worker or workerd wrote. */
+  readonly onLine: (line: string) => void;
+}
+
+export interface WorkerRuntime {
+  /** Of the Worker's own socket. */
+  readonly port: number;
+  /** For `createKvClient`. */
+  readonly kvBaseUrl: string;
+  /** Id of the namespace that the Worker reads. */
+  readonly kvNamespaceId: string;
+  readonly close: () => Promise<void>;
+}
+
+const SHARDS_BINDING = "SHARDS";
+
+export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise<WorkerRuntime> {
+  // Both take half a second to load, so only `dev` does.
+  const [{ unstable_getMiniflareWorkerOptions }, { convertV4MiniflareOptions, Log, LogLevel, Miniflare }] =
+    await Promise.all([import("wrangler"), import("miniflare")]);
+  const { workerOptions } = unstable_getMiniflareWorkerOptions(options.configPath);
+  const kvNamespaceId = namespaceId(workerOptions.kvNamespaces, options.configPath);
+  const runtime = new Miniflare(
+    convertV4MiniflareOptions({
+      host: "127.0.0.1",
+      port: 0,
+      cf: false,
+      log: new Log(LogLevel.ERROR),
+      logRequests: false,
+      liveReload: false,
+      unsafeLocalExplorer: true,
+      handleRuntimeStdio: (stdout: NodeJS.ReadableStream, stderr: NodeJS.ReadableStream) => {
+        eachLine(stdout, options.onLine);
+        eachLine(stderr, options.onLine);
+      },
+      workers: [
+        {
+          ...workerOptions,
+          name: "fairlead",
+          modules: [{ type: "ESModule", path: "worker.js", contents: options.script }],
+          bindings: {
+            ...(workerOptions.bindings as Readonly<Record<string, unknown>>),
+            ...options.variables,
+          },
+          unsafeDirectSockets: [{ host: options.host, port: options.port, proxy: options.behindFront }],
+        },
+      ],
+    } as Parameters<typeof convertV4MiniflareOptions>[0]),
+  );
+  try {
+    const main = await runtime.ready;
+    const socket = await runtime.unsafeGetDirectURL("fairlead");
+    return {
+      port: Number(socket.port),
+      kvBaseUrl: new URL("/cdn-cgi/local/explorer/api", main).href,
+      kvNamespaceId,
+      close: () => disposeOf(runtime),
+    };
+  } catch (error) {
+    await disposeOf(runtime);
+    throw new CommandFailure(
+      `The Worker cannot start in workerd: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+}
+
+async function disposeOf(runtime: Miniflare): Promise<void> {
+  // A runtime that never started rejects here as well, and has told why already.
+  await runtime.dispose().catch(() => {});
+}
+
+function namespaceId(namespaces: unknown, configPath: string): string {
+  const binding = (
+    namespaces as Readonly<Record<string, { readonly id?: string } | string | undefined>> | undefined
+  )?.[SHARDS_BINDING];
+  const id = typeof binding === "string" ? binding : binding?.id;
+  if (id !== undefined) return id;
+  throw new CommandFailure(`${configPath} names no KV namespace with the binding ${SHARDS_BINDING}.`);
+}
+
+function eachLine(stream: NodeJS.ReadableStream, take: (line: string) => void): void {
+  let rest = "";
+  stream.setEncoding("utf8");
+  stream.on("data", (text: string) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) if (line.trim() !== "") take(line);
+  });
+}

@@ -1,0 +1,21 @@
+/** How the edge speaks with pods. */
+
+import type { FilterFor } from "./filter.ts";
+
+export const backendProtocol: FilterFor<"backendProtocol"> = ({ protocol }) => ({
+  onRequest({ upstream, target }) {
+    switch (protocol) {
+      case "https":
+      case "grpcs":
+        upstream.scheme = "https";
+        return undefined;
+      case "grpc":
+        return undefined;
+      case "auto":
+        upstream.scheme = target.scheme;
+        return undefined;
+      default:
+        return protocol satisfies never;
+    }
+  },
+});

@@ -1,0 +1,96 @@
+/**
+ * How much one client may ask of one Ingress. The counting is in `../limits`; here is what it means to a request.
+ *
+ * A request in flight ends with its answer's body: sent whole, broken off by the pod, or left by the client.
+ * A WebSocket counts until it is open.
+ */
+
+import type { RateLimitPolicy } from "../../edge-config/features/rate-limit.ts";
+import { addressSet, clientBytes, prefixOf } from "../address-set.ts";
+import { errorPage } from "../error-page.ts";
+import type { Exchange } from "../exchange.ts";
+import { ratePerMinute, ratePerSecond } from "../limits/bucket.ts";
+import { HOLDER_MS, type Limits } from "../limits/ledger.ts";
+import type { Admission } from "../limits/limiter.ts";
+import type { Answer, FilterFor } from "./filter.ts";
+
+export const rateLimit: FilterFor<"rateLimit"> = (policy) => {
+  const limits = limitsOf(policy);
+  const exempt = policy.exempt.length === 0 ? undefined : addressSet(policy.exempt);
+  const admissions = new WeakMap<Exchange, Admission & { readonly kind: "Admitted" }>();
+  return {
+    async onRequest(exchange) {
+      const { client, edge, context } = exchange;
+      if (exempt?.has(client)) return undefined;
+      const { ipv6PrefixLength, headers } = edge.limitEnforcement;
+      const key = `${policy.key} ${clientKey(client, ipv6PrefixLength)}`;
+      const admission = await edge.limiter.admit(key, limits, context);
+      if (admission.kind === "Admitted") {
+        admissions.set(exchange, admission);
+        return undefined;
+      }
+      const answer = errorPage(admission.by === "rate" ? policy.requestStatus : policy.connectionStatus);
+      if (headers)
+        answer.headers.set("Retry-After", String(Math.max(1, Math.ceil(admission.retryAfterMs / 1000))));
+      return answer;
+    },
+    onResponse(answer, exchange) {
+      const admission = admissions.get(exchange);
+      if (admission === undefined) return undefined;
+      if (admission.unlimited && exchange.edge.settings.showsStatus)
+        answer.headers.set("X-Fairlead-Limiter", "unreachable");
+      return limits.connections === undefined ? undefined : releaseAtEnd(answer, exchange, admission);
+    },
+  };
+};
+
+function limitsOf({
+  requestsPerSecond,
+  requestsPerMinute,
+  burstMultiplier,
+  connections,
+}: RateLimitPolicy): Limits {
+  return {
+    rates: [
+      ...(requestsPerSecond === undefined ? [] : [ratePerSecond(requestsPerSecond, burstMultiplier)]),
+      ...(requestsPerMinute === undefined ? [] : [ratePerMinute(requestsPerMinute, burstMultiplier)]),
+    ],
+    ...(connections === undefined ? {} : { connections }),
+  };
+}
+
+/** Clients without an address share one key: better that than none. */
+function clientKey(client: string, ipv6PrefixLength: number): string {
+  if (!client.includes(":")) return client;
+  const bytes = clientBytes(client);
+  return bytes?.length === 16 ? prefixOf(bytes, ipv6PrefixLength) : (bytes?.join(".") ?? client);
+}
+
+/** Hands the body on natively, and lets go of the slot when the last byte has left or nobody wants it any more. */
+function releaseAtEnd(
+  answer: Answer,
+  { context, edge }: Exchange,
+  { release }: Admission & { readonly kind: "Admitted" },
+): Answer {
+  if (answer.body === null || answer.status === 101) {
+    release(context);
+    return answer;
+  }
+  const { readable, writable } = new IdentityTransformStream();
+  let isOver = false;
+  const sent = answer.body.pipeTo(writable).catch(() => {
+    // Broken off by either side: the slot is free all the same.
+  });
+  context.waitUntil(
+    sent.finally(() => {
+      isOver = true;
+      release(context);
+    }),
+  );
+  const renewing = setInterval(() => {
+    if (isOver) clearInterval(renewing);
+    else context.waitUntil(edge.limiter.renew());
+  }, HOLDER_MS / 3);
+  sent.finally(() => clearInterval(renewing));
+  return new Response(readable, answer);
+}
