@@ -69,7 +69,7 @@ function clientKey(client: string, ipv6PrefixLength: number): string {
 /** Hands the body on natively, and lets go of the slot when the last byte has left or nobody wants it any more. */
 function releaseAtEnd(
   answer: Answer,
-  { context, edge }: Exchange,
+  { request, context, edge }: Exchange,
   { release }: Admission & { readonly kind: "Admitted" },
 ): Answer {
   if (answer.body === null || answer.status === 101) {
@@ -87,6 +87,11 @@ function releaseAtEnd(
       release(context);
     }),
   );
+  // A pod that is silent gives the stream no occasion to notice that the client has left.
+  request.signal.addEventListener("abort", () => {
+    isOver = true;
+    release(context);
+  });
   const renewing = setInterval(() => {
     if (isOver) clearInterval(renewing);
     else context.waitUntil(edge.limiter.renew());
