@@ -18,21 +18,26 @@ export const rateLimit: FilterFor<"rateLimit"> = (policy) => {
   const limits = limitsOf(policy);
   const exempt = policy.exempt.length === 0 ? undefined : addressSet(policy.exempt);
   const admissions = new WeakMap<Exchange, Admission & { readonly kind: "Admitted" }>();
+  const decide = (exchange: Exchange, admission: Admission, headers: boolean): Answer | undefined => {
+    if (admission.kind === "Admitted") {
+      if (limits.connections !== undefined || admission.unlimited) admissions.set(exchange, admission);
+      return undefined;
+    }
+    const answer = errorPage(admission.by === "rate" ? policy.requestStatus : policy.connectionStatus);
+    if (headers)
+      answer.headers.set("Retry-After", String(Math.max(1, Math.ceil(admission.retryAfterMs / 1000))));
+    return answer;
+  };
   return {
-    async onRequest(exchange) {
+    onRequest(exchange) {
       const { client, edge, context } = exchange;
       if (exempt?.has(client)) return undefined;
       const { ipv6PrefixLength, headers } = edge.limitEnforcement;
       const key = `${policy.key} ${clientKey(client, ipv6PrefixLength)}`;
-      const admission = await edge.limiter.admit(key, limits, context);
-      if (admission.kind === "Admitted") {
-        admissions.set(exchange, admission);
-        return undefined;
-      }
-      const answer = errorPage(admission.by === "rate" ? policy.requestStatus : policy.connectionStatus);
-      if (headers)
-        answer.headers.set("Retry-After", String(Math.max(1, Math.ceil(admission.retryAfterMs / 1000))));
-      return answer;
+      const admission = edge.limiter.admit(key, limits, context);
+      return admission instanceof Promise
+        ? admission.then((settled) => decide(exchange, settled, headers))
+        : decide(exchange, admission, headers);
     },
     onResponse(answer, exchange) {
       const admission = admissions.get(exchange);
