@@ -1,8 +1,8 @@
 /**
  * `fairlead dev`: the whole edge on this machine. The steps, in order:
  *
- * ports → manifests → gateway, Worker in workerd, and TLS in front of it where asked → publish to the local KV → wait until
- * the edge answers from it → `ready` → follow the files, until a signal comes.
+ * ports → manifests → gateway, Worker in workerd and the socket in front of it → publish to the local KV → wait until the
+ * edge answers from it → `ready` → follow the files, until a signal comes.
  *
  * In: options, a place for lines, a signal to stop. Out: nothing, once everything has ended. Not here: how each part
  * works; the parts are the production ones (cluster, control/compile, control/kv, worker, gateway).
@@ -24,6 +24,7 @@ import { DiagnosticsPrinter } from "./diagnostics-printer.ts";
 import { EdgeProbe } from "./edge-probe.ts";
 import { type CompiledManifests, ManifestPipeline } from "./manifest-pipeline.ts";
 import { findFreePort } from "./ports.ts";
+import { startTcpFront } from "./tcp-front.ts";
 import { startTlsFront } from "./tls-front.ts";
 import { loadWorker } from "./worker-bundle.ts";
 import { startWorkerRuntime } from "./worker-runtime.ts";
@@ -92,9 +93,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     const isTls = options.protocol === "https";
     const runtime = await startWorkerRuntime({
       ...(await loadWorker()),
-      host: HOST,
-      port: isTls ? 0 : port,
-      behindFront: isTls,
+      absoluteTargets: isTls,
       variables: {
         ...REFRESH,
         STATUS: "on",
@@ -108,10 +107,10 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       onLine: (line) => output.note(`worker: ${line}`),
     });
     closing.defer(() => runtime.close());
-    if (isTls) {
-      const front = await startTlsFront(HOST, port, runtime.port, certificates);
-      closing.defer(() => front.close());
-    }
+    const front = isTls
+      ? await startTlsFront(HOST, port, runtime.port, certificates)
+      : await startTcpFront(HOST, port, runtime.port);
+    closing.defer(() => front.close());
 
     const publisher = createPublisher({
       client: createKvClient({ baseUrl: runtime.kvBaseUrl, namespaceId: runtime.kvNamespaceId }),
