@@ -9,6 +9,8 @@
  */
 
 import { randomBytes } from "node:crypto";
+import { statSync } from "node:fs";
+import { reasonOfSystemError } from "../../cluster/manifest-files.ts";
 import type { ClusterModel, ObjectName } from "../../cluster/model.ts";
 import { watchManifestFiles } from "../../cluster/watch-files.ts";
 import { createKvClient } from "../../control/kv/client.ts";
@@ -18,6 +20,7 @@ import { deriveConfigKeys } from "../../edge-config/config-keys.ts";
 import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
 import type { TlsSecret } from "../../gateway/dial.ts";
 import { startGateway } from "../../gateway/server.ts";
+import { CommandFailure } from "../failure.ts";
 import { Certificates } from "./certificates.ts";
 import { Changes } from "./changes.ts";
 import { DiagnosticsPrinter } from "./diagnostics-printer.ts";
@@ -56,6 +59,7 @@ const REFRESH = { REFRESH_SECONDS: "0.2", MAX_STALE_SECONDS: "0.8" };
 export async function runDev(options: DevOptions, output: DevOutput, stop: AbortSignal): Promise<void> {
   const closing = new AsyncDisposableStack();
   try {
+    for (const path of options.paths) requirePath(path);
     // The Worker tells pods the port that clients reach, so it must be known before the Worker starts.
     const port = await findFreePort(HOST, options.port, "--port");
     const controlPort = await findFreePort(HOST, options.controlPort, "--control-port");
@@ -150,6 +154,15 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     }
   } finally {
     await closing.disposeAsync();
+  }
+}
+
+/** A path that is missing at the start is a mistake in the command line; one that vanishes later is only told. */
+function requirePath(path: string): void {
+  try {
+    statSync(path);
+  } catch (error) {
+    throw new CommandFailure(`${path} cannot be followed: ${reasonOfSystemError(error)}.`);
   }
 }
 

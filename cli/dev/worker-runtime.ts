@@ -43,6 +43,7 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
     await Promise.all([import("wrangler"), import("miniflare")]);
   const { workerOptions } = unstable_getMiniflareWorkerOptions(options.configPath);
   const kvNamespaceId = namespaceId(workerOptions.kvNamespaces, options.configPath);
+  const signals = keepSignalHandlers();
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
       host: "127.0.0.1",
@@ -67,6 +68,7 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
       ],
     } as Parameters<typeof convertV4MiniflareOptions>[0]),
   );
+  signals.restore();
   try {
     const main = await runtime.ready;
     const socket = await runtime.unsafeGetDirectURL("fairlead");
@@ -82,6 +84,22 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
       `The Worker cannot start in workerd: ${error instanceof Error ? error.message : String(error)}`,
     );
   }
+}
+
+/** Miniflare ends the process on a signal, with an exit code of its own. How this program ends is its own matter. */
+function keepSignalHandlers(): { readonly restore: () => void } {
+  const ours = (["SIGINT", "SIGTERM"] as const).map(
+    (signal) => [signal, new Set(process.listeners(signal))] as const,
+  );
+  return {
+    restore: () => {
+      for (const [signal, listeners] of ours) {
+        for (const listener of process.listeners(signal)) {
+          if (!listeners.has(listener)) process.removeListener(signal, listener);
+        }
+      }
+    },
+  };
 }
 
 async function disposeOf(runtime: Miniflare): Promise<void> {
