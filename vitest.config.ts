@@ -6,7 +6,7 @@ const unit = {
   include: [
     "{agent,cli,cluster,control,edge-config,gateway,setup,wasm-nat,worker}/**/*.test.ts",
     "tests/*.test.ts",
-    "tests/{golden,kv,gateway}/**/*.test.ts",
+    "tests/{golden,kv,gateway,edge}/**/*.test.ts",
   ],
   exclude: ["tests/package.test.ts", "**/node_modules/**"],
 };
@@ -18,7 +18,18 @@ export default defineConfig({
     projects: [
       { test: { name: "unit", ...unit, testTimeout: 20_000 } },
       {
-        plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" } })],
+        plugins: [
+          cloudflareTest({
+            wrangler: { configPath: "./wrangler.toml" },
+            miniflare: {
+              // Every request looks for a newer configuration first.
+              bindings: { REFRESH_SECONDS: "0", MAX_STALE_SECONDS: "0" },
+              /** Every pod: tells what it was asked. */
+              outboundService: ({ url, method, headers }: Request) =>
+                Response.json({ url, method, headers: Object.fromEntries(headers) }),
+            },
+          }),
+        ],
         test: { name: "worker", include: ["tests/worker/**/*.test.ts"], testTimeout: 20_000 },
       },
       {

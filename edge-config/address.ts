@@ -19,7 +19,9 @@ function parseIPv4(text: string): readonly number[] | undefined {
 function parseIPv6(text: string): readonly number[] | undefined {
   const halves = text.split("::");
   if (halves.length > 2) return undefined;
-  const groups: (readonly number[] | undefined)[] = halves.map((half) => parseGroups(half));
+  const groups: (readonly number[] | undefined)[] = halves.map((half, index) =>
+    parseGroups(half, index === halves.length - 1),
+  );
   const [head, tail] = groups;
   if (head === undefined || (halves.length === 2 && tail === undefined)) return undefined;
   if (tail === undefined) return head.length === 16 ? head : undefined;
@@ -27,13 +29,13 @@ function parseIPv6(text: string): readonly number[] | undefined {
   return zeros < 2 ? undefined : [...head, ...new Array<number>(zeros).fill(0), ...tail];
 }
 
-/** `a:b:1.2.3.4` → bytes; the dotted form may only stand last. */
-function parseGroups(text: string): readonly number[] | undefined {
+/** `a:b:1.2.3.4` → bytes; the dotted form may only stand at the very end of an address. */
+function parseGroups(text: string, atEnd: boolean): readonly number[] | undefined {
   if (text === "") return [];
   const bytes: number[] = [];
   const groups = text.split(":");
   for (const [index, group] of groups.entries()) {
-    if (index === groups.length - 1 && group.includes(".")) {
+    if (atEnd && index === groups.length - 1 && group.includes(".")) {
       const last = parseIPv4(group);
       if (last === undefined) return undefined;
       bytes.push(...last);

@@ -25,6 +25,11 @@ export const POINTER_KEY = "pointer";
  * their directories are.
  */
 export interface ShardDirectory {
+  /**
+   * The clusters whose states this was made of, sorted; absent where there is only one, without a name. A
+   * control service that was restarted waits for all of them before it publishes.
+   */
+  readonly clusters?: readonly string[];
   /** They hold no secrets: they come from the controller's ConfigMap alone. */
   readonly policies?: EdgePolicies;
   readonly exact: readonly DirectoryEntry<ShardName>[];
@@ -82,8 +87,18 @@ export function hostKind(host: string): HostKind {
 }
 
 export async function encodePointer(pointer: Pointer, keys: ConfigKeys | undefined): Promise<string> {
-  const { version, generation, epoch, createdAt, policies, exact, wildcard, any } = pointer;
-  const text = asciiJson({ version, generation, epoch, createdAt, policies, exact, wildcard, any });
+  const { version, generation, epoch, createdAt, clusters, policies, exact, wildcard, any } = pointer;
+  const text = asciiJson({
+    version,
+    generation,
+    epoch,
+    createdAt,
+    clusters,
+    policies,
+    exact,
+    wildcard,
+    any,
+  });
   if (keys === undefined) return text;
   return `${text.slice(0, -1)},"signature":"${await keys.sign(text)}"}`;
 }
@@ -111,7 +126,7 @@ export async function decodePointer(text: string, keys: ConfigKeys | undefined):
   }
   if (typeof value !== "object" || value === null)
     return { kind: "refused", reason: "the pointer is no object" };
-  const { version, generation, epoch, createdAt, policies, exact, wildcard, any } = value as Record<
+  const { version, generation, epoch, createdAt, clusters, policies, exact, wildcard, any } = value as Record<
     string,
     unknown
   >;
@@ -136,7 +151,14 @@ export async function decodePointer(text: string, keys: ConfigKeys | undefined):
   if (policies !== undefined && (typeof policies !== "object" || policies === null)) {
     return { kind: "refused", reason: "the pointer's policies are no object" };
   }
+  if (
+    clusters !== undefined &&
+    !(Array.isArray(clusters) && clusters.every((name) => typeof name === "string"))
+  ) {
+    return { kind: "refused", reason: "the pointer's clusters are no names" };
+  }
   const pointer: Pointer = {
+    ...(clusters === undefined ? {} : { clusters: clusters as string[] }),
     ...(policies === undefined ? {} : { policies }),
     version,
     generation,
@@ -193,8 +215,8 @@ export function shardsOf(directory: ShardDirectory): readonly ShardName[] {
 
 /** Whether two directories say the same. */
 export function sameDirectory(left: ShardDirectory, right: ShardDirectory): boolean {
-  const text = ({ policies, exact, wildcard, any }: ShardDirectory): string =>
-    JSON.stringify([policies, exact, wildcard, any]);
+  const text = ({ clusters, policies, exact, wildcard, any }: ShardDirectory): string =>
+    JSON.stringify([clusters, policies, exact, wildcard, any]);
   return text(left) === text(right);
 }
 

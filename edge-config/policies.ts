@@ -11,8 +11,10 @@
 
 import type { AccessListPolicy } from "./features/access-list.ts";
 import type { AccessLogPolicy } from "./features/access-log.ts";
+import type { AffinityPolicy } from "./features/affinity.ts";
 import type { AppRootPolicy } from "./features/app-root.ts";
 import type { BackendProtocolPolicy } from "./features/backend-protocol.ts";
+import type { BalancingPolicy } from "./features/balancing.ts";
 import type { BandwidthPolicy } from "./features/bandwidth.ts";
 import type { BasicAuthPolicy } from "./features/basic-auth.ts";
 import type { BodySizePolicy } from "./features/body-size.ts";
@@ -51,6 +53,7 @@ export interface HostPolicies {
 export interface RoutePolicies {
   readonly accessList?: AccessListPolicy;
   readonly accessLog?: AccessLogPolicy;
+  readonly affinity?: AffinityPolicy;
   readonly backendProtocol?: BackendProtocolPolicy;
   readonly bandwidth?: BandwidthPolicy;
   readonly basicAuth?: BasicAuthPolicy;
@@ -76,8 +79,9 @@ export interface RoutePolicies {
 }
 
 /** How requests are spread over a backend (nginx's upstream level). The oldest Ingress that names the backend decides. */
-// biome-ignore lint/suspicious/noEmptyInterface: the first feature of a backend adds its field here.
-export interface BackendPolicies {}
+export interface BackendPolicies {
+  readonly balancing?: BalancingPolicy;
+}
 
 export type EdgeFeatureName = keyof EdgePolicies;
 export type HostFeatureName = keyof HostPolicies;

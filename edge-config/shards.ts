@@ -66,6 +66,8 @@ export interface CutOptions {
   /** Seal secrets with these; without them, routes that need a secret are denied. */
   readonly keys?: ConfigKeys | undefined;
   readonly previous?: ShardSet | undefined;
+  /** Names of the clusters that the configuration was made of; see `ShardDirectory`. */
+  readonly clusters?: readonly string[] | undefined;
   /** Smaller for tests. */
   readonly maxShardBytes?: number | undefined;
 }
@@ -88,6 +90,7 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
   const anyShard = any.leaves[0]?.name;
   return {
     directory: {
+      ...(options.clusters === undefined ? {} : { clusters: options.clusters }),
       ...(config.policies === undefined ? {} : { policies: config.policies }),
       exact: entriesOf(exact),
       wildcard: entriesOf(wildcard),
@@ -153,7 +156,9 @@ async function keepOrder(
     for (let at = 0; at < records.length; at++) {
       const record = records[at];
       if (record === undefined) continue;
-      const hostConfig = ownValue(config.hosts, record.host);
+      // One look-up where nothing changed: no inherited value is the very object that we remember.
+      const hostConfig =
+        config.hosts[record.host] === record.config ? record.config : ownValue(config.hosts, record.host);
       if (hostConfig === undefined) return undefined;
       if (!isSame(record, hostConfig, config.backends)) {
         records[at] = await cutRecord(record.host, hostConfig, config.backends, keys);
@@ -166,7 +171,10 @@ async function keepOrder(
 
 function isSame(record: CutRecord, hostConfig: HostConfig, backends: EdgeConfig["backends"]): boolean {
   if (record.config !== hostConfig) return false;
-  for (const [name, backend] of record.backends) if (ownValue(backends, name) !== backend) return false;
+  for (const [name, backend] of record.backends) {
+    if (backend !== undefined && backends[name] === backend) continue;
+    if (ownValue(backends, name) !== backend) return false;
+  }
   return true;
 }
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { run, toolsDirectory } from "./process.mjs";
 
 /** Node code; the edge Worker; the contract between them, which may name neither runtime. */
-export const TYPESCRIPT_PROJECTS = [".", "worker", "edge-config"];
+export const TYPESCRIPT_PROJECTS = [".", "worker", "tests/edge", "tests/worker", "edge-config"];
 
 export function typecheck(project, options = {}) {
   return run(join(toolsDirectory, "tsc"), ["--noEmit", "-p", project], options);

@@ -4,6 +4,7 @@
  */
 
 import type { BackendPool } from "./balance/backend-pool.ts";
+import type { Endpoint } from "./balance/balancer.ts";
 import { errorPage } from "./error-page.ts";
 import type { RouteEntry } from "./host-table.ts";
 import { Visit } from "./visit.ts";
@@ -80,6 +81,12 @@ export class UpstreamRequest {
   /** Set (or, with `undefined`, removed) after the standard headers, in order. */
   headerEdits: [name: string, value: string | undefined][] | undefined = undefined;
   retry: RetryPolicy = DEFAULT_RETRY;
+  /** The endpoint that the client's session is bound to; `isFixed`: it stays there even when that fails. */
+  session: { readonly endpoint: Endpoint; readonly isFixed: boolean } | undefined = undefined;
+  /** The request belongs to no session, whatever the route says (a canary of the legacy kind). */
+  isOutsideSessions = false;
+  /** Set by the origin stage: the endpoint of the last attempt. */
+  usedEndpoint: Endpoint | undefined = undefined;
   /** For the gateway, which connects. */
   connectMilliseconds = 5_000;
 

@@ -26,6 +26,7 @@ export const FILTER_ORDER = [
   "sslRedirect", // Before anything is counted or asked: the client comes again over https.
   "canary", // Chooses the backend whose endpoints are looked at next.
   "endpoints", // A backend without endpoints is 503 after redirects, and before a limit is charged or a password asked.
+  "affinity", // Behind the choice of the backend, whose endpoints a cookie names.
   "rateLimit", // Before the checks: a request that they refuse has used a token, so guessing passwords is limited too.
   "accessList", // Costs nothing, so it comes before a password is hashed or a service asked.
   "basicAuth", // A hash is costly, but costs less than a question to a service.

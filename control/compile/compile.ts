@@ -27,10 +27,17 @@ import { addHosts } from "./added-hosts.ts";
 import { findEndpoints } from "./backends.ts";
 import { compileHost, type HostInput, type HostResult, hostTools } from "./hosts.ts";
 import { whyNotOurs } from "./ingress-class.ts";
-import { type Answer, createLookup, stillHolds } from "./lookup.ts";
+import { type Answer, type Changes, changesBetween, createLookup, stillHolds } from "./lookup.ts";
 import { type CompileOptions, DEFAULT_CONFIG_MAP } from "./options.ts";
 import { compareText, nameOf, oldestFirst } from "./order.ts";
-import { type BackendUse, backendName, type HostShare, type IngressPlan, planIngress } from "./plan.ts";
+import {
+  type BackendPlace,
+  type BackendUse,
+  backendName,
+  type HostShare,
+  type IngressPlan,
+  planIngress,
+} from "./plan.ts";
 import { backendPolicies, edgePolicies, type Workshop } from "./policies.ts";
 import { createReadingSource, type ReadingSource } from "./readings.ts";
 
@@ -85,12 +92,6 @@ interface BackendWork {
 
 export function createCompiler(options: CompileOptions = {}): Compiler {
   const plans = new WeakMap<Ingress, IngressPlan>();
-  let settings: SettingsWork | undefined;
-  let groundwork: Groundwork | undefined;
-  let hosts: ReadonlyMap<string, HostWork> = new Map();
-  let backends: ReadonlyMap<BackendName, BackendWork> = new Map();
-  let config: EdgeConfig | undefined;
-
   const planOf = (ingress: Ingress): IngressPlan => {
     let plan = plans.get(ingress);
     if (plan === undefined) {
@@ -99,28 +100,62 @@ export function createCompiler(options: CompileOptions = {}): Compiler {
     }
     return plan;
   };
+  let before: Work | undefined;
 
   return {
     compile(model) {
-      const oldSettings = settings;
-      settings = readSettings(model, options, oldSettings);
-      groundwork = layGroundwork(model, options, settings, planOf, groundwork);
-      hosts = compileHosts(model, options, groundwork, settings === oldSettings ? hosts : new Map());
-      backends = compileBackends(
-        model,
-        options,
-        groundwork,
-        hosts,
-        settings === oldSettings ? backends : new Map(),
-      );
-      const added = addHosts(groundwork.plans, hosts, settings.readings);
-      config = assemble(settings, added.hosts, backends, config);
-      return {
-        config,
-        diagnostics: gather(settings.diagnostics, groundwork, hosts, backends, added.diagnostics),
+      const settings = readSettings(model, options, before?.settings);
+      // Another ConfigMap may change anything, so nothing is kept then.
+      const kept = settings === before?.settings ? before : undefined;
+      const changes = kept === undefined ? undefined : changesBetween(kept.model, model);
+      const groundwork = layGroundwork(model, options, settings, planOf, kept?.groundwork);
+      const hosts = compileHosts(model, options, groundwork, kept, changes);
+      const sameHosts = kept !== undefined && hosts === kept.hosts && groundwork === kept.groundwork;
+      const named = sameHosts ? kept.named : nameHosts(groundwork, hosts);
+      const backends = compileBackends(model, options, groundwork, named, kept, changes);
+      const config: EdgeConfig = {
+        version: EDGE_CONFIG_VERSION,
+        ...settings.edge,
+        hosts: sameHosts ? kept.config.hosts : recordOf(named.hosts),
+        backends: recordOfBackends(backends, kept),
       };
+      before = { model, settings, groundwork, hosts, named, backends, config };
+      return { config, diagnostics: gather(before) };
     },
   };
+}
+
+/** Everything that one compilation made, for the next one. */
+interface Work {
+  readonly model: ClusterModel;
+  readonly settings: SettingsWork;
+  readonly groundwork: Groundwork;
+  readonly hosts: ReadonlyMap<string, HostWork>;
+  readonly named: NamedHosts;
+  readonly backends: ReadonlyMap<BackendName, BackendWork>;
+  readonly config: EdgeConfig;
+}
+
+/** The hosts under all of their names, with every backend that they name. */
+interface NamedHosts {
+  readonly hosts: ReadonlyMap<string, HostConfig>;
+  readonly uses: ReadonlyMap<BackendName, BackendUse>;
+  /** All but those of backends; sorted. */
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+function nameHosts(
+  { plans, settings, diagnostics: ofPlans }: Groundwork,
+  works: ReadonlyMap<string, HostWork>,
+): NamedHosts {
+  const { hosts, diagnostics } = addHosts(plans, works, settings.readings);
+  const uses = new Map<BackendName, BackendUse>();
+  const all: Diagnostic[] = [...settings.diagnostics, ...ofPlans, ...diagnostics];
+  for (const { result } of works.values()) {
+    for (const [name, use] of result.uses) if (!uses.has(name)) uses.set(name, use);
+    all.push(...result.diagnostics);
+  }
+  return { hosts, uses, diagnostics: sortDiagnostics(all) };
 }
 
 function readSettings(
@@ -276,21 +311,27 @@ function lastResortOf(model: ClusterModel, options: CompileOptions): BackendUse 
 function compileHosts(
   model: ClusterModel,
   options: CompileOptions,
-  { inputs, settings }: Groundwork,
-  known: ReadonlyMap<string, HostWork>,
+  groundwork: Groundwork,
+  kept: Work | undefined,
+  changes: Changes | undefined,
 ): ReadonlyMap<string, HostWork> {
+  const { inputs, settings } = groundwork;
   const tools = { options, readings: settings.readings, crossNamespace: settings.crossNamespace };
+  const usable = (host: string, input: HostInput): HostWork | undefined => {
+    const work = kept?.hosts.get(host);
+    if (work === undefined || changes === undefined) return undefined;
+    return sameInput(work.input, input) && stillHolds(work.result.answers, changes) ? work : undefined;
+  };
+  if (kept?.groundwork === groundwork && changes !== undefined) {
+    const stale = [...kept.hosts.values()].some(({ result }) => !stillHolds(result.answers, changes));
+    if (!stale) return kept.hosts;
+  }
   const works = new Map<string, HostWork>();
-  let changed = known.size !== inputs.size;
   for (const [host, input] of inputs) {
-    let work = known.get(host);
-    if (work === undefined || !sameInput(work.input, input) || !stillHolds(work.result.answers, model)) {
-      work = { input, result: compileHost(input, hostTools(tools, model)) };
-      changed = true;
-    }
+    const work = usable(host, input) ?? { input, result: compileHost(input, hostTools(tools, model)) };
     works.set(host, work);
   }
-  return changed ? works : known;
+  return works;
 }
 
 function sameInput(a: HostInput, b: HostInput): boolean {
@@ -311,31 +352,38 @@ function compileBackends(
   model: ClusterModel,
   options: CompileOptions,
   { owners, settings }: Groundwork,
-  hosts: ReadonlyMap<string, HostWork>,
-  known: ReadonlyMap<BackendName, BackendWork>,
+  named: NamedHosts,
+  kept: Work | undefined,
+  changes: Changes | undefined,
 ): ReadonlyMap<BackendName, BackendWork> {
-  const works = new Map<BackendName, BackendWork>();
-  let changed = false;
-  for (const { result } of hosts.values()) {
-    for (const [name, use] of result.uses) {
-      if (works.has(name)) continue;
-      const owner = owners.get(name);
-      let work = known.get(name);
-      if (work === undefined || work.owner !== owner || !stillHolds(work.answers, model)) {
-        work = compileBackend(model, options, settings, use, owner);
-        changed = true;
-      }
-      works.set(name, work);
+  if (kept?.named === named && changes !== undefined) {
+    let works: Map<BackendName, BackendWork> | undefined;
+    for (const [name, { backend, owner, answers }] of kept.backends) {
+      if (stillHolds(answers, changes)) continue;
+      works ??= new Map(kept.backends);
+      works.set(name, compileBackend(model, options, settings, backend, owner));
     }
+    return works ?? kept.backends;
   }
-  return changed || works.size !== known.size ? works : known;
+  const works = new Map<BackendName, BackendWork>();
+  for (const [name, use] of [...named.uses].sort(([a], [b]) => compareText(a, b))) {
+    const owner = owners.get(name);
+    const work = kept?.backends.get(name);
+    const usable =
+      work !== undefined &&
+      work.owner === owner &&
+      changes !== undefined &&
+      stillHolds(work.answers, changes);
+    works.set(name, usable ? work : compileBackend(model, options, settings, use, owner));
+  }
+  return works;
 }
 
 function compileBackend(
   model: ClusterModel,
   options: CompileOptions,
   { readings, crossNamespace }: SettingsWork,
-  { namespace, service, port }: BackendUse,
+  { namespace, service, port }: BackendPlace,
   owner: IngressPlan | undefined,
 ): BackendWork {
   const lookup = createLookup(model);
@@ -353,64 +401,35 @@ function compileBackend(
   };
 }
 
-function assemble(
-  settings: SettingsWork,
-  hosts: ReadonlyMap<string, HostConfig>,
+function recordOf<T>(items: ReadonlyMap<string, T>): Readonly<Record<string, T>> {
+  return Object.fromEntries([...items].sort(([a], [b]) => compareText(a, b)));
+}
+
+/** The works are in order already. A plain loop: spreading a record of 10 000 keys takes three times as long. */
+function recordOfBackends(
   works: ReadonlyMap<BackendName, BackendWork>,
-  known: EdgeConfig | undefined,
-): EdgeConfig {
-  const backends = new Map(
-    Array.from(works, ([name, { backend }]): [BackendName, Backend] => [name, backend]),
-  );
-  return {
-    version: EDGE_CONFIG_VERSION,
-    ...settings.edge,
-    hosts: sortedRecord(hosts, known?.hosts),
-    backends: sortedRecord(backends, known?.backends),
-  };
-}
-
-/** The record that is known already where nothing in it changed, so that its keys need no sorting again. */
-function sortedRecord<T>(
-  items: ReadonlyMap<string, T>,
-  known: Readonly<Record<string, T>> | undefined,
-): Readonly<Record<string, T>> {
-  if (known !== undefined) {
-    const keys = Object.keys(known);
-    if (keys.length === items.size && keys.every((key) => items.has(key))) {
-      if (keys.every((key) => items.get(key) === known[key])) return known;
-      return recordOf(keys, items);
-    }
-  }
-  return recordOf([...items.keys()].sort(compareText), items);
-}
-
-function recordOf<T>(keys: readonly string[], items: ReadonlyMap<string, T>): Readonly<Record<string, T>> {
-  const record: Record<string, T> = {};
-  for (const key of keys) {
-    const item = items.get(key);
-    if (item !== undefined) record[key] = item;
-  }
+  kept: Work | undefined,
+): EdgeConfig["backends"] {
+  if (works === kept?.backends) return kept.config.backends;
+  const record: Record<BackendName, Backend> = {};
+  for (const [name, { backend }] of works) record[name] = backend;
   return record;
 }
 
-function gather(
-  ofSettings: readonly Diagnostic[],
-  { plans, diagnostics }: Groundwork,
-  hosts: ReadonlyMap<string, HostWork>,
-  backends: ReadonlyMap<BackendName, BackendWork>,
-  ofAdded: readonly Diagnostic[],
-): readonly Diagnostic[] {
-  const all: Diagnostic[] = [...ofSettings, ...diagnostics, ...ofAdded];
-  for (const { result } of hosts.values()) all.push(...result.diagnostics);
-  for (const work of backends.values()) all.push(...work.diagnostics);
-  for (const plan of plans) {
+function gather({ groundwork, named, backends }: Work): readonly Diagnostic[] {
+  const ofBackends: Diagnostic[] = [];
+  let troubled = false;
+  for (const work of backends.values()) {
+    ofBackends.push(...work.diagnostics);
+    troubled ||= work.trouble !== undefined;
+  }
+  for (const plan of troubled ? groundwork.plans : []) {
     for (const { name, field } of plan.uses) {
       const trouble = backends.get(name)?.trouble;
-      if (trouble !== undefined) all.push({ ...trouble, kind: "Ingress", object: plan.name, field });
+      if (trouble !== undefined) ofBackends.push({ ...trouble, kind: "Ingress", object: plan.name, field });
     }
   }
-  return sortDiagnostics(all);
+  return ofBackends.length === 0 ? named.diagnostics : sortDiagnostics([...named.diagnostics, ...ofBackends]);
 }
 
 /** By object, field and text; each once. */

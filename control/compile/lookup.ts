@@ -15,11 +15,10 @@ interface Kinds {
   readonly services: Service;
 }
 
-/** What was asked, and which object, if any, was the answer. */
+/** What was asked, and by which name. */
 export interface Answer {
   readonly kind: keyof Kinds;
   readonly name: ObjectName;
-  readonly object: Kinds[keyof Kinds] | undefined;
 }
 
 export interface Lookup {
@@ -33,16 +32,49 @@ export function createLookup(model: ClusterModel): Lookup {
     answers,
     get<K extends keyof Kinds>(kind: K, name: ObjectName): Kinds[K] | undefined {
       const objects = model[kind] as ReadonlyMap<ObjectName, Kinds[K]>;
-      const object = objects.get(name);
       if (!answers.some((answer) => answer.kind === kind && answer.name === name))
-        answers.push({ kind, name, object });
-      return object;
+        answers.push({ kind, name });
+      return objects.get(name);
     },
   };
 }
 
-export function stillHolds(answers: readonly Answer[], model: ClusterModel): boolean {
-  return answers.every(({ kind, name, object }) => isSame(model[kind].get(name), object));
+/** The names of what is not the very same in two models, by kind. */
+export type Changes = { readonly [K in keyof Kinds]: ReadonlySet<ObjectName> };
+
+export function changesBetween(before: ClusterModel, after: ClusterModel): Changes {
+  return {
+    configMaps: changedNames(before.configMaps, after.configMaps),
+    endpointSlices: changedNames(before.endpointSlices, after.endpointSlices),
+    secrets: changedNames(before.secrets, after.secrets),
+    services: changedNames(before.services, after.services),
+  };
+}
+
+/**
+ * Two states of a cluster nearly always have the same names in the same order, so both are walked side by side,
+ * without a look-up, as far as that holds.
+ */
+function changedNames<T>(
+  before: ReadonlyMap<ObjectName, T>,
+  after: ReadonlyMap<ObjectName, T>,
+): ReadonlySet<ObjectName> {
+  const changed = new Set<ObjectName>();
+  if (before === after) return changed;
+  const walk = before[Symbol.iterator]();
+  let aligned = before.size === after.size;
+  for (const [name, object] of after) {
+    const step = aligned ? walk.next() : undefined;
+    aligned &&= step?.done === false && step.value[0] === name;
+    const old = aligned && step?.done === false ? step.value[1] : before.get(name);
+    if (!isSame(old, object)) changed.add(name);
+  }
+  if (!aligned) for (const name of before.keys()) if (!after.has(name)) changed.add(name);
+  return changed;
+}
+
+export function stillHolds(answers: readonly Answer[], changes: Changes): boolean {
+  return !answers.some(({ kind, name }) => changes[kind].has(name));
 }
 
 /** Slices come as a list that may be made anew around the same objects. */

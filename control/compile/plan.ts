@@ -10,7 +10,6 @@
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import type { Ingress, IngressBackend } from "../../cluster/model.ts";
 import { ANY_HOST, type BackendName, type ObjectName } from "../../edge-config/config.ts";
-
 import { quote } from "../annotations/readers.ts";
 import { nameOf } from "./order.ts";
 

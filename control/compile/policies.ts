@@ -15,6 +15,7 @@ import type {
   RoutePolicies,
 } from "../../edge-config/policies.ts";
 import { ANNOTATION_PREFIX, annotationKeys } from "../annotations/group.ts";
+import type { Readers } from "../annotations/reader.ts";
 import type { Reference } from "../annotations/readers.ts";
 import type {
   AddedHost,
@@ -89,30 +90,19 @@ export function routePolicies(
     if (isDenied(outcome)) denied ??= outcome.reason;
     else found[feature.name] = outcome;
   };
-  const base = lazy(() => hostContext(plan, place, shop));
-  for (const feature of routeFeatures) {
-    run(feature, readings, () => ({
-      ...base(),
-      ...routeFields(place),
-      remark: remarker(plan, feature, shop),
-    }));
-  }
+  const context = lazy((): RouteContext => ({ ...hostContext(plan, place, shop), ...routeFields(place) }));
+  for (const feature of routeFeatures) run(feature, readings, context);
   const { canary } = place;
   if (canary !== undefined) {
     const canaryReadings = shop.readings.of(canary.plan);
-    const canaryBase = lazy(() => hostContext(canary.plan, place, shop));
-    for (const feature of canaryFeatures) {
-      run(
-        feature,
-        canaryReadings,
-        (): CanaryContext => ({
-          ...canaryBase(),
-          ...routeFields(place),
-          canaryBackend: canary.use.name,
-          remark: remarker(canary.plan, feature, shop),
-        }),
-      );
-    }
+    const canaryContext = lazy(
+      (): CanaryContext => ({
+        ...hostContext(canary.plan, place, shop),
+        ...routeFields(place),
+        canaryBackend: canary.use.name,
+      }),
+    );
+    for (const feature of canaryFeatures) run(feature, canaryReadings, canaryContext);
     if (canaryFeatures.length > 0) shop.uses.set(canary.use.name, canary.use);
   }
   // A denied route reaches nobody, so its other policies are of no use to anyone.
@@ -137,11 +127,13 @@ export function hostPolicies(plans: readonly IngressPlan[], place: HostPlace, sh
     if (asking.length === 0 && feature.always && fallback !== undefined) asking.push(fallback);
     let decided: { readonly plan: IngressPlan; readonly text: string } | undefined;
     for (const plan of asking) {
-      const context = { ...hostContext(plan, place, shop), remark: remarker(plan, feature, shop) };
+      const context = hostContext(plan, place, shop);
       const readings = shop.readings.of(plan);
       const outcome = runFeature(feature, readings, () => context);
-      if (outcome === undefined) continue;
-      const text = JSON.stringify(outcome);
+      const { annotations, settings, off } = readings.of(feature);
+      const hosts = off === undefined ? (feature.addedHosts?.(annotations, context, settings) ?? []) : [];
+      if (outcome === undefined && hosts.length === 0) continue;
+      const text = JSON.stringify([outcome, hosts]);
       if (decided !== undefined) {
         if (decided.text !== text) {
           context.remark(
@@ -153,10 +145,10 @@ export function hostPolicies(plans: readonly IngressPlan[], place: HostPlace, sh
         continue;
       }
       decided = { plan, text };
+      added.push(...hosts);
+      if (outcome === undefined) continue;
       if (isDenied(outcome)) denied ??= outcome.reason;
       else found[feature.name] = outcome;
-      const { annotations, settings } = readings.of(feature);
-      added.push(...(feature.addedHosts?.(annotations, context, settings) ?? []));
     }
   }
   return {
@@ -182,11 +174,7 @@ export function backendPolicies(
     const outcome = runFeature(
       feature,
       readings,
-      (): BackendContext => ({
-        ...ingressContext(plan, shop),
-        backend,
-        remark: remarker(plan, feature, shop),
-      }),
+      (): BackendContext => ({ ...ingressContext(plan, shop), backend }),
     );
     if (outcome !== undefined && !isDenied(outcome)) found[feature.name] = outcome;
   }
@@ -279,19 +267,22 @@ function firstAnnotation(feature: Feature, plan: IngressPlan): string {
   return written?.[0] ?? firstName(feature);
 }
 
+/** A name has one owner (`registry.test.ts`), so it is enough to find the keys under which it may be written. */
+const readersByName: ReadonlyMap<string, Readers[string]> = new Map(
+  featureList.flatMap(({ annotations }) => Object.entries(annotations)),
+);
+
 /** Puts a feature's word under the annotation's key as its owner wrote it. */
-function remarker(plan: IngressPlan | undefined, feature: Feature, shop: Workshop): EdgeContext["remark"] {
+function remarker(plan: IngressPlan | undefined, shop: Workshop): EdgeContext["remark"] {
   return (severity, name, message) => {
     if (plan === undefined) return; // The defaults of the ConfigMap are remarked upon where Ingresses meet them.
-    const reader = feature.annotations[name];
+    const reader = readersByName.get(name);
     const keys = reader === undefined ? [] : annotationKeys(name, reader);
     const key =
       keys.find((one) => plan.ingress.meta.annotations[one] !== undefined) ?? ANNOTATION_PREFIX + name;
     shop.diagnostics.push({ severity, kind: "Ingress", object: plan.name, field: key, message });
   };
 }
-
-function silent(): void {}
 
 function ingressContext(plan: IngressPlan | undefined, shop: Workshop): IngressContext {
   const namespace = plan?.ingress.meta.namespace ?? "";
@@ -316,7 +307,7 @@ function ingressContext(plan: IngressPlan | undefined, shop: Workshop): IngressC
   return {
     ...(plan === undefined ? {} : { ingress: plan.name }),
     namespace,
-    remark: silent,
+    remark: remarker(plan, shop),
     secret: (reference) => find("secrets", "Secret", reference),
     configMap: (reference) => find("configMaps", "ConfigMap", reference),
     service(service) {

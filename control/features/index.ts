@@ -7,8 +7,10 @@ import type { FeatureName } from "../../edge-config/policies.ts";
 import type { Group } from "../annotations/group.ts";
 import { accessList } from "./access-list.ts";
 import { accessLog } from "./access-log.ts";
+import { affinity } from "./affinity.ts";
 import { appRoot } from "./app-root.ts";
 import { backendProtocol } from "./backend-protocol.ts";
+import { balancing } from "./balancing.ts";
 import { bandwidth } from "./bandwidth.ts";
 import { basicAuth } from "./basic-auth.ts";
 import { bodySize } from "./body-size.ts";
@@ -38,8 +40,10 @@ import { wwwRedirect } from "./www-redirect.ts";
 export const features = {
   accessList,
   accessLog,
+  affinity,
   appRoot,
   backendProtocol,
+  balancing,
   bandwidth,
   basicAuth,
   bodySize,

@@ -13,7 +13,7 @@
  */
 
 import { z } from "zod";
-import { KvError } from "./kv-error.ts";
+import { KvError, type KvErrorKind } from "./kv-error.ts";
 
 /** Limits of one bulk call (Cloudflare: 10 000 pairs and 100 MB); we stay far below the bytes to bound memory and time. */
 const MAX_BULK_KEYS = 10_000;
@@ -36,6 +36,8 @@ export interface KvClientOptions {
   readonly timeoutMs?: number | undefined;
   /** Awaited before every call, to keep a budget; may throw a `KvError`. */
   readonly beforeCall?: ((call: KvCall) => Promise<void>) | undefined;
+  /** Told after every call that left, for metrics. */
+  readonly onCall?: ((call: KvCall, outcome: KvOutcome, durationMs: number) => void) | undefined;
   /** Milliseconds of a clock that only goes forward; `performance.now` by default. */
   readonly now?: (() => number) | undefined;
 }
@@ -45,6 +47,8 @@ export interface KvCall {
   /** Keys that the call writes or deletes: what Cloudflare counts and bills. */
   readonly writes: number;
 }
+
+export type KvOutcome = "ok" | KvErrorKind;
 
 /** All methods reject with `KvError` only. */
 export interface KvClient {
@@ -72,11 +76,17 @@ const listResult = z.object({
 });
 
 export function createKvClient(options: KvClientOptions): KvClient {
-  const { namespaceId, token, timeoutMs = 30_000, beforeCall, now = () => performance.now() } = options;
+  const {
+    namespaceId,
+    token,
+    timeoutMs = 30_000,
+    beforeCall,
+    onCall = () => {},
+    now = () => performance.now(),
+  } = options;
   const root = `${options.baseUrl.replace(/\/+$/, "")}/storage/kv/namespaces/${encodeURIComponent(namespaceId)}`;
   let lockedUntilMs = 0;
 
-  /** One attempt. The body is read here too, so that the time-out covers it. */
   const call = async (
     what: KvCall,
     method: string,
@@ -84,11 +94,31 @@ export function createKvClient(options: KvClientOptions): KvClient {
     body?: string,
   ): Promise<string | undefined> => {
     const waitMs = lockedUntilMs - now();
-    if (waitMs > 0)
+    if (waitMs > 0) {
       throw new KvError("rate-limited", `KV calls are locked out for another ${seconds(waitMs)}`, {
         retryAfterMs: waitMs,
       });
+    }
     await beforeCall?.(what);
+    const startedMs = performance.now();
+    let outcome: KvOutcome = "ok";
+    try {
+      return await attempt(what, method, path, body);
+    } catch (error) {
+      outcome = error instanceof KvError ? error.kind : "network";
+      throw error;
+    } finally {
+      onCall(what, outcome, performance.now() - startedMs);
+    }
+  };
+
+  /** One attempt. The body is read here too, so that the time-out covers it. */
+  const attempt = async (
+    what: KvCall,
+    method: string,
+    path: string,
+    body?: string,
+  ): Promise<string | undefined> => {
     let status: number;
     let text: string;
     let headers: Headers;

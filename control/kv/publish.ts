@@ -22,6 +22,7 @@ import {
   type ShardDirectory,
   sameDirectory,
   shardsOf,
+  supersedes,
 } from "../../edge-config/pointer.ts";
 import { isShardName, type ShardName } from "../../edge-config/shard.ts";
 import type { ShardSet } from "../../edge-config/shards.ts";
@@ -44,6 +45,8 @@ export interface PublishOptions {
   readonly epoch?: (() => number) | undefined;
   /** How long a shard outlives the last pointer that named it. */
   readonly graceMs: number;
+  /** Asked before a run writes this many keys; rejects with a `KvError` to hold the run back. */
+  readonly admit?: ((writes: number) => void) | undefined;
   /** Awaited just before a pointer is written, to keep the distance between two of them. */
   readonly beforePointer?: (() => Promise<void>) | undefined;
   /** Milliseconds since 1970. */
@@ -95,6 +98,8 @@ export interface Publication {
   readonly rollback: (generation: number) => Promise<PublishResult>;
   /** Lets configurations pass again after a rollback. */
   readonly unpin: () => Promise<void>;
+  /** Reads KV if that was not done yet: the pointer that stands. Rejects as `publish` does. */
+  readonly read: () => Promise<Pointer | undefined>;
   /** What was last read from or written to KV; `undefined` before the first call and after a failure. */
   readonly current: () => { readonly pointer: Pointer | undefined; readonly history: History } | undefined;
   /** Forgets what is known, so that the next call reads KV anew (a new term has begun). */
@@ -159,9 +164,19 @@ export function createPublication(options: PublishOptions): Publication {
     }
   };
 
-  /** Reads the pointer again; starts over from KV if it is not the one we know. */
-  const pointerIsStill = async (known: StoredState): Promise<boolean> => {
-    if ((await client.get(POINTER_KEY)) === known.pointerText) return true;
+  /**
+   * Whether nobody but us has moved the pointer; if somebody has, what we know is forgotten. A read may lag
+   * behind our own write, so only a pointer that supersedes ours is somebody else's. What is damaged, missing
+   * or older is about to be overwritten, and that is right.
+   */
+  const pointerIsOurs = async (known: StoredState): Promise<boolean> => {
+    const text = await client.get(POINTER_KEY);
+    if (text === known.pointerText) return true;
+    const reading = text === undefined ? undefined : await decodePointer(text, keys);
+    const isLater =
+      reading?.kind === "pointer" &&
+      (known.pointer === undefined || supersedes(reading.loaded.pointer, known.pointer));
+    if (!isLater) return true;
     rememberAndForget();
     return false;
   };
@@ -181,13 +196,14 @@ export function createPublication(options: PublishOptions): Publication {
       );
       const same = known.pointer !== undefined && sameDirectory(known.pointer, directory);
       if (same && missing.size === 0) return { kind: "unchanged", pointer: known.pointer };
+      options.admit?.(missing.size + (same ? 0 : 1));
       await client.putAll(missing);
       const shards = new Set([...known.shards, ...missing.keys()]);
       state = { ...known, shards };
       if (same) return { kind: "published", pointer: known.pointer, ...sizes(missing) };
 
       await options.beforePointer?.();
-      if (!(await pointerIsStill(state))) continue;
+      if (!(await pointerIsOurs(state))) continue;
       fence(known.seen);
       const pointer: Pointer = {
         version: EDGE_CONFIG_VERSION,
@@ -195,6 +211,7 @@ export function createPublication(options: PublishOptions): Publication {
         epoch: Math.max(options.epoch?.() ?? 0, known.seen.epoch),
         // Beyond the one before even if the clock was set back: readers order pointers by it.
         createdAt: new Date(Math.max(now(), known.seen.createdAtMs + 1)).toISOString(),
+        ...(directory.clusters === undefined ? {} : { clusters: directory.clusters }),
         ...(directory.policies === undefined ? {} : { policies: directory.policies }),
         exact: directory.exact,
         wildcard: directory.wildcard,
@@ -250,7 +267,7 @@ export function createPublication(options: PublishOptions): Publication {
         const expired = expiredShards(known.history, known.pointer, now(), options.graceMs);
         if (expired.length === 0) return 0;
         // Whoever was deposed meanwhile must not delete what the new leader may use.
-        if (!(await pointerIsStill(known))) return 0;
+        if ((await client.get(POINTER_KEY)) !== known.pointerText) return 0;
         fence(known.seen);
         await client.deleteAll(expired);
         const retiredAtMs = new Map(known.history.retiredAtMs);
@@ -288,6 +305,7 @@ export function createPublication(options: PublishOptions): Publication {
         state = { ...known, history };
         await saveHistory();
       }),
+    read: () => guarded(async () => (await load()).pointer),
     current: () => state && { pointer: state.pointer, history: state.history },
     forget: () => {
       state = undefined;

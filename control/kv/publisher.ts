@@ -9,6 +9,7 @@
 
 import type { EdgeConfig } from "../../edge-config/config.ts";
 import type { ConfigKeys } from "../../edge-config/config-keys.ts";
+import type { Pointer } from "../../edge-config/pointer.ts";
 import { cutShards, type ShardSet } from "../../edge-config/shards.ts";
 import type { KvClient } from "./client.ts";
 import { KvError } from "./kv-error.ts";
@@ -20,6 +21,8 @@ export interface PublisherOptions {
   /** The term of leadership; absent: this publisher is the only one and leads from the start. */
   readonly epoch?: (() => number) | undefined;
   readonly pace: PublisherPace;
+  /** See `PublishOptions`. */
+  readonly admit?: ((writes: number) => void) | undefined;
   readonly onEvent?: ((event: PublisherEvent) => void) | undefined;
   /** For the times that are written: milliseconds since 1970; the system's clock by default. */
   readonly now?: (() => number) | undefined;
@@ -35,6 +38,8 @@ export interface PublisherPace {
   readonly graceMs: number;
   /** Between two rounds of upkeep: history saved, pointer verified, expired shards deleted. */
   readonly upkeepMs: number;
+  /** How long reads and lists may lag behind our own writes; nothing is verified until then. */
+  readonly lagMs: number;
   /** First and longest wait after a failure; it doubles in between, and is cut at random by up to a half. */
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
@@ -45,6 +50,7 @@ export const CLOUDFLARE_PACE: PublisherPace = {
   pointerDistanceMs: 1_000,
   graceMs: 60 * 60_000,
   upkeepMs: 5 * 60_000,
+  lagMs: 2 * 60_000,
   retryMinMs: 500,
   retryMaxMs: 60_000,
 };
@@ -55,6 +61,7 @@ export const LOCAL_PACE: PublisherPace = {
   pointerDistanceMs: 0,
   graceMs: 10 * 60_000,
   upkeepMs: 30_000,
+  lagMs: 0,
   retryMinMs: 50,
   retryMaxMs: 2_000,
 };
@@ -90,15 +97,19 @@ export interface PublisherStatus {
 }
 
 export interface Publisher {
-  /** Publishes this configuration soon, unless a newer one comes before. */
-  readonly submit: (config: EdgeConfig) => void;
+  /** Publishes this configuration soon, unless a newer one comes before. `clusters`: see `ShardDirectory`. */
+  readonly submit: (config: EdgeConfig, clusters?: readonly string[]) => void;
   /** Resolves once nothing waits and nothing runs; while not leading, once nothing runs. */
   readonly settled: () => Promise<void>;
   /** Begins a term: KV is read anew and the newest configuration published at once. */
   readonly lead: () => void;
+  /** Takes back a configuration that was submitted and not published yet. */
+  readonly withdraw: () => void;
   /** Ends a term: nothing is written any more once a call under way is over. */
   readonly follow: () => void;
   readonly status: () => PublisherStatus;
+  /** Reads the pointer that stands in KV, if that was not done yet; tries until it succeeds or the publisher is closed. */
+  readonly read: () => Promise<Pointer | undefined>;
   /** The generations that `rollback` takes, newest first; empty before KV was first read. */
   readonly generations: () => readonly {
     readonly generation: number;
@@ -121,6 +132,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     keys,
     epoch: options.epoch,
     graceMs: pace.graceMs,
+    admit: options.admit,
     now,
     beforePointer: async () => {
       await sleep(lastPointerMs + pace.pointerDistanceMs - performance.now());
@@ -129,6 +141,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   });
 
   let newest: EdgeConfig | undefined;
+  let clusters: readonly string[] | undefined;
   let published: ShardSet | undefined;
   let lastSet: ShardSet | undefined;
   let waitingSinceMs: number | undefined;
@@ -177,7 +190,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const startedMs = performance.now();
     let set: ShardSet;
     try {
-      set = await cutShards(config, { keys, previous: lastSet });
+      set = await cutShards(config, { keys, previous: lastSet, clusters });
       lastSet = set;
     } catch (error) {
       lastError = messageOf(error);
@@ -217,8 +230,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
   const upkeep = async (): Promise<void> => {
     if (!leading || closed || published === undefined || failures > 0) return;
     try {
-      const result = await publication.verify(published);
-      if (result.kind === "published") onEvent({ kind: "repaired", result });
+      if (performance.now() - lastPointerMs >= pace.lagMs) {
+        const result = await publication.verify(published);
+        if (result.kind === "published") onEvent({ kind: "repaired", result });
+      }
       const shards = await publication.sweep();
       if (shards > 0) onEvent({ kind: "swept", shards });
       await publication.saveHistory();
@@ -230,8 +245,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
   upkeepTimer.unref();
 
   return {
-    submit: (config) => {
+    submit: (config, names) => {
       newest = config;
+      clusters = names;
       const first = waitingSinceMs === undefined;
       waitingSinceMs ??= performance.now();
       // While a retry is due, a newer configuration waits with it: a lock-out must not be knocked at.
@@ -248,6 +264,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
       publication.forget();
       if (newest !== undefined) waitingSinceMs ??= performance.now();
       schedule(0);
+    },
+    withdraw: () => {
+      newest = undefined;
+      waitingSinceMs = undefined;
+      clearTimeout(timer);
+      announceIdle();
     },
     follow: () => {
       leading = false;
@@ -266,6 +288,19 @@ export function createPublisher(options: PublisherOptions): Publisher {
         pending: waitingSinceMs !== undefined,
         ...(lastError === undefined ? {} : { lastError }),
       };
+    },
+    read: async () => {
+      for (let attempt = 0; ; attempt++) {
+        try {
+          return await enqueue(() => publication.read());
+        } catch (error) {
+          if (closed) throw error;
+          const retryInMs = retryDelayMs(error, attempt, pace);
+          lastError = messageOf(error);
+          onEvent({ kind: "failed", error: error as Error, retryInMs });
+          await sleep(retryInMs);
+        }
+      }
     },
     generations: () =>
       (publication.current()?.history.pointers ?? [])

@@ -168,7 +168,7 @@ test("readers never see a torn or unknown configuration, and the next run conver
         const publisher = createPublisher({
           client: createKvClient({
             ...server,
-            timeoutMs: 30,
+            timeoutMs: 100,
             beforeCall: () => {
               if (calls++ < diesBefore) return Promise.resolve();
               die();
@@ -181,6 +181,7 @@ test("readers never see a torn or unknown configuration, and the next run conver
             pointerDistanceMs: 0,
             graceMs: GRACE_MS,
             upkeepMs: 4,
+            lagMs: 0,
             retryMinMs: 1,
             retryMaxMs: 2,
           },
@@ -228,6 +229,6 @@ test("readers never see a torn or unknown configuration, and the next run conver
         await server.close();
       }
     }),
-    { numRuns: 60, endOnFailure: true },
+    { numRuns: 40, endOnFailure: true },
   );
 }, 60_000);

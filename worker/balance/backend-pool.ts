@@ -6,7 +6,7 @@
 
 import type { Backend, BackendName } from "../../edge-config/config.ts";
 import type { Balancer, Endpoint } from "./balancer.ts";
-import { roundRobin } from "./round-robin.ts";
+import { createBalancer } from "./create-balancer.ts";
 
 export class BackendPool {
   readonly name: BackendName;
@@ -43,11 +43,6 @@ export class BackendPool {
     this.#endpoints = backend.endpoints.map((address) => known.get(address) ?? { address });
     this.#balancer = createBalancer(backend, this.#endpoints);
   }
-}
-
-/** Where the algorithms of a backend's policies are chosen. */
-function createBalancer(_backend: Backend, endpoints: readonly Endpoint[]): Balancer {
-  return roundRobin(endpoints);
 }
 
 function sameText(left: Backend, right: Backend): boolean {

@@ -18,6 +18,8 @@ export const bodySize: FilterFor<"bodySize"> = ({ maxBytes }) => {
       if (request.body === null) return undefined;
       const length = request.headers.get("content-length");
       if (length !== null) return Number(length) > maxBytes ? errorPage(413) : undefined;
+      // Fetch takes no body for these, so the client's own request carries it on, uncounted.
+      if (request.method === "GET" || request.method === "HEAD") return undefined;
       upstream.body = (upstream.body ?? request.body).pipeThrough(
         counter(maxBytes, () => overgrown.add(exchange)),
       );

@@ -3,15 +3,18 @@
 import type { CanaryPolicy } from "../../edge-config/features/canary.ts";
 import { compilePattern } from "../../edge-config/pattern/pattern.ts";
 import { utf8AsLatin1 } from "../../edge-config/pattern/syntax.ts";
+import { backendHash } from "../balance/session-keys.ts";
 import { readCookie } from "../cookies.ts";
 import type { FilterFor } from "./filter.ts";
 
 /** `undefined`: this rule says nothing, the next one is asked. */
 type Rule = (request: Request) => boolean | undefined;
 
-export const canary: FilterFor<"canary"> = (policy, { host }) => {
+export const canary: FilterFor<"canary"> = (policy, { host, route }) => {
   const pool = host.backends.get(policy.backend);
+  const main = route.backend === undefined ? undefined : host.backends.get(route.backend);
   if (pool === undefined) return undefined;
+  const session = route.policies?.affinity?.cookie.name;
   const rules: Rule[] = [];
   if (policy.header !== undefined) rules.push(headerRule(policy.header));
   const { cookie, weight, weightTotal } = policy;
@@ -21,10 +24,22 @@ export const canary: FilterFor<"canary"> = (policy, { host }) => {
     onRequest(exchange) {
       // A canary without pods is none: its requests would only fail.
       if (pool.endpoints.length === 0) return undefined;
+      if (session !== undefined && policy.sticky) {
+        // A client that is bound to one of the two stays there; its cookie tells which.
+        const value = readCookie(exchange.request, session);
+        if (value?.endsWith(backendHash(pool))) {
+          exchange.upstream.backend = pool;
+          return undefined;
+        }
+        if (main !== undefined && value?.endsWith(backendHash(main))) return undefined;
+      }
       for (const rule of rules) {
         const isCanary = rule(exchange.request);
         if (isCanary === undefined) continue;
-        if (isCanary) exchange.upstream.backend = pool;
+        if (isCanary) {
+          exchange.upstream.backend = pool;
+          exchange.upstream.isOutsideSessions = !policy.sticky;
+        }
         return undefined;
       }
       return undefined;

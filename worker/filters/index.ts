@@ -6,6 +6,7 @@
 import type { HostFeatureName, RouteFeatureName } from "../../edge-config/policies.ts";
 import { accessList } from "./access-list.ts";
 import { accessLog } from "./access-log.ts";
+import { affinity } from "./affinity.ts";
 import { appRoot } from "./app-root.ts";
 import { backendProtocol } from "./backend-protocol.ts";
 import { bandwidth } from "./bandwidth.ts";
@@ -35,6 +36,7 @@ import { wwwRedirect } from "./www-redirect.ts";
 export const ROUTE_FILTERS = {
   accessList,
   accessLog,
+  affinity,
   backendProtocol,
   bandwidth,
   basicAuth,

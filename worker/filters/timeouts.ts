@@ -31,9 +31,12 @@ export const timeouts: FilterFor<"timeouts"> = ({ connectSeconds, sendSeconds, r
 
 /** Passes bytes through, and fails when none has come for so long. */
 function watchdog(milliseconds: number): TransformStream<Uint8Array, Uint8Array> {
-  let timer: number | null = null;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const stop = (): void => {
+    if (timer !== undefined) clearTimeout(timer);
+  };
   const wind = (controller: TransformStreamDefaultController<Uint8Array>): void => {
-    clearTimeout(timer);
+    stop();
     timer = setTimeout(
       () => controller.error(new Error(`nothing came for ${milliseconds} ms`)),
       milliseconds,
@@ -45,7 +48,7 @@ function watchdog(milliseconds: number): TransformStream<Uint8Array, Uint8Array>
       controller.enqueue(chunk);
       wind(controller);
     },
-    flush: () => clearTimeout(timer),
-    cancel: () => clearTimeout(timer),
+    flush: stop,
+    cancel: stop,
   });
 }

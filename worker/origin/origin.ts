@@ -23,8 +23,10 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
   const { request, upstream } = exchange;
   const pool = upstream.backend;
   if (pool === undefined) return errorPage(404);
-  let endpoint = pool.balancer.pick(exchange, NONE);
-  if (endpoint === undefined) return errorPage(503);
+  const { session } = upstream;
+  const first = session?.endpoint ?? pool.balancer.pick(exchange, NONE);
+  if (first === undefined) return errorPage(503);
+  let endpoint: Endpoint = first;
 
   const { retry } = upstream;
   const { method } = request;
@@ -55,7 +57,9 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
     ) {
       tried.push(endpoint);
       // Once all have failed they get their turn again: a pod may have closed an idle connection, no more.
-      const next = pool.balancer.pick(exchange, tried) ?? pool.balancer.pick(exchange, NONE);
+      const next: Endpoint | undefined = session?.isFixed
+        ? endpoint
+        : (pool.balancer.pick(exchange, tried) ?? pool.balancer.pick(exchange, NONE));
       if (next !== undefined) {
         if (result.kind === "refusedStatus") discard(result.response);
         endpoint = next;
@@ -63,6 +67,7 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
       }
     }
     if (!isLast) body.release();
+    upstream.usedEndpoint = endpoint;
     if (result.kind === "answered" || result.kind === "refusedStatus") {
       exchange.answeredBy = "origin";
       return clientResponse(result.response);
@@ -127,8 +132,12 @@ async function sendOnce(
     discard(response);
     return { kind: failure.kind };
   }
+  if (retry.statuses?.has(response.status) === true) {
+    settle?.(endpoint, { kind: "failed" });
+    return { kind: "refusedStatus", response };
+  }
   settle?.(endpoint, { kind: "answered", status: response.status, milliseconds: Date.now() - startedAt });
-  return { kind: retry.statuses?.has(response.status) === true ? "refusedStatus" : "answered", response };
+  return { kind: "answered", response };
 }
 
 function warn(pool: BackendPool, endpoint: Endpoint, reason: string): void {

@@ -20,7 +20,7 @@ export function md5Crypt(password: string, hash: string): string | undefined {
   for (let left = key.length; left > 0; left -= 16) start.update(alternate.subarray(0, Math.min(16, left)));
   for (let bits = key.length; bits > 0; bits >>= 1)
     start.update(bits & 1 ? Uint8Array.of(0) : key.subarray(0, 1));
-  let digest = start.digest();
+  let digest: Uint8Array = start.digest();
   for (let round = 0; round < 1000; round++) {
     const parts: (Uint8Array | string)[] = [round & 1 ? key : digest];
     if (round % 3) parts.push(salt);

@@ -3,7 +3,7 @@
  * front, so that what arrives and leaves is what the Worker made of it. Tests and benchmarks share it.
  */
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -23,6 +23,11 @@ function workerdPath(): string {
   );
 }
 
+/** As `workerd --version` says it: the newest date of compatibility. */
+export function workerdVersion(): string {
+  return execFileSync(workerdPath(), ["--version"], { encoding: "utf8" }).trim();
+}
+
 /** One ES module with all that it imports, as wrangler would bundle it. */
 export async function bundleModule(entry: string): Promise<string> {
   const { outputFiles } = await build({
@@ -31,7 +36,8 @@ export async function bundleModule(entry: string): Promise<string> {
     format: "esm",
     target: "es2024",
     conditions: ["workerd", "worker", "browser"],
-    external: ["cloudflare:*"],
+    external: ["cloudflare:*", "node:*"],
+    alias: { crypto: "node:crypto" },
     write: false,
     logLevel: "error",
   });

@@ -75,7 +75,10 @@ beforeAll(async () => {
     socket.send(JSON.stringify({ url: request.url, host: request.headers["x-forwarded-host"] }));
     socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
   });
-  edge = await EdgeUnderTest.start(configOf({ "shop.example.com": { "/": [pod.address] } }));
+  const policies = { bodySize: { maxBytes: 0 } };
+  edge = await EdgeUnderTest.start(
+    configOf({ "shop.example.com": { "/": { endpoints: [pod.address], policies } } }),
+  );
 }, 30_000);
 
 afterAll(async () => {
@@ -156,14 +159,16 @@ test("server-sent events arrive one by one", async () => {
   await once(message.resume(), "end");
 });
 
-test("a client that goes away ends the pod's answer", async () => {
+test("a client that goes away ends the pod's answer, at the latest when the pod next writes", async () => {
   const opened = new Promise<void>((resolve) => {
     eventsOpened = resolve;
   });
   const message = await open(edge.process.port, { path: "/events" });
   await opened;
   message.destroy();
+  const pushing = setInterval(() => events?.push("still there?"), 10); // The runtime notices when it cannot write.
   await events?.closed;
+  clearInterval(pushing);
 });
 
 test("an answer that breaks off at the pod breaks off at the client", async () => {
@@ -193,8 +198,9 @@ test("a WebSocket echoes text and bytes, with its subprotocol, until either side
 });
 
 test("a WebSocket that the pod refuses gets the pod's answer", async () => {
+  // Once the request is there: a socket that closes over unread bytes is reset, and the answer with it.
   const closed = createTcpServer((socket) =>
-    socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+    socket.once("data", () => socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")),
   );
   await new Promise<void>((resolve) => closed.listen(0, "127.0.0.1", resolve));
   const refusing = await EdgeUnderTest.start(

@@ -1,0 +1,11 @@
+/** What tests inside workerd see of `wrangler.toml` and of the Worker under test. */
+
+declare namespace Cloudflare {
+  interface Env {
+    readonly SHARDS: KVNamespace;
+    readonly POINTER: KVNamespace;
+  }
+  interface GlobalProps {
+    mainModule: typeof import("../../worker/index.ts");
+  }
+}
