@@ -13,6 +13,7 @@ import { statSync } from "node:fs";
 import { reasonOfSystemError } from "../../cluster/manifest-files.ts";
 import type { ClusterModel, ObjectName } from "../../cluster/model.ts";
 import { watchManifestFiles } from "../../cluster/watch-files.ts";
+import type { CompileOptions } from "../../control/compile/options.ts";
 import { createKvClient } from "../../control/kv/client.ts";
 import { createPublisher, LOCAL_PACE, type PublisherEvent } from "../../control/kv/publisher.ts";
 import type { EdgeConfig } from "../../edge-config/config.ts";
@@ -25,6 +26,7 @@ import { Certificates } from "./certificates.ts";
 import { Changes } from "./changes.ts";
 import { DiagnosticsPrinter } from "./diagnostics-printer.ts";
 import { EdgeProbe } from "./edge-probe.ts";
+import { CLUSTER, startLocalControl } from "./local-control.ts";
 import { type CompiledManifests, ManifestPipeline } from "./manifest-pipeline.ts";
 import { findFreePort } from "./ports.ts";
 import { startTcpFront } from "./tcp-front.ts";
@@ -38,8 +40,7 @@ export interface DevOptions {
   readonly port: number;
   readonly controlPort: number;
   readonly protocol: "http" | "https";
-  readonly ingressClass?: string;
-  readonly configMap?: ObjectName;
+  readonly compile: CompileOptions;
 }
 
 export interface DevOutput {
@@ -69,11 +70,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     closing.defer(() => watch.close());
     const certificates = new Certificates();
     const printer = new DiagnosticsPrinter(output.note);
-    const pipeline = new ManifestPipeline(options.paths, {
-      allowLocalAddresses: true,
-      ...(options.ingressClass === undefined ? {} : { ingressClass: options.ingressClass }),
-      ...(options.configMap === undefined ? {} : { configMap: options.configMap }),
-    });
+    const pipeline = new ManifestPipeline(options.paths, { ...options.compile, allowLocalAddresses: true });
     let current: CompiledManifests;
     const compile = async (): Promise<CompiledManifests> => {
       current = await pipeline.compile();
@@ -81,7 +78,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       printer.show([...current.diagnostics, ...ofTls]);
       return current;
     };
-    await compile();
+    current = await compile();
     if (stop.aborted) return;
 
     const gatewayKeys = `dev:${randomBytes(32).toString("base64")}`;
@@ -116,41 +113,54 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       : await startTcpFront(HOST, port, runtime.port);
     closing.defer(() => front.close());
 
+    let published: PublisherEvent | undefined;
     const publisher = createPublisher({
       client: createKvClient({ baseUrl: runtime.kvBaseUrl, namespaceId: runtime.kvNamespaceId }),
       keys: await deriveConfigKeys(configKey),
       pace: LOCAL_PACE,
-      onEvent: (event) => tellFailure(event, output.note),
+      onEvent: (event) => {
+        published = event;
+        tellFailure(event, output.note);
+      },
     });
     closing.defer(() => publisher.close());
     const probe = new EdgeProbe(HOST, runtime.port, isTls);
     closing.defer(() => probe.close());
+    let ready = false;
+    const control = await startLocalControl({
+      host: HOST,
+      port: controlPort,
+      publisher,
+      current: () => current,
+      isReady: () => ready,
+      onBug: (error) =>
+        output.note(`the control API failed: ${error instanceof Error ? error.stack : error}`),
+    });
+    closing.defer(() => control.close());
 
-    /** Publishes a configuration and waits until the edge answers from it. */
-    const bring = async (config: EdgeConfig, since: number): Promise<void> => {
-      publisher.submit(config);
+    /** Publishes what the files say and waits until the edge answers from it. */
+    const bring = async ({ config }: CompiledManifests, since: number): Promise<void> => {
+      publisher.submit(config, [CLUSTER]);
       await publisher.settled();
       const { generation } = publisher.status();
       if (generation === undefined || !(await probe.waitForGeneration(generation, stop))) return;
-      output.note(summary(config, generation, performance.now() - since));
+      output.note(
+        published?.kind === "unchanged"
+          ? "unchanged: the files were saved, and what they say stays the same"
+          : summary(config, generation, performance.now() - since),
+      );
     };
-
-    let live = (await compileUntouched(changes, compile)).config;
-    await bring(live, performance.now());
+    // While all of this was starting, files may have changed: `ready` speaks of what they are now.
+    await bring(changes.take() === undefined ? current : await compile(), performance.now());
     if (stop.aborted) return;
-    void controlPort;
+    ready = true;
+    output.note(`the control API is at ${control.url}`);
     output.result(`ready ${options.protocol}://${HOST}:${port}`);
 
     for (;;) {
       const since = await changes.next(stop);
       if (since === undefined) return;
-      const { config } = await compile();
-      if (JSON.stringify(config) === JSON.stringify(live)) {
-        output.note("unchanged: the files were saved, and what they say stays the same");
-        continue;
-      }
-      live = config;
-      await bring(config, since);
+      await bring(await compile(), since);
     }
   } finally {
     await closing.disposeAsync();
@@ -164,15 +174,6 @@ function requirePath(path: string): void {
   } catch (error) {
     throw new CommandFailure(`${path} cannot be followed: ${reasonOfSystemError(error)}.`);
   }
-}
-
-/** While the Worker was starting, files may have changed: `ready` speaks of what they are now. */
-async function compileUntouched(
-  changes: Changes,
-  compile: () => Promise<CompiledManifests>,
-): Promise<CompiledManifests> {
-  changes.take();
-  return await compile();
 }
 
 /** Certificates towards pods (`proxy-ssl-secret`), from the manifests. */

@@ -33,9 +33,9 @@ beforeAll(async () => {
 afterAll(() => edge?.stop());
 
 test("pods learn that the client spoke https, and who it was", async () => {
-  const reply = await edge.request({ host: "tls.example.com", path: "/a//b/../c?x=1" });
+  const reply = await edge.request({ host: "tls.example.com", path: "/a//b?x=1" });
   expect(reply.status).toBe(200);
-  expect(reply.echo.url).toBe("/a//b/../c?x=1");
+  expect(reply.echo.url).toBe("/a//b?x=1");
   expect(reply.echo.headers).toMatchObject({
     host: "tls.example.com",
     "x-forwarded-proto": "https",
@@ -78,7 +78,6 @@ test("a WebSocket echoes", async () => {
   };
   const client = new WebSocket(`wss://127.0.0.1:${edge.url.port}/chat`, {
     headers: { Host: "tls.example.com" },
-    servername: "tls.example.com",
     rejectUnauthorized: false,
   });
   await once(client, "open");

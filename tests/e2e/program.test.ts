@@ -92,11 +92,16 @@ describe("what is refused", () => {
   });
 
   test.each<[string, readonly string[], RegExp]>([
-    ["no path", [], /-f, --file <path>/],
+    ["no path", [], /-f PATH is missing/],
+    ["standard input", ["-f", "-"], /-f - cannot be followed/],
     ["a port that is none", ["-f", ".", "--port", "http"], /A port from 0 to 65535 is expected/],
     ["a port beyond all", ["-f", ".", "--port", "65536"], /A port from 0 to 65535 is expected/],
     ["a protocol that is none", ["-f", ".", "--protocol", "ftp"], /Allowed choices are http, https/],
-    ["a ConfigMap without namespace", ["-f", ".", "--configmap", "settings"], /NAMESPACE\/NAME is expected/],
+    [
+      "a ConfigMap without namespace",
+      ["-f", ".", "--configmap", "settings"],
+      /--configmap takes namespace\/name/,
+    ],
     ["a flag that is none", ["-f", ".", "--prot", "80"], /--prot/],
   ])("%s: one sentence, exit code 2", async (_name, args, want) => {
     const program = start(...args);
