@@ -2,7 +2,9 @@
  * A request of the edge's own making: to an auth service, to the service of error pages, to a mirror.
  *
  * A backend of the cluster is reached like any other: balanced, through the origin transport, and with another
- * endpoint when one does not answer. Anything else is a public URL; redirects are never followed.
+ * endpoint when one does not answer. A host that this very edge serves is answered here, through its own routes and
+ * policies: over the network such a request would come back to us or, on Cloudflare, pass us by. Anything else is a
+ * public URL; redirects are never followed.
  */
 
 import type { Destination } from "../../edge-config/destination.ts";
@@ -24,30 +26,34 @@ export async function fetchDestination(
   destination: Destination,
   { method, headers, body = null }: OwnRequest,
 ): Promise<Response | undefined> {
+  const { edge } = exchange;
   const target = fillTemplate(destination.target, exchange);
-  if (destination.kind === "Backend") {
-    const pool = exchange.host.backends.get(destination.backend);
-    if (pool === undefined) return undefined;
-    return fetchBackend(exchange, pool, {
-      scheme: destination.scheme,
-      host: destination.host,
-      target,
-      method,
-      headers,
-      body,
-    });
-  }
-  const url = `${destination.scheme}://${fillTemplate(destination.host, exchange)}${target}`;
-  try {
-    return await fetch(url, {
+  const send = (authority: string): Request =>
+    new Request(`${destination.scheme}://${authority}${target}`, {
       method,
       headers,
       body,
       redirect: "manual",
-      signal: AbortSignal.timeout(DEFAULT_RETRY.headMilliseconds),
     });
-  } catch {
-    return undefined;
+  switch (destination.kind) {
+    case "Backend": {
+      const { backend, scheme, host } = destination;
+      const pool = exchange.host.backends.get(backend);
+      return pool && fetchBackend(exchange, pool, { scheme, host, target, method, headers, body });
+    }
+    case "Self":
+      return edge.answerWithin(send(exchange.target.authority), exchange);
+    case "Url":
+      try {
+        const request = send(destination.host);
+        if (await edge.serves(destination.host, exchange.context))
+          return await edge.answerWithin(request, exchange);
+        return await fetch(request, { signal: AbortSignal.timeout(DEFAULT_RETRY.headMilliseconds) });
+      } catch {
+        return undefined;
+      }
+    default:
+      return destination satisfies never;
   }
 }
 
