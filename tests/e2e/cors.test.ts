@@ -90,15 +90,18 @@ describe("enable-cors with its defaults", () => {
     "access-control-max-age": "1728000",
   };
 
-  test.each([["https://any.example"], [undefined]])("OPTIONS from %s is answered by the edge", async (origin) => {
-    const before = edge.backend("web").requests;
-    const reply = await ask("any", "OPTIONS", origin);
-    expect(reply.status).toBe(204);
-    expect(reply.text).toBe("");
-    expect(corsHeaders(reply)).toEqual(want);
-    expect(reply.headers.vary).toBeUndefined();
-    expect(edge.backend("web").requests).toBe(before);
-  });
+  test.each([["https://any.example"], [undefined]])(
+    "OPTIONS from %s is answered by the edge",
+    async (origin) => {
+      const before = edge.backend("web").requests;
+      const reply = await ask("any", "OPTIONS", origin);
+      expect(reply.status).toBe(204);
+      expect(reply.text).toBe("");
+      expect(corsHeaders(reply)).toEqual(want);
+      expect(reply.headers.vary).toBeUndefined();
+      expect(edge.backend("web").requests).toBe(before);
+    },
+  );
 
   test("other methods reach the pod, and the headers replace the pod's own", async () => {
     const reply = await ask("any", "GET", "https://any.example");

@@ -12,6 +12,7 @@ import type { BackendPool } from "../balance/backend-pool.ts";
 import type { Endpoint } from "../balance/balancer.ts";
 import { DEFAULT_RETRY, type Exchange } from "../exchange.ts";
 import { fillTemplate } from "../template.ts";
+import { within } from "./within.ts";
 
 export interface OwnRequest {
   readonly method: string;
@@ -48,7 +49,7 @@ export async function fetchDestination(
         const request = send(destination.host);
         if (await edge.serves(destination.host, exchange.context))
           return await edge.answerWithin(request, exchange);
-        return await fetch(request, { signal: AbortSignal.timeout(DEFAULT_RETRY.headMilliseconds) });
+        return await fetch(request, { signal: AbortSignal.timeout(patience(exchange)) });
       } catch {
         return undefined;
       }
@@ -63,30 +64,44 @@ export interface BackendRequest extends Required<OwnRequest> {
   readonly target: string;
 }
 
-/** Tries up to three endpoints; a body is sent once. Never throws. */
+/** Tries up to three endpoints; a body is sent once. One that stays silent is not followed by another. Never throws. */
 export async function fetchBackend(
   exchange: Exchange,
   pool: BackendPool,
   request: BackendRequest,
 ): Promise<Response | undefined> {
   const { transport } = exchange.edge;
+  const { balancer } = pool;
   const tried: Endpoint[] = [];
   const tries = request.body === null ? DEFAULT_RETRY.tries : 1;
   while (tried.length < tries) {
-    const endpoint = pool.balancer.pick(exchange, tried);
+    const endpoint = balancer.pick(exchange, tried);
     if (endpoint === undefined) return undefined;
     tried.push(endpoint);
+    const startedAt = Date.now();
     try {
-      const response = await transport.send({
-        ...request,
-        endpoint: endpoint.address,
-        bodyCarrier: undefined,
-      });
-      if (transport.failureOf(response) === undefined) return response;
+      const attempt = { ...request, endpoint: endpoint.address, bodyCarrier: undefined };
+      const response = await within(patience(exchange), transport.send(attempt));
+      if (response === undefined) {
+        balancer.settle?.(endpoint, { kind: "timedOut" });
+        return undefined;
+      }
+      if (transport.failureOf(response) === undefined) {
+        const { status } = response;
+        balancer.settle?.(endpoint, { kind: "answered", status, milliseconds: Date.now() - startedAt });
+        return response;
+      }
       response.body?.cancel().catch(() => {}); // Nobody reads it.
     } catch {
       // The next endpoint, if there is one.
     }
+    balancer.settle?.(endpoint, { kind: "failed" });
   }
   return undefined;
+}
+
+/** Milliseconds for the head of an answer: as long as the route waits for its pods. */
+function patience({ entry }: Exchange): number {
+  const seconds = entry.route.policies?.timeouts?.readSeconds;
+  return seconds === undefined ? DEFAULT_RETRY.headMilliseconds : seconds * 1000;
 }

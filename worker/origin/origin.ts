@@ -13,6 +13,7 @@ import { encodePath } from "../path.ts";
 import { clientResponse, upstreamHeaders } from "./headers.ts";
 import { outgoingBody } from "./outgoing-body.ts";
 import type { Attempt, Transport } from "./transport.ts";
+import { within } from "./within.ts";
 
 /** What nginx does not repeat without being told to: the others change nothing more when they come twice. */
 const NOT_IDEMPOTENT: ReadonlySet<string> = new Set(["POST", "PATCH", "LOCK"]);
@@ -142,20 +143,6 @@ async function sendOnce(
 
 function warn(pool: BackendPool, endpoint: Endpoint, reason: string): void {
   console.warn(`${pool.name}: no answer from ${endpoint.address}: ${reason}`);
-}
-
-/**
- * `undefined` when the time is up. The request that is given up ends with the client's: an AbortSignal would
- * end it sooner, and would cost every request for the sake of the few.
- */
-async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
-  const { promise: deadline, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(resolve, milliseconds, undefined);
-  try {
-    return await Promise.race([promise, deadline]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Path and query for the request line: the client's own bytes, unless a filter rewrote them. */
