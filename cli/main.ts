@@ -9,9 +9,12 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerCompile } from "./commands/compile.ts";
+import { registerControl } from "./commands/control.ts";
 import { registerDev } from "./commands/dev.ts";
 import { registerExplain } from "./commands/explain.ts";
+import { registerGenerations } from "./commands/generations.ts";
 import { registerLint } from "./commands/lint.ts";
+import { registerPush } from "./commands/push.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
 /** In the order in which `fairlead --help` lists them. */
@@ -21,6 +24,9 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   registerCompile,
   registerLint,
   registerExplain,
+  registerControl,
+  registerPush,
+  registerGenerations,
 ];
 
 export function buildProgram(): Command {

@@ -156,7 +156,9 @@ async function keepOrder(
     for (let at = 0; at < records.length; at++) {
       const record = records[at];
       if (record === undefined) continue;
-      const hostConfig = ownValue(config.hosts, record.host);
+      // One look-up where nothing changed: no inherited value is the very object that we remember.
+      const hostConfig =
+        config.hosts[record.host] === record.config ? record.config : ownValue(config.hosts, record.host);
       if (hostConfig === undefined) return undefined;
       if (!isSame(record, hostConfig, config.backends)) {
         records[at] = await cutRecord(record.host, hostConfig, config.backends, keys);
@@ -169,7 +171,10 @@ async function keepOrder(
 
 function isSame(record: CutRecord, hostConfig: HostConfig, backends: EdgeConfig["backends"]): boolean {
   if (record.config !== hostConfig) return false;
-  for (const [name, backend] of record.backends) if (ownValue(backends, name) !== backend) return false;
+  for (const [name, backend] of record.backends) {
+    if (backend !== undefined && backends[name] === backend) continue;
+    if (ownValue(backends, name) !== backend) return false;
+  }
   return true;
 }
 

@@ -125,6 +125,12 @@ export class ConfigStore {
     return this.#current?.pointer.policies;
   }
 
+  /** Looks for a newer pointer now, however fresh the present one is: for whoever has just published one. */
+  async look(): Promise<void> {
+    if (this.#current === undefined) await this.#loadFirst("");
+    else if (!this.#isRefreshing()) await this.#refresh();
+  }
+
   /** For `/.fairlead/status`. Times in milliseconds since the epoch. */
   get status() {
     const pointer = this.#current?.pointer;

@@ -22,6 +22,11 @@ export interface Environment {
   readonly STATUS?: string;
   /** The port on which clients reach this edge, for `X-Forwarded-Port`; absent: 443 or 80, by the scheme. */
   readonly LISTEN_PORT?: string | number;
+  /**
+   * The client's address where neither `CF-Connecting-IP` nor the platform tells one. Only for a socket that nobody but
+   * this machine can reach.
+   */
+  readonly DEFAULT_CLIENT_ADDRESS?: string;
   /** Opens sealed secrets and checks the pointer's signature. */
   readonly FAIRLEAD_CONFIG_KEY?: string;
   /** `kid:base64,…`: keys of the tokens for the gateway; the first one signs. */
@@ -36,6 +41,8 @@ export interface Settings {
   readonly maxStaleSeconds: number;
   readonly showsStatus: boolean;
   readonly listenPort: string | undefined;
+  /** Empty: none. */
+  readonly defaultClient: string;
 }
 
 export type TransportSettings =
@@ -55,6 +62,7 @@ export function readSettings(environment: Environment): Settings {
     maxStaleSeconds: readSeconds(environment, "MAX_STALE_SECONDS", 300),
     showsStatus: environment.STATUS === "on",
     listenPort: environment.LISTEN_PORT === undefined ? undefined : String(environment.LISTEN_PORT),
+    defaultClient: environment.DEFAULT_CLIENT_ADDRESS ?? "",
   };
 }
 

@@ -20,10 +20,12 @@ function edgeOf(environment: Environment): Edge {
   return edge;
 }
 
-/** Unless it is switched on, this path is routed like any other. */
+/** Unless it is switched on, this path is routed like any other. With `?look` the isolate looks for a newer pointer first. */
 app.get(STATUS_PATH, async (c, next) => {
   const current = edgeOf(c.env);
-  return current.settings.showsStatus ? c.json(readStatus(current)) : next();
+  if (!current.settings.showsStatus) return next();
+  if (c.req.query("look") !== undefined) await current.store.look();
+  return c.json(readStatus(current));
 });
 
 app.all("*", (c) => edgeOf(c.env).answer(c.req.raw, c.executionCtx as ExecutionContext));

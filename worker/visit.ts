@@ -39,7 +39,7 @@ export class Visit {
 
   /** Address of the client, without port; empty when the platform tells none. Never taken from `X-Forwarded-For`. */
   get client(): string {
-    this.#client ??= clientAddress(this.request);
+    this.#client ??= clientAddress(this.request) ?? this.edge.settings.defaultClient;
     return this.#client;
   }
 
@@ -56,11 +56,11 @@ export class Visit {
 }
 
 /** Cloudflare sets the header and lets no client do so; a plain workerd tells `address:port` in `cf`. */
-function clientAddress(request: Request): string {
+function clientAddress(request: Request): string | undefined {
   const connecting = request.headers.get("cf-connecting-ip");
   if (connecting !== null) return connecting;
   const { clientIp } = (request.cf ?? {}) as { readonly clientIp?: string };
-  if (clientIp === undefined) return "";
+  if (clientIp === undefined) return undefined;
   const port = /^(?:\[(.+)\]|([^:]+)):\d+$/.exec(clientIp);
   return port?.[1] ?? port?.[2] ?? clientIp;
 }

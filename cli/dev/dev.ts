@@ -1,21 +1,30 @@
 /**
  * `fairlead dev`: the whole edge on this machine. The steps, in order:
  *
- * ports → manifests → Worker in workerd and gateway → publish to the local KV → wait until the edge answers from it →
- * `ready` → follow the files, until a signal comes.
+ * ports → manifests → gateway, Worker in workerd, and TLS in front of it where asked → publish to the local KV → wait until
+ * the edge answers from it → `ready` → follow the files, until a signal comes.
  *
  * In: options, a place for lines, a signal to stop. Out: nothing, once everything has ended. Not here: how each part
  * works; the parts are the production ones (cluster, control/compile, control/kv, worker, gateway).
  */
 
+import { randomBytes } from "node:crypto";
+import type { ClusterModel, ObjectName } from "../../cluster/model.ts";
 import { watchManifestFiles } from "../../cluster/watch-files.ts";
 import { createKvClient } from "../../control/kv/client.ts";
 import { createPublisher, LOCAL_PACE, type PublisherEvent } from "../../control/kv/publisher.ts";
 import type { EdgeConfig } from "../../edge-config/config.ts";
+import { deriveConfigKeys } from "../../edge-config/config-keys.ts";
+import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
+import type { TlsSecret } from "../../gateway/dial.ts";
+import { startGateway } from "../../gateway/server.ts";
+import { Certificates } from "./certificates.ts";
+import { Changes } from "./changes.ts";
 import { DiagnosticsPrinter } from "./diagnostics-printer.ts";
 import { EdgeProbe } from "./edge-probe.ts";
-import { ManifestPipeline } from "./manifest-pipeline.ts";
+import { type CompiledManifests, ManifestPipeline } from "./manifest-pipeline.ts";
 import { findFreePort } from "./ports.ts";
+import { startTlsFront } from "./tls-front.ts";
 import { loadWorker } from "./worker-bundle.ts";
 import { startWorkerRuntime } from "./worker-runtime.ts";
 
@@ -26,8 +35,7 @@ export interface DevOptions {
   readonly controlPort: number;
   readonly protocol: "http" | "https";
   readonly ingressClass?: string;
-  /** `namespace/name`. */
-  readonly configMap?: `${string}/${string}`;
+  readonly configMap?: ObjectName;
 }
 
 export interface DevOutput {
@@ -37,114 +45,137 @@ export interface DevOutput {
   readonly note: (line: string) => void;
 }
 
-/** Only this machine is served: endpoints on loopback are allowed, and nobody else shall reach them. */
+/** Endpoints on loopback are allowed here, so nobody but this machine may reach the edge. */
 const HOST = "127.0.0.1";
 
 /** Small, so that a saved file is live within two seconds even when nobody asks meanwhile. */
-const REFRESH_SECONDS = "0.2";
-const MAX_STALE_SECONDS = "0.8";
+const REFRESH = { REFRESH_SECONDS: "0.2", MAX_STALE_SECONDS: "0.8" };
 
 /** Runs until `stop` fires. Rejects with a `CommandFailure` where it cannot start. */
 export async function runDev(options: DevOptions, output: DevOutput, stop: AbortSignal): Promise<void> {
-  const closing: (() => Promise<void> | void)[] = [];
+  const closing = new AsyncDisposableStack();
   try {
     // The Worker tells pods the port that clients reach, so it must be known before the Worker starts.
     const port = await findFreePort(HOST, options.port, "--port");
-    await findFreePort(HOST, options.controlPort, "--control-port");
+    const controlPort = await findFreePort(HOST, options.controlPort, "--control-port");
 
+    const changes = new Changes();
+    const watch = await watchManifestFiles(options.paths, () => changes.note());
+    closing.defer(() => watch.close());
+    const certificates = new Certificates();
+    const printer = new DiagnosticsPrinter(output.note);
     const pipeline = new ManifestPipeline(options.paths, {
       allowLocalAddresses: true,
       ...(options.ingressClass === undefined ? {} : { ingressClass: options.ingressClass }),
       ...(options.configMap === undefined ? {} : { configMap: options.configMap }),
     });
-    const printer = new DiagnosticsPrinter(output.note);
-    const changes = new Changes();
-    const watch = await watchManifestFiles(options.paths, () => changes.note());
-    closing.push(() => watch.close());
-    const worker = await loadWorker();
-    const first = await pipeline.compile();
-    printer.show(first.diagnostics);
+    let current: CompiledManifests;
+    const compile = async (): Promise<CompiledManifests> => {
+      current = await pipeline.compile();
+      const ofTls = options.protocol === "https" ? certificates.update(current.model) : [];
+      printer.show([...current.diagnostics, ...ofTls]);
+      return current;
+    };
+    await compile();
     if (stop.aborted) return;
 
+    const gatewayKeys = `dev:${randomBytes(32).toString("base64")}`;
+    const gateway = await startGateway({
+      keys: parseTokenKeys(gatewayKeys),
+      allowedCidrs: ["0.0.0.0/0", "::/0"],
+      allowLoopback: true,
+      tlsSecret: (name) => tlsSecret(current.model, name as ObjectName),
+    });
+    closing.defer(() => gateway.close());
+
+    const configKey = randomBytes(32).toString("base64");
+    const isTls = options.protocol === "https";
     const runtime = await startWorkerRuntime({
-      ...worker,
+      ...(await loadWorker()),
       host: HOST,
-      port,
-      behindFront: false,
+      port: isTls ? 0 : port,
+      behindFront: isTls,
       variables: {
-        REFRESH_SECONDS,
-        MAX_STALE_SECONDS,
+        ...REFRESH,
         STATUS: "on",
-        ORIGIN_TRANSPORT: "direct",
+        ORIGIN_TRANSPORT: "gateway",
+        GATEWAY_URL: gateway.url,
+        FAIRLEAD_GATEWAY_KEYS: gatewayKeys,
+        FAIRLEAD_CONFIG_KEY: configKey,
         LISTEN_PORT: String(port),
+        DEFAULT_CLIENT_ADDRESS: HOST,
       },
       onLine: (line) => output.note(`worker: ${line}`),
     });
-    closing.push(() => runtime.close());
-    if (stop.aborted) return;
+    closing.defer(() => runtime.close());
+    if (isTls) {
+      const front = await startTlsFront(HOST, port, runtime.port, certificates);
+      closing.defer(() => front.close());
+    }
 
-    const probe = new EdgeProbe(HOST, runtime.port);
     const publisher = createPublisher({
       client: createKvClient({ baseUrl: runtime.kvBaseUrl, namespaceId: runtime.kvNamespaceId }),
+      keys: await deriveConfigKeys(configKey),
       pace: LOCAL_PACE,
       onEvent: (event) => tellFailure(event, output.note),
     });
-    closing.push(() => publisher.close());
+    closing.defer(() => publisher.close());
+    const probe = new EdgeProbe(HOST, runtime.port, isTls);
+    closing.defer(() => probe.close());
 
-    /** Publishes and waits until the edge answers from it. */
+    /** Publishes a configuration and waits until the edge answers from it. */
     const bring = async (config: EdgeConfig, since: number): Promise<void> => {
       publisher.submit(config);
       await publisher.settled();
-      const generation = publisher.status().generation;
-      if (generation === undefined) return;
-      if (await probe.waitForGeneration(generation, stop))
-        output.note(summary(config, generation, performance.now() - since));
+      const { generation } = publisher.status();
+      if (generation === undefined || !(await probe.waitForGeneration(generation, stop))) return;
+      output.note(summary(config, generation, performance.now() - since));
     };
-    await bring(first.config, performance.now());
-    if (stop.aborted) return;
-    output.result(`ready ${options.protocol}://${HOST}:${runtime.port}`);
 
-    let live = first.config;
+    let live = (await compileUntouched(changes, compile)).config;
+    await bring(live, performance.now());
+    if (stop.aborted) return;
+    void controlPort;
+    output.result(`ready ${options.protocol}://${HOST}:${port}`);
+
     for (;;) {
       const since = await changes.next(stop);
       if (since === undefined) return;
-      const compiled = await pipeline.compile();
-      printer.show(compiled.diagnostics);
-      if (compiled.config === live || JSON.stringify(compiled.config) === JSON.stringify(live)) {
+      const { config } = await compile();
+      if (JSON.stringify(config) === JSON.stringify(live)) {
         output.note("unchanged: the files were saved, and what they say stays the same");
         continue;
       }
-      live = compiled.config;
-      await bring(live, since);
+      live = config;
+      await bring(config, since);
     }
   } finally {
-    for (const close of closing.reverse()) await close();
+    await closing.disposeAsync();
   }
 }
 
-/** Counts what changed while the last change was still being worked on as one. */
-class Changes {
-  #since: number | undefined;
-  #wake: (() => void) | undefined;
+/** While the Worker was starting, files may have changed: `ready` speaks of what they are now. */
+async function compileUntouched(
+  changes: Changes,
+  compile: () => Promise<CompiledManifests>,
+): Promise<CompiledManifests> {
+  changes.take();
+  return await compile();
+}
 
-  note(): void {
-    this.#since ??= performance.now();
-    this.#wake?.();
-  }
-
-  /** When the oldest change that nobody has taken was noticed; undefined once `stop` fires. */
-  async next(stop: AbortSignal): Promise<number | undefined> {
-    if (this.#since === undefined && !stop.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        stop.addEventListener("abort", () => resolve(), { once: true });
-      });
-      this.#wake = undefined;
-    }
-    const since = this.#since;
-    this.#since = undefined;
-    return stop.aborted ? undefined : since;
-  }
+/** Certificates towards pods (`proxy-ssl-secret`), from the manifests. */
+function tlsSecret(model: ClusterModel, name: ObjectName): TlsSecret | undefined {
+  const data = model.secrets.get(name)?.data;
+  if (data === undefined) return undefined;
+  const [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map((field) => {
+    const bytes = data.get(field);
+    return bytes === undefined ? undefined : Buffer.from(bytes).toString("utf8");
+  });
+  return {
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+  };
 }
 
 /** What went wrong on the way to the local KV. What went right is told once the edge answers from it. */
@@ -154,12 +185,13 @@ function tellFailure(event: PublisherEvent, note: (line: string) => void): void 
 }
 
 function summary(config: EdgeConfig, generation: number, milliseconds: number): string {
-  const hosts = Object.keys(config.hosts).length;
-  const endpoints = Object.values(config.backends).reduce(
-    (sum, backend) => sum + backend.endpoints.length,
-    0,
+  const hosts = count(Object.keys(config.hosts).length, "host");
+  const backends = Object.values(config.backends);
+  const endpoints = count(
+    backends.reduce((sum, backend) => sum + backend.endpoints.length, 0),
+    "endpoint",
   );
-  return `live: generation ${generation}, ${count(hosts, "host")}, ${count(endpoints, "endpoint")}, after ${Math.round(milliseconds)} ms`;
+  return `live: generation ${generation}, ${hosts}, ${endpoints}, after ${Math.round(milliseconds)} ms`;
 }
 
 function count(number: number, noun: string): string {

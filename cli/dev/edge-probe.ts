@@ -1,23 +1,23 @@
-/**
- * Asks the running edge which generation of the configuration it answers from.
- *
- * An isolate looks for a newer pointer when a request finds its knowledge old, so asking also makes a saved file live sooner.
- */
+/** Makes the running edge look for its configuration, and tells from which generation it answers. */
 
 import { Agent, request } from "node:http";
 import { setTimeout as wait } from "node:timers/promises";
 
-const STATUS_PATH = "/.fairlead/status";
+const STATUS_PATH = "/.fairlead/status?look";
 const PAUSE_MILLISECONDS = 25;
+const PROBE_HOST = "localhost";
 
 export class EdgeProbe {
   readonly #host: string;
   readonly #port: number;
+  readonly #prefix: string;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
-  constructor(host: string, port: number) {
+  /** `absolute`: the socket takes request lines in absolute form only, as behind the TLS front. */
+  constructor(host: string, port: number, absolute: boolean) {
     this.#host = host;
     this.#port = port;
+    this.#prefix = absolute ? `http://${PROBE_HOST}` : "";
   }
 
   /** True once the edge answers from this generation or a later one, false when `stop` fires before. */
@@ -34,11 +34,8 @@ export class EdgeProbe {
   }
 
   async #generation(): Promise<number> {
-    // Any routed path makes the isolate look; the status alone does not.
-    await this.#get("/");
-    const status = await this.#get(STATUS_PATH);
     try {
-      const parsed: unknown = JSON.parse(status);
+      const parsed: unknown = JSON.parse(await this.#get(STATUS_PATH));
       if (
         typeof parsed === "object" &&
         parsed !== null &&
@@ -55,17 +52,20 @@ export class EdgeProbe {
 
   #get(path: string): Promise<string> {
     return new Promise((resolve) => {
-      // A name that no Ingress has: the probe must not show in anybody's access log.
-      const headers = { host: "probe.fairlead.invalid" };
-      const asking = request(
-        { host: this.#host, port: this.#port, path, headers, agent: this.#agent, timeout: 2000 },
-        (answer) => {
-          const chunks: Buffer[] = [];
-          answer.on("data", (chunk: Buffer) => chunks.push(chunk));
-          answer.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
-          answer.on("error", () => resolve(""));
-        },
-      );
+      const headers = { host: PROBE_HOST };
+      const target = {
+        host: this.#host,
+        port: this.#port,
+        path: `${this.#prefix}${path}`,
+        headers,
+        agent: this.#agent,
+      };
+      const asking = request({ ...target, timeout: 2000 }, (answer) => {
+        const chunks: Buffer[] = [];
+        answer.on("data", (chunk: Buffer) => chunks.push(chunk));
+        answer.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
+        answer.on("error", () => resolve(""));
+      });
       asking.on("timeout", () => asking.destroy());
       asking.on("error", () => resolve(""));
       asking.end();

@@ -19,9 +19,14 @@ export async function loadWorker(): Promise<WorkerSource> {
   const built = join(root, "dist", "worker.js");
   const source = join(root, "worker", "index.ts");
   if (!existsSync(source)) return { script: readFileSync(built, "utf8"), configPath };
+  return { script: await bundleWorker(), configPath };
+}
+
+/** The Worker of a checkout as one module; what `npm pack` puts into the package. */
+export async function bundleWorker(): Promise<string> {
   const { build } = await import("esbuild");
   const result = await build({
-    entryPoints: [source],
+    entryPoints: [join(projectRoot(), "worker", "index.ts")],
     bundle: true,
     write: false,
     format: "esm",
@@ -34,7 +39,7 @@ export async function loadWorker(): Promise<WorkerSource> {
     alias: { crypto: "node:crypto" },
     logLevel: "silent",
   });
-  return { script: result.outputFiles[0]?.text ?? "", configPath };
+  return result.outputFiles[0]?.text ?? "";
 }
 
 /** The folder that holds `wrangler.toml`: above this file in a checkout, above the bundle in a package. */

@@ -22,6 +22,7 @@ import {
   type ShardDirectory,
   sameDirectory,
   shardsOf,
+  supersedes,
 } from "../../edge-config/pointer.ts";
 import { isShardName, type ShardName } from "../../edge-config/shard.ts";
 import type { ShardSet } from "../../edge-config/shards.ts";
@@ -163,9 +164,19 @@ export function createPublication(options: PublishOptions): Publication {
     }
   };
 
-  /** Reads the pointer again; starts over from KV if it is not the one we know. */
-  const pointerIsStill = async (known: StoredState): Promise<boolean> => {
-    if ((await client.get(POINTER_KEY)) === known.pointerText) return true;
+  /**
+   * Whether nobody but us has moved the pointer; if somebody has, what we know is forgotten. A read may lag
+   * behind our own write, so only a pointer that supersedes ours is somebody else's. What is damaged, missing
+   * or older is about to be overwritten, and that is right.
+   */
+  const pointerIsOurs = async (known: StoredState): Promise<boolean> => {
+    const text = await client.get(POINTER_KEY);
+    if (text === known.pointerText) return true;
+    const reading = text === undefined ? undefined : await decodePointer(text, keys);
+    const isLater =
+      reading?.kind === "pointer" &&
+      (known.pointer === undefined || supersedes(reading.loaded.pointer, known.pointer));
+    if (!isLater) return true;
     rememberAndForget();
     return false;
   };
@@ -192,7 +203,7 @@ export function createPublication(options: PublishOptions): Publication {
       if (same) return { kind: "published", pointer: known.pointer, ...sizes(missing) };
 
       await options.beforePointer?.();
-      if (!(await pointerIsStill(state))) continue;
+      if (!(await pointerIsOurs(state))) continue;
       fence(known.seen);
       const pointer: Pointer = {
         version: EDGE_CONFIG_VERSION,
@@ -256,7 +267,7 @@ export function createPublication(options: PublishOptions): Publication {
         const expired = expiredShards(known.history, known.pointer, now(), options.graceMs);
         if (expired.length === 0) return 0;
         // Whoever was deposed meanwhile must not delete what the new leader may use.
-        if (!(await pointerIsStill(known))) return 0;
+        if ((await client.get(POINTER_KEY)) !== known.pointerText) return 0;
         fence(known.seen);
         await client.deleteAll(expired);
         const retiredAtMs = new Map(known.history.retiredAtMs);

@@ -38,6 +38,8 @@ export interface PublisherPace {
   readonly graceMs: number;
   /** Between two rounds of upkeep: history saved, pointer verified, expired shards deleted. */
   readonly upkeepMs: number;
+  /** How long reads and lists may lag behind our own writes; nothing is verified until then. */
+  readonly lagMs: number;
   /** First and longest wait after a failure; it doubles in between, and is cut at random by up to a half. */
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
@@ -48,6 +50,7 @@ export const CLOUDFLARE_PACE: PublisherPace = {
   pointerDistanceMs: 1_000,
   graceMs: 60 * 60_000,
   upkeepMs: 5 * 60_000,
+  lagMs: 2 * 60_000,
   retryMinMs: 500,
   retryMaxMs: 60_000,
 };
@@ -58,6 +61,7 @@ export const LOCAL_PACE: PublisherPace = {
   pointerDistanceMs: 0,
   graceMs: 10 * 60_000,
   upkeepMs: 30_000,
+  lagMs: 0,
   retryMinMs: 50,
   retryMaxMs: 2_000,
 };
@@ -99,6 +103,8 @@ export interface Publisher {
   readonly settled: () => Promise<void>;
   /** Begins a term: KV is read anew and the newest configuration published at once. */
   readonly lead: () => void;
+  /** Takes back a configuration that was submitted and not published yet. */
+  readonly withdraw: () => void;
   /** Ends a term: nothing is written any more once a call under way is over. */
   readonly follow: () => void;
   readonly status: () => PublisherStatus;
@@ -224,8 +230,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
   const upkeep = async (): Promise<void> => {
     if (!leading || closed || published === undefined || failures > 0) return;
     try {
-      const result = await publication.verify(published);
-      if (result.kind === "published") onEvent({ kind: "repaired", result });
+      if (performance.now() - lastPointerMs >= pace.lagMs) {
+        const result = await publication.verify(published);
+        if (result.kind === "published") onEvent({ kind: "repaired", result });
+      }
       const shards = await publication.sweep();
       if (shards > 0) onEvent({ kind: "swept", shards });
       await publication.saveHistory();
@@ -256,6 +264,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
       publication.forget();
       if (newest !== undefined) waitingSinceMs ??= performance.now();
       schedule(0);
+    },
+    withdraw: () => {
+      newest = undefined;
+      waitingSinceMs = undefined;
+      clearTimeout(timer);
+      announceIdle();
     },
     follow: () => {
       leading = false;

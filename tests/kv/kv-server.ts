@@ -23,6 +23,8 @@ export type Fault =
   /** No answer ever comes. */
   | { readonly kind: "hang"; readonly applied?: boolean }
   | { readonly kind: "slow"; readonly ms: number }
+  /** A value that is not the present one: reads are only eventually consistent. */
+  | { readonly kind: "answer"; readonly body: string }
   /** Of a bulk call, keys at even places are left undone and named. */
   | { readonly kind: "partial" }
   /** 200 with something that is no JSON. */
@@ -86,6 +88,9 @@ export async function startKvServer(): Promise<KvServer> {
       case "nonsense":
         if (fault.applied) effect.apply(undefined);
         response.end("<html>sorry</html>");
+        return;
+      case "answer":
+        response.end(fault.body);
         return;
       case "cut":
         if (fault.applied) effect.apply(undefined);

@@ -181,6 +181,7 @@ test("readers never see a torn or unknown configuration, and the next run conver
             pointerDistanceMs: 0,
             graceMs: GRACE_MS,
             upkeepMs: 4,
+            lagMs: 0,
             retryMinMs: 1,
             retryMaxMs: 2,
           },

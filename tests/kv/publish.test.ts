@@ -16,6 +16,7 @@ const PACE: PublisherPace = {
   debounceMs: 0,
   pointerDistanceMs: 0,
   graceMs: 1_000_000,
+  lagMs: 0,
   upkeepMs: 3_600_000, // Upkeep runs when a test says so.
   retryMinMs: 1,
   retryMaxMs: 5,
@@ -42,7 +43,7 @@ function start(
   clientOptions: Partial<KvClientOptions> = {},
 ): Publisher {
   const publisher = createPublisher({
-    client: createKvClient({ ...server, timeoutMs: 200, ...clientOptions }),
+    client: createKvClient({ ...server, timeoutMs: 5_000, ...clientOptions }),
     pace: PACE,
     now: () => nowMs,
     onEvent: (event) => events.push(event),
@@ -155,6 +156,21 @@ describe("a publication", () => {
     await publish(publisher, configWith("10.0.0.3:80"));
     expect((await pointer()).createdAt).toBe("2026-11-23T10:00:00.001Z");
   });
+});
+
+test("a read that lags behind our own write changes nothing", async () => {
+  const publisher = start();
+  await publish(publisher, configWith("10.0.0.2:80"));
+  const old = server.store.get(POINTER_KEY) ?? "";
+  await publish(publisher, configWith("10.0.0.3:80"));
+  const stale = { kind: "answer", body: old } as const;
+  server.fault = ({ operation, keys }) =>
+    operation === "get" && keys[0] === POINTER_KEY ? stale : undefined;
+  written();
+  await publish(publisher, configWith("10.0.0.4:80"));
+  expect(written()).toHaveLength(2);
+  expect((await pointer()).generation).toBe(3);
+  expect(publisher.status().leading).toBe(true);
 });
 
 describe("failures", () => {

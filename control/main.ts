@@ -1,0 +1,179 @@
+/**
+ * The control service: the steps in order, and nothing else.
+ *
+ * keys → KV client → publisher → API → leadership → the clusters that must be complete → states in,
+ * publications out, until `stop` fires.
+ *
+ * In: settings, sources of cluster states, a log, a signal. Out: nothing, once everything has ended.
+ */
+
+import { deriveConfigKeys } from "../edge-config/config-keys.ts";
+import { createControlApi } from "./api.ts";
+import type { ClusterSource, ClusterState } from "./cluster-source.ts";
+import { createEdgeCompiler } from "./edge.ts";
+import { createBudget } from "./kv/budget.ts";
+import { createKvClient } from "./kv/client.ts";
+import { createDryRunClient } from "./kv/dry-run.ts";
+import { createPublisher, type PublisherEvent } from "./kv/publisher.ts";
+import type { Leadership, Term } from "./leadership.ts";
+import { listen } from "./listen.ts";
+import type { Log } from "./log.ts";
+import { createMetrics } from "./metrics.ts";
+import { readOwnershipRules } from "./ownership.ts";
+import { createService, type Service } from "./service.ts";
+import { createServiceMetrics } from "./service-metrics.ts";
+import type { ControlSettings } from "./settings.ts";
+
+export interface ControlOptions {
+  readonly settings: ControlSettings;
+  /** Clusters that are watched; others may be pushed. */
+  readonly sources: readonly ClusterSource[];
+  /** Absent: this replica is the only one and leads from the start. */
+  readonly leadership?: Leadership;
+  readonly log: Log;
+  /** Told once the API listens: `http://host:port`. */
+  readonly onListening: (url: string) => void;
+  readonly stop: AbortSignal;
+}
+
+/** Rejects when the service cannot start: a wrong key or policy, a port that is taken. */
+export async function runControl({
+  settings,
+  sources,
+  leadership,
+  log,
+  onListening,
+  stop,
+}: ControlOptions): Promise<void> {
+  const rules = readOwnershipRules(settings.hostOwnership);
+  const keys = settings.configKey === undefined ? undefined : await deriveConfigKeys(settings.configKey);
+  if (keys === undefined) {
+    log.warning(
+      "FAIRLEAD_CONFIG_KEY is not set: pointers are not signed, and routes with secrets are denied",
+    );
+  }
+  const metrics = createServiceMetrics(createMetrics());
+  const budget = createBudget({
+    callsInFiveMinutes: settings.kv.callsInFiveMinutes,
+    writesADay: settings.kv.writesADay,
+    now: Date.now,
+    onHeldBack: (sentence) => {
+      metrics.heldBack();
+      log.warning(sentence);
+    },
+  });
+  const client = createKvClient({ ...settings.kv, beforeCall: budget.beforeCall, onCall: metrics.kvCall });
+  let epoch = 0;
+  const publisher = createPublisher({
+    ...(leadership === undefined ? {} : { epoch: () => epoch }),
+    client: settings.dryRun ? createDryRunClient(client, (sentence) => log.info(sentence)) : client,
+    keys,
+    pace: settings.pace,
+    admit: budget.admit,
+    onEvent: (event) => {
+      metrics.publisherEvent(event);
+      logEvent(event, log);
+      if (event.kind === "deposed") service.hold();
+    },
+  });
+  const service: Service = createService({
+    compiler: createEdgeCompiler(settings.compile, rules),
+    publisher,
+    sources,
+    metrics,
+    log,
+  });
+  metrics.observe(service.view, budget);
+
+  const api = createControlApi({
+    ...settings.api,
+    onBug: (error) => log.error(error instanceof Error ? (error.stack ?? error.message) : String(error)),
+    view: { ...service.view, metrics: metrics.text },
+  });
+  const server = await listen(api.fetch, settings.listen);
+  try {
+    onListening(server.url);
+    /** Whatever the edge was made of last must be complete before it is made anew. */
+    const begin = async (): Promise<void> => service.expect((await publisher.read())?.clusters ?? []);
+    const report = (what: string) => (error: unknown) => log.error(`${what} failed: ${String(error)}`);
+    if (leadership === undefined) begin().catch(report("reading the pointer"));
+    else {
+      const take = async (term: Term): Promise<void> => {
+        if (term.kind === "follow") {
+          publisher.follow();
+          service.hold();
+          log.info("this replica follows");
+          return;
+        }
+        epoch = term.epoch;
+        publisher.lead();
+        log.info("this replica leads", { epoch });
+        await begin();
+      };
+      forEach(leadership.terms, take).catch(report("the election"));
+    }
+    for (const source of sources) {
+      const put = (state: ClusterState): void => service.put(source.cluster, state);
+      forEach(source.states, put).catch(report(`the source of the cluster ${source.cluster}`));
+    }
+    await aborted(stop);
+  } finally {
+    await server.close();
+    await publisher.close();
+  }
+}
+
+async function forEach<T>(values: AsyncIterable<T>, take: (value: T) => void | Promise<void>): Promise<void> {
+  for await (const value of values) await take(value);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}
+
+function logEvent(event: PublisherEvent, log: Log): void {
+  switch (event.kind) {
+    case "published": {
+      const { pointer, writtenShards, writtenBytes } = event.result;
+      const { waitedMs, cutMs, writeMs } = event.timings;
+      log.info("published", {
+        generation: pointer.generation,
+        epoch: pointer.epoch,
+        shards: writtenShards.length,
+        bytes: writtenBytes,
+        waitedMs: Math.round(waitedMs),
+        cutMs: Math.round(cutMs),
+        writeMs: Math.round(writeMs),
+      });
+      return;
+    }
+    case "unchanged":
+      return;
+    case "pinned":
+      log.warning("not published: an earlier generation is pinned", { generation: event.generation });
+      return;
+    case "failed":
+      log.error(`publishing failed: ${event.error.message}`, { retryInMs: Math.round(event.retryInMs) });
+      return;
+    case "rejected":
+      log.error(`the configuration cannot be published: ${event.error.message}`);
+      return;
+    case "deposed":
+      log.warning(event.error.message);
+      return;
+    case "repaired":
+      log.warning("what stood in KV was changed by somebody else and was put back", {
+        generation: event.result.pointer.generation,
+      });
+      return;
+    case "swept":
+      log.info("old shards deleted", { shards: event.shards });
+      return;
+    case "upkeep-failed":
+      log.warning(`upkeep failed and is tried again later: ${event.error.message}`);
+      return;
+    default:
+      event satisfies never;
+  }
+}

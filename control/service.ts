@@ -1,0 +1,114 @@
+/**
+ * States in, configurations out, and the gate between: nothing is published before every cluster that the
+ * edge was last made of, and every one that is watched, has told its first whole state. Otherwise a restart
+ * would take the hosts of a slow cluster off the edge.
+ *
+ * In: states. Out: configurations for the publisher, and a view for the API.
+ */
+
+import type { ClusterSource, ClusterState } from "./cluster-source.ts";
+import type { CompiledEdge, EdgeCompiler } from "./edge.ts";
+import type { Publisher } from "./kv/publisher.ts";
+import type { Log } from "./log.ts";
+import type { ServiceMetrics } from "./service-metrics.ts";
+import type { ControlView } from "./view.ts";
+
+export interface ServiceOptions {
+  readonly compiler: EdgeCompiler;
+  readonly publisher: Publisher;
+  readonly sources: readonly ClusterSource[];
+  readonly metrics: Pick<ServiceMetrics, "compiled">;
+  readonly log: Log;
+}
+
+export interface Service {
+  readonly put: (cluster: string, state: ClusterState) => void;
+  /** Tells which clusters the edge was last made of; until this was called, nothing is published. */
+  readonly expect: (clusters: readonly string[]) => void;
+  /** Publishes nothing until the next `expect`: another replica may change what the edge is made of. */
+  readonly hold: () => void;
+  readonly view: ControlView;
+}
+
+export function createService({ compiler, publisher, sources, metrics, log }: ServiceOptions): Service {
+  const watched = new Map(sources.map((source) => [source.cluster, source]));
+  const missing = new Set(watched.keys());
+  let pointerIsRead = false;
+  let pointerRead = Promise.withResolvers<void>();
+  let edge: CompiledEdge | undefined;
+
+  const publish = (): void => {
+    if (edge === undefined || !pointerIsRead || notReady() !== undefined) return;
+    publisher.submit(edge.config, edge.clusters);
+  };
+  const notReady = (): string | undefined => {
+    if (!publisher.status().leading) return undefined; // A follower is ready to lead; it has nothing to wait for.
+    if (!pointerIsRead) {
+      const { lastError } = publisher.status();
+      return `The pointer in KV was not read yet${lastError === undefined ? "" : `: ${lastError}`}.`;
+    }
+    if (missing.size > 0) return `The state of ${[...missing].sort().join(", ")} has not come yet.`;
+    if (edge === undefined) return "No cluster has told its state yet.";
+    return undefined;
+  };
+
+  const put = (cluster: string, state: ClusterState): void => {
+    const startedMs = performance.now();
+    edge = compiler.update(cluster, state);
+    metrics.compiled(performance.now() - startedMs);
+    if (missing.delete(cluster)) log.info("the first state of a cluster is here", { cluster });
+    publish();
+  };
+
+  return {
+    put,
+    expect: (clusters) => {
+      pointerIsRead = true;
+      const known = compiler.clusters();
+      for (const cluster of clusters) if (!known.has(cluster)) missing.add(cluster);
+      if (missing.size > 0) log.info("waiting for clusters", { clusters: [...missing].sort().join(", ") });
+      publish();
+      pointerRead.resolve();
+    },
+    hold: () => {
+      pointerIsRead = false;
+      pointerRead = Promise.withResolvers();
+      publisher.withdraw();
+    },
+    view: {
+      edge: () => edge,
+      publisher,
+      settled: async () => {
+        await pointerRead.promise;
+        await publisher.settled();
+      },
+      notReady,
+      clusters: () => {
+        const known = compiler.clusters();
+        return [...new Set([...known.keys(), ...missing])].sort().map((name) => {
+          const state = known.get(name);
+          const problem = watched.get(name)?.problem();
+          return {
+            name,
+            ...(state === undefined ? {} : { receivedAtMs: state.receivedAtMs, model: state.model }),
+            ...(problem === undefined ? {} : { problem }),
+          };
+        });
+      },
+      push: {
+        put,
+        remove: (cluster) => {
+          if (watched.has(cluster)) return false;
+          const wasMissing = missing.delete(cluster);
+          if (!compiler.clusters().has(cluster)) {
+            if (wasMissing) publish();
+            return wasMissing;
+          }
+          edge = compiler.remove(cluster);
+          publish();
+          return true;
+        },
+      },
+    },
+  };
+}
