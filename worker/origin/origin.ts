@@ -40,16 +40,23 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
 
   for (let count = 1; ; count++) {
     const isLast = count === retry.tries || !body.canReplay;
-    const result = await sendOnce(pool, endpoint, retry, transport, {
-      endpoint: endpoint.address,
-      scheme: upstream.scheme,
-      host: upstream.host,
-      target,
-      method,
-      headers,
-      body: body.take(isLast),
-      bodyCarrier: body.carrier,
-    });
+    const result = await sendOnce(
+      pool,
+      endpoint,
+      retry,
+      transport,
+      {
+        endpoint: endpoint.address,
+        scheme: upstream.scheme,
+        host: upstream.host,
+        target,
+        method,
+        headers,
+        body: body.take(isLast),
+        bodyCarrier: body.carrier,
+      },
+      upstream.bodyStalled,
+    );
     if (
       result.kind !== "answered" &&
       !isLast &&
@@ -110,12 +117,13 @@ async function sendOnce(
   retry: RetryPolicy,
   transport: Transport,
   attempt: Attempt,
+  bodyStalled: Promise<undefined> | undefined,
 ): Promise<AttemptResult> {
   const { settle } = pool.balancer;
   const startedAt = settle === undefined ? 0 : Date.now();
   let response: Response | undefined;
   try {
-    response = await within(retry.headMilliseconds, transport.send(attempt));
+    response = await within(retry.headMilliseconds, transport.send(attempt), bodyStalled);
   } catch (error) {
     settle?.(endpoint, { kind: "failed" });
     warn(pool, endpoint, error instanceof Error ? error.message : String(error));
