@@ -5,6 +5,7 @@
  * (`filters/`), how the configuration arrives (`config-store.ts`), how pods are reached (`origin/`).
  */
 
+import { ANY_HOST } from "../edge-config/config.ts";
 import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
 import { ConfigStore } from "./config-store.ts";
@@ -22,6 +23,9 @@ import { buildDefaultPipeline, type RoutePipeline, runRequestHooks, runResponseH
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
 import { Visit } from "./visit.ts";
 
+/** An auth service of ours may itself be mirrored, say; nobody needs more. */
+const MAX_DEPTH = 3;
+
 const DEFAULT_ENFORCEMENT: LimitEnforcementPolicy = { mode: "global", ipv6PrefixLength: 64, headers: false };
 
 export class Edge {
@@ -29,6 +33,8 @@ export class Edge {
   readonly store: ConfigStore;
   readonly transport: Transport;
   readonly #limiters: Environment["LIMITER"];
+  /** Of requests that the edge asks itself. */
+  readonly #depths = new WeakMap<Request, number>();
   #limiter: { readonly enforcement: LimitEnforcementPolicy; readonly limiter: RequestLimiter } | undefined;
   /** The first request of the isolate; before it the clock stands still. */
   readonly startedAt: number = Date.now();
@@ -58,6 +64,27 @@ export class Edge {
     const response = await this.#route(request, context);
     if (response.status !== 101) response.headers.set("Server", "fairlead");
     return response;
+  }
+
+  /** Whether a host by this name (without a port) is one of ours; the catch-all makes no name ours. */
+  async serves(name: string, context: ExecutionContext): Promise<boolean> {
+    const host = await this.store.host(name, context);
+    return host !== undefined && host !== "unavailable" && host.name !== ANY_HOST;
+  }
+
+  /**
+   * Answers a request of our own making for one of our own hosts, on behalf of `visit`. `undefined` when it has come
+   * too deep: an auth service behind a route that asks that very service would go on for ever.
+   */
+  async answerWithin(
+    request: Request,
+    { request: outer, client, context }: Visit,
+  ): Promise<Response | undefined> {
+    const depth = (this.#depths.get(outer) ?? 0) + 1;
+    if (depth > MAX_DEPTH) return undefined;
+    this.#depths.set(request, depth);
+    if (client !== "") request.headers.set("CF-Connecting-IP", client);
+    return this.answer(request, context);
   }
 
   /** From the request to its host, path and route. */
