@@ -24,6 +24,7 @@ import type { CorsPolicy } from "./features/cors.ts";
 import type { CustomErrorsPolicy } from "./features/custom-errors.ts";
 import type { CustomHeadersPolicy } from "./features/custom-headers.ts";
 import type { ExternalAuthPolicy } from "./features/external-auth.ts";
+import type { GlobalRateLimitPolicy } from "./features/global-rate-limit.ts";
 import type { HstsPolicy } from "./features/hsts.ts";
 import type { MirrorPolicy } from "./features/mirror.ts";
 import type { NextUpstreamPolicy } from "./features/next-upstream.ts";
@@ -64,6 +65,7 @@ export interface RoutePolicies {
   readonly customErrors?: CustomErrorsPolicy;
   readonly customHeaders?: CustomHeadersPolicy;
   readonly externalAuth?: ExternalAuthPolicy;
+  readonly globalRateLimit?: GlobalRateLimitPolicy;
   readonly hsts?: HstsPolicy;
   readonly mirror?: MirrorPolicy;
   readonly nextUpstream?: NextUpstreamPolicy;

@@ -14,7 +14,7 @@ import { errorPage, redirectPage } from "./error-page.ts";
 import { Exchange } from "./exchange.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
-import type { RequestLimiter } from "./limits/limiter.ts";
+import type { LimiterCounts, RequestLimiter } from "./limits/limiter.ts";
 import { createTransport } from "./origin/create-transport.ts";
 import { forward } from "./origin/origin.ts";
 import type { Transport } from "./origin/transport.ts";
@@ -49,6 +49,11 @@ export class Edge {
 
   get limitEnforcement(): LimitEnforcementPolicy {
     return this.store.policies?.limitEnforcement ?? DEFAULT_ENFORCEMENT;
+  }
+
+  /** What limits have done here; `undefined` before the first of them. */
+  get limitCounts(): LimiterCounts | undefined {
+    return this.#limiter?.limiter.counts;
   }
 
   /** Made when the first route with a limit is asked for, and again when the mode changes. */

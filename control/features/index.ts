@@ -21,6 +21,7 @@ import { customErrors } from "./custom-errors.ts";
 import { customHeaders } from "./custom-headers.ts";
 import { externalAuth } from "./external-auth.ts";
 import type { Feature } from "./feature.ts";
+import { globalRateLimit } from "./global-rate-limit.ts";
 import { hsts } from "./hsts.ts";
 import { limitEnforcement } from "./limit-enforcement.ts";
 import { mirror } from "./mirror.ts";
@@ -53,6 +54,7 @@ export const features = {
   customErrors,
   customHeaders,
   externalAuth,
+  globalRateLimit,
   hsts,
   limitEnforcement,
   mirror,

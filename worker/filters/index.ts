@@ -19,6 +19,7 @@ import { customErrors } from "./custom-errors.ts";
 import { customHeaders } from "./custom-headers.ts";
 import { externalAuth } from "./external-auth.ts";
 import type { FilterFor, HostFilterFor } from "./filter.ts";
+import { globalRateLimit } from "./global-rate-limit.ts";
 import { hsts } from "./hsts.ts";
 import { mirror } from "./mirror.ts";
 import { nextUpstream } from "./next-upstream.ts";
@@ -47,6 +48,7 @@ export const ROUTE_FILTERS = {
   customErrors,
   customHeaders,
   externalAuth,
+  globalRateLimit,
   hsts,
   mirror,
   nextUpstream,
