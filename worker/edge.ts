@@ -7,6 +7,7 @@
 
 import { ANY_HOST } from "../edge-config/config.ts";
 import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
+import { accessLogLine } from "./access-log.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
 import { ConfigStore } from "./config-store.ts";
 import { type Environment, readSettings, type Settings } from "./environment.ts";
@@ -35,6 +36,8 @@ export class Edge {
   readonly #limiters: Environment["LIMITER"];
   /** Of requests that the edge asks itself. */
   readonly #depths = new WeakMap<Request, number>();
+  /** Of requests that the access log will tell of. */
+  readonly #exchanges = new WeakMap<Request, Exchange>();
   #limiter: { readonly enforcement: LimitEnforcementPolicy; readonly limiter: RequestLimiter } | undefined;
   /** The first request of the isolate; before it the clock stands still. */
   readonly startedAt: number = Date.now();
@@ -61,8 +64,10 @@ export class Edge {
   }
 
   async answer(request: Request, context: ExecutionContext): Promise<Response> {
+    const startedAt = this.settings.logsAccess ? Date.now() : 0;
     const response = await this.#route(request, context);
     if (response.status !== 101) response.headers.set("Server", "fairlead");
+    if (this.settings.logsAccess) this.#log(request, response.status, startedAt);
     return response;
   }
 
@@ -107,6 +112,12 @@ export class Edge {
     return runResponseHooks(pipeline, answer, visit);
   }
 
+  #log(request: Request, status: number, startedAt: number): void {
+    const exchange = this.#exchanges.get(request);
+    if (exchange?.isLogged === false) return;
+    console.log(JSON.stringify(accessLogLine(request, status, startedAt, exchange)));
+  }
+
   /** From the path to its route, and through the route's filters. */
   async #match(
     request: Request,
@@ -123,6 +134,7 @@ export class Edge {
       return redirectPage(301, `${target.scheme}://${target.host}${encodePath(path)}/${target.query}`);
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
+    if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
     const pipeline =
       entry.pipeline ?? (request.body === null ? undefined : buildDefaultPipeline(host, entry));
     return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);

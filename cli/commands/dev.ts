@@ -13,6 +13,8 @@ interface DevFlags {
   readonly protocol: "http" | "https";
   readonly ingressClass?: string;
   readonly configmap?: `${string}/${string}`;
+  readonly compat?: "kubernetes" | "nginx";
+  readonly accessLog?: true;
 }
 
 export function registerDev(program: Command): void {
@@ -31,6 +33,12 @@ export function registerDev(program: Command): void {
     .option("--control-port <number>", "port of the control API; 0 takes any", port, 8788)
     .option("--ingress-class <name>", "only Ingresses of this class count (default: every Ingress)")
     .option("--configmap <namespace/name>", "ConfigMap with the controller's settings", configMapName)
+    .addOption(
+      new Option("--compat <name>", "whose rule counts where nginx and the Kubernetes specification disagree")
+        .choices(["kubernetes", "nginx"])
+        .default("kubernetes"),
+    )
+    .option("--access-log", "write a line of JSON for each answer")
     .action(async (flags: DevFlags) => {
       await runUntilSignal({
         paths: flags.file,
@@ -39,6 +47,8 @@ export function registerDev(program: Command): void {
         protocol: flags.protocol,
         ...(flags.ingressClass === undefined ? {} : { ingressClass: flags.ingressClass }),
         ...(flags.configmap === undefined ? {} : { configMap: flags.configmap }),
+        ...(flags.compat === undefined ? {} : { compat: flags.compat }),
+        accessLog: flags.accessLog === true,
       });
     });
 }

@@ -36,6 +36,9 @@ export interface DevOptions {
   readonly protocol: "http" | "https";
   readonly ingressClass?: string;
   readonly configMap?: ObjectName;
+  readonly compat?: "kubernetes" | "nginx";
+  /** Lines of the access log are notes. */
+  readonly accessLog?: boolean;
 }
 
 export interface DevOutput {
@@ -68,6 +71,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       allowLocalAddresses: true,
       ...(options.ingressClass === undefined ? {} : { ingressClass: options.ingressClass }),
       ...(options.configMap === undefined ? {} : { configMap: options.configMap }),
+      ...(options.compat === undefined ? {} : { compat: options.compat }),
     });
     let current: CompiledManifests;
     const compile = async (): Promise<CompiledManifests> => {
@@ -98,6 +102,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       variables: {
         ...REFRESH,
         STATUS: "on",
+        ACCESS_LOG: options.accessLog ? "on" : "off",
         ORIGIN_TRANSPORT: "gateway",
         GATEWAY_URL: gateway.url,
         FAIRLEAD_GATEWAY_KEYS: gatewayKeys,
