@@ -119,19 +119,21 @@ export class Edge {
   }
 
   /** From the path to its route, and through the route's filters. */
-  async #match(
+  #match(
     request: Request,
     target: RequestTarget,
     path: string,
     host: HostTable,
     context: ExecutionContext,
-  ): Promise<Response> {
+  ): Response | Promise<Response> {
     const match = host.find(path);
     if (match === undefined) return errorPage(404);
     const { entry } = match;
     if (entry.route.denied !== undefined) return errorPage(503);
     if (match.kind === "trailingSlash") {
-      return redirectPage(301, `${target.scheme}://${target.host}${encodePath(path)}/${target.query}`);
+      const location = `${encodePath(path)}/${target.query}`;
+      const isRelative = entry.route.policies?.redirect?.relative === true;
+      return redirectPage(301, isRelative ? location : `${target.scheme}://${target.host}${location}`);
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
     if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
@@ -140,10 +142,22 @@ export class Edge {
     return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);
   }
 
-  async #filter(exchange: Exchange, pipeline: RoutePipeline): Promise<Response> {
-    let answer = await runRequestHooks(pipeline, exchange);
-    if (answer === undefined) answer = await forward(exchange, this.transport);
-    else exchange.answeredBy = "filter";
+  #filter(exchange: Exchange, pipeline: RoutePipeline): Response | Promise<Response> {
+    const answer = runRequestHooks(pipeline, exchange);
+    if (answer instanceof Promise) return answer.then((settled) => this.#finish(exchange, pipeline, settled));
+    return this.#finish(exchange, pipeline, answer);
+  }
+
+  /** To the pod, unless a filter has answered; then the way out. */
+  #finish(
+    exchange: Exchange,
+    pipeline: RoutePipeline,
+    answer: Response | undefined,
+  ): Response | Promise<Response> {
+    if (answer === undefined) {
+      return forward(exchange, this.transport).then((sent) => runResponseHooks(pipeline, sent, exchange));
+    }
+    exchange.answeredBy = "filter";
     return runResponseHooks(pipeline, answer, exchange);
   }
 }

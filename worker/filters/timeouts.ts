@@ -69,7 +69,7 @@ function watchSending(
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        clearTimeout(timer); // Whoever asks for more has taken what came before.
+        if (timer !== null) clearTimeout(timer); // Whoever asks for more has taken what came before.
         const { done, value } = await reader.read();
         if (done) return controller.close();
         controller.enqueue(value);
