@@ -13,6 +13,7 @@ import { ConfigStore } from "./config-store.ts";
 import { type Environment, readSettings, type Settings } from "./environment.ts";
 import { errorPage, redirectPage } from "./error-page.ts";
 import { Exchange } from "./exchange.ts";
+import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
 import type { RequestLimiter } from "./limits/limiter.ts";
@@ -22,7 +23,7 @@ import type { Transport } from "./origin/transport.ts";
 import { encodePath, normalisePath } from "./path.ts";
 import { buildDefaultPipeline, type RoutePipeline, runRequestHooks, runResponseHooks } from "./pipeline.ts";
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
-import { Visit } from "./visit.ts";
+import { peerAddress, Visit } from "./visit.ts";
 
 /** An auth service of ours may itself be mirrored, say; nobody needs more. */
 const MAX_DEPTH = 3;
@@ -34,6 +35,7 @@ export class Edge {
   readonly store: ConfigStore;
   readonly transport: Transport;
   readonly #limiters: Environment["LIMITER"];
+  #forwarding: Forwarding | undefined;
   /** Of requests that the edge asks itself. */
   readonly #depths = new WeakMap<Request, number>();
   /** Of requests that the access log will tell of. */
@@ -52,6 +54,14 @@ export class Edge {
 
   get limitEnforcement(): LimitEnforcementPolicy {
     return this.store.policies?.limitEnforcement ?? DEFAULT_ENFORCEMENT;
+  }
+
+  /** Absent where nobody in front of the edge is believed and pods are told what nginx tells by default. */
+  get forwarding(): Forwarding | undefined {
+    const policy = this.store.policies?.forwarding;
+    if (this.#forwarding?.policy !== policy)
+      this.#forwarding = policy === undefined ? undefined : createForwarding(policy);
+    return this.#forwarding;
   }
 
   /** Made when the first route with a limit is asked for, and again when the mode changes. */
@@ -94,16 +104,19 @@ export class Edge {
 
   /** From the request to its host, path and route. */
   async #route(request: Request, context: ExecutionContext): Promise<Response> {
-    const target = readRequestTarget(request.url);
-    const path = target && normalisePath(target.rawPath);
-    if (target === undefined || path === undefined) return errorPage(400);
+    const read = readRequestTarget(request.url);
+    const path = read && normalisePath(read.rawPath);
+    if (read === undefined || path === undefined) return errorPage(400);
 
-    let host = this.store.host(target.host, context);
+    let host = this.store.host(read.host, context);
     if (host instanceof Promise) host = await host;
     if (host === "unavailable") return errorPage(503);
     if (host === undefined) return errorPage(404);
     if (host.config.denied !== undefined) return errorPage(403);
 
+    const target =
+      this.forwarding?.target(read, peerAddress(request) ?? this.settings.defaultClient, request.headers) ??
+      read;
     const { pipeline } = host;
     if (pipeline === undefined) return this.#match(request, target, path, host, context);
     const visit = new Visit(request, target, path, host, this, context);

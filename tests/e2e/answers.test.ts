@@ -270,7 +270,7 @@ describe("enable-opentelemetry", () => {
 describe("enable-access-log", () => {
   const lines = () =>
     edge.dev.stderr.flatMap((line) => {
-      const json = /^\{.*\}$/.exec(line)?.[0];
+      const json = /\{"time".*\}$/.exec(line)?.[0];
       return json === undefined ? [] : [JSON.parse(json) as Record<string, unknown>];
     });
 

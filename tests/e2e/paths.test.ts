@@ -48,7 +48,8 @@ const manifests = [
     { "use-regex": "false" },
   ),
   rules("unreadable", "unreadable", "one", { "/foo": "Prefix" }, { "use-regex": "yes" }),
-  rules("same", "same", "one", { "/foo": "Prefix" }, { "rewrite-target": "/foo" }),
+  rules("same", "same", "one", { "/": "Prefix" }, { "rewrite-target": "/" }),
+  rules("same", "same-too", "two", { "/foo": "Prefix" }),
   rules(
     "pcre",
     "pcre",
@@ -119,8 +120,8 @@ test.each([
   ["off", "/FOO", "404"],
   ["off", "/bar", "404"],
   ["unreadable", "/FOO", "404"],
-  ["same", "/FOO", "404"],
-  ["same", "/foo/x", "one-0"],
+  ["same", "/FOO", "one-0"],
+  ["same", "/foo/x", "two-0"],
   // A pattern that cannot be honoured exactly costs its own path alone.
   ["pcre", "/ab", "404"],
   ["pcre", "/cd", "one-0"],
