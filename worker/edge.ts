@@ -7,11 +7,13 @@
 
 import { ANY_HOST } from "../edge-config/config.ts";
 import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
+import { accessLogLine } from "./access-log.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
 import { ConfigStore } from "./config-store.ts";
 import { type Environment, readSettings, type Settings } from "./environment.ts";
 import { errorPage, redirectPage } from "./error-page.ts";
 import { Exchange } from "./exchange.ts";
+import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
 import type { LimiterCounts, RequestLimiter } from "./limits/limiter.ts";
@@ -21,7 +23,7 @@ import type { Transport } from "./origin/transport.ts";
 import { encodePath, normalisePath } from "./path.ts";
 import { buildDefaultPipeline, type RoutePipeline, runRequestHooks, runResponseHooks } from "./pipeline.ts";
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
-import { Visit } from "./visit.ts";
+import { peerAddress, Visit } from "./visit.ts";
 
 /** An auth service of ours may itself be mirrored, say; nobody needs more. */
 const MAX_DEPTH = 3;
@@ -33,8 +35,11 @@ export class Edge {
   readonly store: ConfigStore;
   readonly transport: Transport;
   readonly #limiters: Environment["LIMITER"];
+  #forwarding: Forwarding | undefined;
   /** Of requests that the edge asks itself. */
   readonly #depths = new WeakMap<Request, number>();
+  /** Of requests that the access log will tell of. */
+  readonly #exchanges = new WeakMap<Request, Exchange>();
   #limiter: { readonly enforcement: LimitEnforcementPolicy; readonly limiter: RequestLimiter } | undefined;
   /** The first request of the isolate; before it the clock stands still. */
   readonly startedAt: number = Date.now();
@@ -56,6 +61,14 @@ export class Edge {
     return this.#limiter?.limiter.counts;
   }
 
+  /** Absent where nobody in front of the edge is believed and pods are told what nginx tells by default. */
+  get forwarding(): Forwarding | undefined {
+    const policy = this.store.policies?.forwarding;
+    if (this.#forwarding?.policy !== policy)
+      this.#forwarding = policy === undefined ? undefined : createForwarding(policy);
+    return this.#forwarding;
+  }
+
   /** Made when the first route with a limit is asked for, and again when the mode changes. */
   get limiter(): RequestLimiter {
     const enforcement = this.limitEnforcement;
@@ -66,8 +79,10 @@ export class Edge {
   }
 
   async answer(request: Request, context: ExecutionContext): Promise<Response> {
+    const startedAt = this.settings.logsAccess ? Date.now() : 0;
     const response = await this.#route(request, context);
     if (response.status !== 101) response.headers.set("Server", "fairlead");
+    if (this.settings.logsAccess) this.#log(request, response.status, startedAt);
     return response;
   }
 
@@ -94,22 +109,31 @@ export class Edge {
 
   /** From the request to its host, path and route. */
   async #route(request: Request, context: ExecutionContext): Promise<Response> {
-    const target = readRequestTarget(request.url);
-    const path = target && normalisePath(target.rawPath);
-    if (target === undefined || path === undefined) return errorPage(400);
+    const read = readRequestTarget(request.url);
+    const path = read && normalisePath(read.rawPath);
+    if (read === undefined || path === undefined) return errorPage(400);
 
-    let host = this.store.host(target.host, context);
+    let host = this.store.host(read.host, context);
     if (host instanceof Promise) host = await host;
     if (host === "unavailable") return errorPage(503);
     if (host === undefined) return errorPage(404);
     if (host.config.denied !== undefined) return errorPage(403);
 
+    const target =
+      this.forwarding?.target(read, peerAddress(request) ?? this.settings.defaultClient, request.headers) ??
+      read;
     const { pipeline } = host;
     if (pipeline === undefined) return this.#match(request, target, path, host, context);
     const visit = new Visit(request, target, path, host, this, context);
     const answer =
       (await runRequestHooks(pipeline, visit)) ?? (await this.#match(request, target, path, host, context));
     return runResponseHooks(pipeline, answer, visit);
+  }
+
+  #log(request: Request, status: number, startedAt: number): void {
+    const exchange = this.#exchanges.get(request);
+    if (exchange?.isLogged === false) return;
+    console.log(JSON.stringify(accessLogLine(request, status, startedAt, exchange)));
   }
 
   /** From the path to its route, and through the route's filters. */
@@ -130,6 +154,7 @@ export class Edge {
       return redirectPage(301, isRelative ? location : `${target.scheme}://${target.host}${location}`);
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
+    if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
     const pipeline =
       entry.pipeline ?? (request.body === null ? undefined : buildDefaultPipeline(host, entry));
     return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);

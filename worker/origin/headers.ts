@@ -46,9 +46,12 @@ export function upstreamHeaders(exchange: Exchange): Headers {
   if (hasForwardedHost) headers.set("X-Original-Forwarded-Host", incoming.get("x-forwarded-host") ?? "");
 
   const { client, target } = exchange;
-  headers.set("X-Request-ID", exchange.requestId);
+  const told = exchange.edge.forwarding?.policy;
+  setOrDelete(headers, "X-Request-ID", exchange.requestId);
   setOrDelete(headers, "X-Real-IP", client);
-  setOrDelete(headers, "X-Forwarded-For", client);
+  setOrDelete(headers, "X-Forwarded-For", told?.appends === true ? appended(exchange) : client);
+  if (told?.tellsOriginalUri === true)
+    headers.set("X-Original-Uri", exchange.target.rawPath + exchange.target.query);
   headers.set("X-Forwarded-Host", target.authority);
   headers.set("X-Forwarded-Port", exchange.port);
   headers.set("X-Forwarded-Proto", target.scheme);
@@ -58,6 +61,13 @@ export function upstreamHeaders(exchange: Exchange): Headers {
   const edits = exchange.upstream.headerEdits;
   if (edits !== undefined) for (const [name, value] of edits) setOrDelete(headers, name, value);
   return headers;
+}
+
+/** The client's own text with the peer's address behind it, unless the platform has put it there already. */
+function appended({ request, peer }: Exchange): string {
+  const given = request.headers.get("x-forwarded-for") ?? "";
+  if (given === "") return peer;
+  return given.split(",").at(-1)?.trim() === peer ? given : `${given}, ${peer}`;
 }
 
 function setOrDelete(headers: Headers, name: string, value: string | undefined): void {
