@@ -66,7 +66,9 @@ export function connectKubernetes(access: ApiAccess): KubernetesApi {
   const config = loadConfig(access);
   const server = config.getCurrentCluster()?.server.replace(/\/+$/, "");
   if (server === undefined || URL.parse(server) === null) {
-    throw new Error(`The kubeconfig has no cluster for the context ${JSON.stringify(config.currentContext)}.`);
+    throw new Error(
+      `The kubeconfig has no cluster for the context ${JSON.stringify(config.currentContext)}.`,
+    );
   }
   let credentials: Promise<Credentials> | undefined;
   let loadedAtMs = 0;
@@ -79,7 +81,11 @@ export function connectKubernetes(access: ApiAccess): KubernetesApi {
     await config.applySecurityAuthentication(context);
     // Requests under way keep the old connections until they end.
     void before?.then(({ dispatcher }) => dispatcher?.close()).catch(() => {});
-    return { headers: context.getHeaders(), dispatcher: context.getDispatcher(), loadedAtMs: performance.now() };
+    return {
+      headers: context.getHeaders(),
+      dispatcher: context.getDispatcher(),
+      loadedAtMs: performance.now(),
+    };
   };
   const fresh = (): Promise<Credentials> => {
     if (credentials === undefined || performance.now() - loadedAtMs > CREDENTIALS_MAX_AGE_MS) {
@@ -186,7 +192,10 @@ function loadConfig({ kubeconfig, context }: ApiAccess): KubeConfig {
   return config;
 }
 
-async function errorOf(answer: Dispatcher.ResponseData, { method = "GET", path }: ApiRequest): Promise<ApiError> {
+async function errorOf(
+  answer: Dispatcher.ResponseData,
+  { method = "GET", path }: ApiRequest,
+): Promise<ApiError> {
   const text = await answer.body.text().catch(() => "");
   let status: { readonly message?: unknown; readonly reason?: unknown } = {};
   try {

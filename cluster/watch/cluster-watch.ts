@@ -122,7 +122,8 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
     noted: () => {},
   };
   const start = (target: ReflectorTarget): Reflector => {
-    const ownSink = onNote === undefined ? sink : { ...sink, noted: (note: ReflectorNote) => onNote(target.kind, note) };
+    const ownSink =
+      onNote === undefined ? sink : { ...sink, noted: (note: ReflectorNote) => onNote(target.kind, note) };
     const reflector = startReflector(api, target, ownSink, options.backoff);
     startedMs.set(reflector, performance.now());
     return reflector;
@@ -208,7 +209,8 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
     problem: () => {
       const troubled = status().filter(({ trouble }) => trouble !== undefined);
       const first = troubled.map(({ trouble }) => trouble).reduce(earliest, undefined);
-      if (first === undefined) return lost === undefined ? undefined : `The API server does not answer: ${lost}.`;
+      if (first === undefined)
+        return lost === undefined ? undefined : `The API server does not answer: ${lost}.`;
       const kinds = troubled.map(({ kind }) => kind).join(", ");
       const since = new Date(first.sinceMs).toISOString();
       return `The watch on ${kinds} is disconnected since ${since}: ${first.message}.`;

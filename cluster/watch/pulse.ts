@@ -7,8 +7,8 @@
  * and the reflectors are woken.
  */
 
-import { describeError } from "./api-error.ts";
 import type { KubernetesApi } from "./api.ts";
+import { describeError } from "./api-error.ts";
 import { pause } from "./backoff.ts";
 
 export interface PulseSettings {
@@ -42,7 +42,10 @@ export async function followPulse(
       continue;
     }
     try {
-      await api.request({ path: "/version", signal: AbortSignal.any([stop, AbortSignal.timeout(timeoutMs)]) });
+      await api.request({
+        path: "/version",
+        signal: AbortSignal.any([stop, AbortSignal.timeout(timeoutMs)]),
+      });
       if (isLost) sink.back();
       isLost = false;
     } catch (error) {

@@ -8,9 +8,9 @@
  * again, later each time, and at once when the connection is known to be back (`wake`).
  */
 
+import type { KubernetesApi } from "./api.ts";
 import { ApiError, describeError, isGone } from "./api-error.ts";
 import { type BackoffLimits, backoffMs, pause } from "./backoff.ts";
-import type { KubernetesApi } from "./api.ts";
 import { collectionPath, RESOURCES, type WatchedKind } from "./kinds.ts";
 
 /** An object as JSON has it, with the part that every object has. */
@@ -185,7 +185,11 @@ export function startReflector(
         resourceVersion = object.metadata.resourceVersion;
         return;
       case "ERROR": {
-        const { code, message, reason } = object as unknown as { code?: number; message?: string; reason?: string };
+        const { code, message, reason } = object as unknown as {
+          code?: number;
+          message?: string;
+          reason?: string;
+        };
         throw new ApiError(message ?? "the watch failed", code ?? 500, reason ?? "");
       }
     }
@@ -200,7 +204,8 @@ export function startReflector(
         if (resourceVersion === undefined) await list();
         await watch();
         // A server that ends every watch at once must not be asked without a pause.
-        if (performance.now() - startedMs < 1_000) await pause(backoffMs(failures++, limits), stopping.signal);
+        if (performance.now() - startedMs < 1_000)
+          await pause(backoffMs(failures++, limits), stopping.signal);
         else failures = 0;
       } catch (error) {
         if (stopping.signal.aborted) return;

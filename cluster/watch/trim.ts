@@ -11,7 +11,12 @@ const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 
 /** For `parseObject`; the object that came is not changed. */
 export function trimmed(raw: RawObject): unknown {
-  const { managedFields: _, resourceVersion: __, annotations, ...metadata } = raw.metadata as RawObject["metadata"] & {
+  const {
+    managedFields: _,
+    resourceVersion: __,
+    annotations,
+    ...metadata
+  } = raw.metadata as RawObject["metadata"] & {
     readonly managedFields?: unknown;
     readonly annotations?: Readonly<Record<string, string>>;
   };
