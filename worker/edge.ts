@@ -5,6 +5,7 @@
  * (`filters/`), how the configuration arrives (`config-store.ts`), how pods are reached (`origin/`).
  */
 
+import { ANY_HOST } from "../edge-config/config.ts";
 import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
 import { ConfigStore } from "./config-store.ts";
@@ -22,6 +23,9 @@ import { buildDefaultPipeline, type RoutePipeline, runRequestHooks, runResponseH
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
 import { Visit } from "./visit.ts";
 
+/** An auth service of ours may itself be mirrored, say; nobody needs more. */
+const MAX_DEPTH = 3;
+
 const DEFAULT_ENFORCEMENT: LimitEnforcementPolicy = { mode: "global", ipv6PrefixLength: 64, headers: false };
 
 export class Edge {
@@ -29,6 +33,8 @@ export class Edge {
   readonly store: ConfigStore;
   readonly transport: Transport;
   readonly #limiters: Environment["LIMITER"];
+  /** Of requests that the edge asks itself. */
+  readonly #depths = new WeakMap<Request, number>();
   #limiter: { readonly enforcement: LimitEnforcementPolicy; readonly limiter: RequestLimiter } | undefined;
   /** The first request of the isolate; before it the clock stands still. */
   readonly startedAt: number = Date.now();
@@ -60,6 +66,27 @@ export class Edge {
     return response;
   }
 
+  /** Whether a host by this name (without a port) is one of ours; the catch-all makes no name ours. */
+  async serves(name: string, context: ExecutionContext): Promise<boolean> {
+    const host = await this.store.host(name, context);
+    return host !== undefined && host !== "unavailable" && host.name !== ANY_HOST;
+  }
+
+  /**
+   * Answers a request of our own making for one of our own hosts, on behalf of `visit`. `undefined` when it has come
+   * too deep: an auth service behind a route that asks that very service would go on for ever.
+   */
+  async answerWithin(
+    request: Request,
+    { request: outer, client, context }: Visit,
+  ): Promise<Response | undefined> {
+    const depth = (this.#depths.get(outer) ?? 0) + 1;
+    if (depth > MAX_DEPTH) return undefined;
+    this.#depths.set(request, depth);
+    if (client !== "") request.headers.set("CF-Connecting-IP", client);
+    return this.answer(request, context);
+  }
+
   /** From the request to its host, path and route. */
   async #route(request: Request, context: ExecutionContext): Promise<Response> {
     const target = readRequestTarget(request.url);
@@ -81,19 +108,21 @@ export class Edge {
   }
 
   /** From the path to its route, and through the route's filters. */
-  async #match(
+  #match(
     request: Request,
     target: RequestTarget,
     path: string,
     host: HostTable,
     context: ExecutionContext,
-  ): Promise<Response> {
+  ): Response | Promise<Response> {
     const match = host.find(path);
     if (match === undefined) return errorPage(404);
     const { entry } = match;
     if (entry.route.denied !== undefined) return errorPage(503);
     if (match.kind === "trailingSlash") {
-      return redirectPage(301, `${target.scheme}://${target.host}${encodePath(path)}/${target.query}`);
+      const location = `${encodePath(path)}/${target.query}`;
+      const isRelative = entry.route.policies?.redirect?.relative === true;
+      return redirectPage(301, isRelative ? location : `${target.scheme}://${target.host}${location}`);
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
     const pipeline =
@@ -101,10 +130,22 @@ export class Edge {
     return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);
   }
 
-  async #filter(exchange: Exchange, pipeline: RoutePipeline): Promise<Response> {
-    let answer = await runRequestHooks(pipeline, exchange);
-    if (answer === undefined) answer = await forward(exchange, this.transport);
-    else exchange.answeredBy = "filter";
+  #filter(exchange: Exchange, pipeline: RoutePipeline): Response | Promise<Response> {
+    const answer = runRequestHooks(pipeline, exchange);
+    if (answer instanceof Promise) return answer.then((settled) => this.#finish(exchange, pipeline, settled));
+    return this.#finish(exchange, pipeline, answer);
+  }
+
+  /** To the pod, unless a filter has answered; then the way out. */
+  #finish(
+    exchange: Exchange,
+    pipeline: RoutePipeline,
+    answer: Response | undefined,
+  ): Response | Promise<Response> {
+    if (answer === undefined) {
+      return forward(exchange, this.transport).then((sent) => runResponseHooks(pipeline, sent, exchange));
+    }
+    exchange.answeredBy = "filter";
     return runResponseHooks(pipeline, answer, exchange);
   }
 }

@@ -18,21 +18,26 @@ export const rateLimit: FilterFor<"rateLimit"> = (policy) => {
   const limits = limitsOf(policy);
   const exempt = policy.exempt.length === 0 ? undefined : addressSet(policy.exempt);
   const admissions = new WeakMap<Exchange, Admission & { readonly kind: "Admitted" }>();
+  const decide = (exchange: Exchange, admission: Admission, headers: boolean): Answer | undefined => {
+    if (admission.kind === "Admitted") {
+      if (limits.connections !== undefined || admission.unlimited) admissions.set(exchange, admission);
+      return undefined;
+    }
+    const answer = errorPage(admission.by === "rate" ? policy.requestStatus : policy.connectionStatus);
+    if (headers)
+      answer.headers.set("Retry-After", String(Math.max(1, Math.ceil(admission.retryAfterMs / 1000))));
+    return answer;
+  };
   return {
-    async onRequest(exchange) {
+    onRequest(exchange) {
       const { client, edge, context } = exchange;
       if (exempt?.has(client)) return undefined;
       const { ipv6PrefixLength, headers } = edge.limitEnforcement;
       const key = `${policy.key} ${clientKey(client, ipv6PrefixLength)}`;
-      const admission = await edge.limiter.admit(key, limits, context);
-      if (admission.kind === "Admitted") {
-        admissions.set(exchange, admission);
-        return undefined;
-      }
-      const answer = errorPage(admission.by === "rate" ? policy.requestStatus : policy.connectionStatus);
-      if (headers)
-        answer.headers.set("Retry-After", String(Math.max(1, Math.ceil(admission.retryAfterMs / 1000))));
-      return answer;
+      const admission = edge.limiter.admit(key, limits, context);
+      return admission instanceof Promise
+        ? admission.then((settled) => decide(exchange, settled, headers))
+        : decide(exchange, admission, headers);
     },
     onResponse(answer, exchange) {
       const admission = admissions.get(exchange);
@@ -69,7 +74,7 @@ function clientKey(client: string, ipv6PrefixLength: number): string {
 /** Hands the body on natively, and lets go of the slot when the last byte has left or nobody wants it any more. */
 function releaseAtEnd(
   answer: Answer,
-  { context, edge }: Exchange,
+  { request, context, edge }: Exchange,
   { release }: Admission & { readonly kind: "Admitted" },
 ): Answer {
   if (answer.body === null || answer.status === 101) {
@@ -87,6 +92,11 @@ function releaseAtEnd(
       release(context);
     }),
   );
+  // A pod that is silent gives the stream no occasion to notice that the client has left.
+  request.signal.addEventListener("abort", () => {
+    isOver = true;
+    release(context);
+  });
   const renewing = setInterval(() => {
     if (isOver) clearInterval(renewing);
     else context.waitUntil(edge.limiter.renew());

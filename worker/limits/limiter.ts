@@ -57,7 +57,7 @@ const MAX_BLOCKED = 65_536;
 /** An ask that takes longer is given up, and its requests pass. */
 const ASK_TIMEOUT_MS = 2_000;
 /** Slots that other isolates hold can come free at any time: so long a refusal is believed. */
-const SLOTS_BELIEVED_MS = 50;
+const SLOTS_BELIEVED_MS = 10;
 /** Asked for again within this time, a key is hot. */
 const HOT_MS = 1_000;
 

@@ -22,6 +22,14 @@ const DROPPED: ReadonlySet<string> = new Set([
   "x-original-forwarded-host",
 ]);
 
+/** The client's headers without those that no pod and no service shall believe. */
+export function clientHeaders(request: Request): Headers {
+  const headers = new Headers(request.headers);
+  for (const name of request.headers.keys())
+    if (DROPPED.has(name) || name.includes("_")) headers.delete(name);
+  return headers;
+}
+
 /** The client's headers with nginx's in place of theirs, and the edits of filters last. */
 export function upstreamHeaders(exchange: Exchange): Headers {
   const incoming = exchange.request.headers;

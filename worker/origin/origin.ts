@@ -13,6 +13,7 @@ import { encodePath } from "../path.ts";
 import { clientResponse, upstreamHeaders } from "./headers.ts";
 import { outgoingBody } from "./outgoing-body.ts";
 import type { Attempt, Transport } from "./transport.ts";
+import { within } from "./within.ts";
 
 /** What nginx does not repeat without being told to: the others change nothing more when they come twice. */
 const NOT_IDEMPOTENT: ReadonlySet<string> = new Set(["POST", "PATCH", "LOCK"]);
@@ -39,16 +40,23 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
 
   for (let count = 1; ; count++) {
     const isLast = count === retry.tries || !body.canReplay;
-    const result = await sendOnce(pool, endpoint, retry, transport, {
-      endpoint: endpoint.address,
-      scheme: upstream.scheme,
-      host: upstream.host,
-      target,
-      method,
-      headers,
-      body: body.take(isLast),
-      bodyCarrier: body.carrier,
-    });
+    const result = await sendOnce(
+      pool,
+      endpoint,
+      retry,
+      transport,
+      {
+        endpoint: endpoint.address,
+        scheme: upstream.scheme,
+        host: upstream.host,
+        target,
+        method,
+        headers,
+        body: body.take(isLast),
+        bodyCarrier: body.carrier,
+      },
+      upstream.bodyStalled,
+    );
     if (
       result.kind !== "answered" &&
       !isLast &&
@@ -109,12 +117,13 @@ async function sendOnce(
   retry: RetryPolicy,
   transport: Transport,
   attempt: Attempt,
+  bodyStalled: Promise<undefined> | undefined,
 ): Promise<AttemptResult> {
   const { settle } = pool.balancer;
   const startedAt = settle === undefined ? 0 : Date.now();
   let response: Response | undefined;
   try {
-    response = await within(retry.headMilliseconds, transport.send(attempt));
+    response = await within(retry.headMilliseconds, transport.send(attempt), bodyStalled);
   } catch (error) {
     settle?.(endpoint, { kind: "failed" });
     warn(pool, endpoint, error instanceof Error ? error.message : String(error));
@@ -145,22 +154,12 @@ function warn(pool: BackendPool, endpoint: Endpoint, reason: string): void {
 }
 
 /**
- * `undefined` when the time is up. The request that is given up ends with the client's: an AbortSignal would
- * end it sooner, and would cost every request for the sake of the few.
+ * Path and query for the request line: the client's own bytes, unless a filter rewrote them. `fetch` would take a backslash
+ * for a slash (WHATWG URL §4.4), and so lead to a pod what was matched as another path; escaped, it stays what it is.
  */
-async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
-  const { promise: deadline, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(resolve, milliseconds, undefined);
-  try {
-    return await Promise.race([promise, deadline]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Path and query for the request line: the client's own bytes, unless a filter rewrote them. */
 function upstreamTarget({ target, upstream }: Exchange): string {
-  const path = upstream.path === undefined ? target.rawPath : encodePath(upstream.path);
+  const path =
+    upstream.path === undefined ? target.rawPath.replaceAll("\\", "%5C") : encodePath(upstream.path);
   return path + (upstream.query ?? target.query);
 }
 
