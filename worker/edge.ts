@@ -15,6 +15,7 @@ import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
 import type { RequestLimiter } from "./limits/limiter.ts";
 import { createTransport } from "./origin/create-transport.ts";
+import { clientResponse, untouchedResponse } from "./origin/headers.ts";
 import { forward } from "./origin/origin.ts";
 import type { Transport } from "./origin/transport.ts";
 import { encodePath, normalisePath } from "./path.ts";
@@ -54,10 +55,13 @@ export class Edge {
     return this.#limiter.limiter;
   }
 
-  async answer(request: Request, context: ExecutionContext): Promise<Response> {
-    const response = await this.#route(request, context);
-    if (response.status !== 101) response.headers.set("Server", "fairlead");
-    return response;
+  /** Cloudflare writes `Server` and `Date` itself; elsewhere we do, as every server should (RFC 9110 §6.6.1, §10.2.4). */
+  answer(request: Request, context: ExecutionContext): Promise<Response> {
+    const answer = this.#route(request, context);
+    const { serverHeader } = this.settings;
+    return serverHeader === undefined
+      ? answer
+      : answer.then((response) => withServer(response, serverHeader));
   }
 
   /** From the request to its host, path and route. */
@@ -98,13 +102,32 @@ export class Edge {
     const exchange = new Exchange(request, target, path, host, entry, this, context);
     const pipeline =
       entry.pipeline ?? (request.body === null ? undefined : buildDefaultPipeline(host, entry));
-    return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);
+    return pipeline === undefined ? this.#pass(exchange) : this.#filter(exchange, pipeline);
+  }
+
+  /** A route that asks for nothing: the answer is as it came, unless the host has hooks that may change it. */
+  async #pass(exchange: Exchange): Promise<Response> {
+    const answer = await forward(exchange, this.transport);
+    if (exchange.answeredBy !== "origin") return answer;
+    return exchange.host.pipeline === undefined ? untouchedResponse(answer) : clientResponse(answer);
   }
 
   async #filter(exchange: Exchange, pipeline: RoutePipeline): Promise<Response> {
     let answer = await runRequestHooks(pipeline, exchange);
-    if (answer === undefined) answer = await forward(exchange, this.transport);
-    else exchange.answeredBy = "filter";
+    if (answer === undefined) {
+      answer = await forward(exchange, this.transport);
+      if (exchange.answeredBy === "origin") answer = clientResponse(answer);
+    } else {
+      exchange.answeredBy = "filter";
+    }
     return runResponseHooks(pipeline, answer, exchange);
   }
+}
+
+function withServer(response: Response, server: string): Response {
+  if (response.status === 101) return response;
+  const answer = new Response(response.body, response); // The pod's own cannot be changed.
+  answer.headers.set("Server", server);
+  answer.headers.set("Date", new Date().toUTCString());
+  return answer;
 }

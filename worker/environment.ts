@@ -27,6 +27,8 @@ export interface Environment {
    * this machine can reach.
    */
   readonly DEFAULT_CLIENT_ADDRESS?: string;
+  /** Value of `Server`, where nobody in front writes one; `Date` is written with it. Absent on Cloudflare. */
+  readonly SERVER_HEADER?: string;
   /** Opens sealed secrets and checks the pointer's signature. */
   readonly FAIRLEAD_CONFIG_KEY?: string;
   /** `kid:base64,…`: keys of the tokens for the gateway; the first one signs. */
@@ -41,6 +43,7 @@ export interface Settings {
   readonly maxStaleSeconds: number;
   readonly showsStatus: boolean;
   readonly listenPort: string | undefined;
+  readonly serverHeader: string | undefined;
   /** Empty: none. */
   readonly defaultClient: string;
 }
@@ -62,6 +65,7 @@ export function readSettings(environment: Environment): Settings {
     maxStaleSeconds: readSeconds(environment, "MAX_STALE_SECONDS", 300),
     showsStatus: environment.STATUS === "on",
     listenPort: environment.LISTEN_PORT === undefined ? undefined : String(environment.LISTEN_PORT),
+    serverHeader: environment.SERVER_HEADER || undefined,
     defaultClient: environment.DEFAULT_CLIENT_ADDRESS ?? "",
   };
 }
