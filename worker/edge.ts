@@ -17,6 +17,7 @@ import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
 import type { RequestLimiter } from "./limits/limiter.ts";
+import { lingering } from "./lingering.ts";
 import { createTransport } from "./origin/create-transport.ts";
 import { forward } from "./origin/origin.ts";
 import type { Transport } from "./origin/transport.ts";
@@ -75,7 +76,8 @@ export class Edge {
 
   async answer(request: Request, context: ExecutionContext): Promise<Response> {
     const startedAt = this.settings.logsAccess ? Date.now() : 0;
-    const response = await this.#route(request, context);
+    let response = await this.#route(request, context);
+    if (request.method !== "GET" && request.method !== "HEAD") response = lingering(request, response);
     if (response.status !== 101) response.headers.set("Server", "fairlead");
     if (this.settings.logsAccess) this.#log(request, response.status, startedAt);
     return response;
