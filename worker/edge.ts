@@ -17,6 +17,7 @@ import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
 import type { LimiterCounts, RequestLimiter } from "./limits/limiter.ts";
+import { lingering } from "./lingering.ts";
 import { createTransport } from "./origin/create-transport.ts";
 import { clientResponse, untouchedResponse } from "./origin/headers.ts";
 import { forward } from "./origin/origin.ts";
@@ -83,9 +84,12 @@ export class Edge {
   answer(request: Request, context: ExecutionContext): Promise<Response> {
     const { serverHeader, logsAccess } = this.settings;
     const startedAt = logsAccess ? Date.now() : 0;
+    const { method } = request;
+    const mayLinger = method !== "GET" && method !== "HEAD";
     const answer = this.#route(request, context);
-    if (serverHeader === undefined && !logsAccess) return answer;
-    return answer.then((response) => {
+    if (serverHeader === undefined && !logsAccess && !mayLinger) return answer;
+    return answer.then((routed) => {
+      const response = mayLinger ? lingering(request, routed) : routed;
       if (logsAccess) this.#log(request, response.status, startedAt);
       return serverHeader === undefined ? response : withServer(response, serverHeader);
     });
