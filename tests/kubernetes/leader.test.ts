@@ -55,7 +55,10 @@ async function startPair(): Promise<{ readonly leader: ControlProcess; readonly 
 
 async function pointer(): Promise<Pointer> {
   const client = createKvClient({ baseUrl: edge.kv.baseUrl, namespaceId: edge.kvNamespaceId });
-  const reading = await decodePointer((await client.get(POINTER_KEY)) ?? "", await deriveConfigKeys(CONFIG_KEY));
+  const reading = await decodePointer(
+    (await client.get(POINTER_KEY)) ?? "",
+    await deriveConfigKeys(CONFIG_KEY),
+  );
   if (reading.kind !== "pointer") throw new Error(`the pointer cannot be read: ${JSON.stringify(reading)}`);
   return reading.loaded.pointer;
 }
