@@ -81,7 +81,7 @@ function watchSending(
         }, milliseconds);
       },
       cancel(reason) {
-        clearTimeout(timer);
+        if (timer !== null) clearTimeout(timer);
         return reader.cancel(reason);
       },
     },
