@@ -7,21 +7,24 @@
 
 import { ANY_HOST } from "../edge-config/config.ts";
 import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
+import { accessLogLine } from "./access-log.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
 import { ConfigStore } from "./config-store.ts";
 import { type Environment, readSettings, type Settings } from "./environment.ts";
 import { errorPage, redirectPage } from "./error-page.ts";
 import { Exchange } from "./exchange.ts";
+import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
-import type { RequestLimiter } from "./limits/limiter.ts";
+import type { LimiterCounts, RequestLimiter } from "./limits/limiter.ts";
 import { createTransport } from "./origin/create-transport.ts";
+import { clientResponse, untouchedResponse } from "./origin/headers.ts";
 import { forward } from "./origin/origin.ts";
 import type { Transport } from "./origin/transport.ts";
 import { encodePath, normalisePath } from "./path.ts";
 import { buildDefaultPipeline, type RoutePipeline, runRequestHooks, runResponseHooks } from "./pipeline.ts";
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
-import { Visit } from "./visit.ts";
+import { peerAddress, Visit } from "./visit.ts";
 
 /** An auth service of ours may itself be mirrored, say; nobody needs more. */
 const MAX_DEPTH = 3;
@@ -33,8 +36,11 @@ export class Edge {
   readonly store: ConfigStore;
   readonly transport: Transport;
   readonly #limiters: Environment["LIMITER"];
+  #forwarding: Forwarding | undefined;
   /** Of requests that the edge asks itself. */
   readonly #depths = new WeakMap<Request, number>();
+  /** Of requests that the access log will tell of. */
+  readonly #exchanges = new WeakMap<Request, Exchange>();
   #limiter: { readonly enforcement: LimitEnforcementPolicy; readonly limiter: RequestLimiter } | undefined;
   /** The first request of the isolate; before it the clock stands still. */
   readonly startedAt: number = Date.now();
@@ -51,6 +57,19 @@ export class Edge {
     return this.store.policies?.limitEnforcement ?? DEFAULT_ENFORCEMENT;
   }
 
+  /** What limits have done here; `undefined` before the first of them. */
+  get limitCounts(): LimiterCounts | undefined {
+    return this.#limiter?.limiter.counts;
+  }
+
+  /** Absent where nobody in front of the edge is believed and pods are told what nginx tells by default. */
+  get forwarding(): Forwarding | undefined {
+    const policy = this.store.policies?.forwarding;
+    if (this.#forwarding?.policy !== policy)
+      this.#forwarding = policy === undefined ? undefined : createForwarding(policy);
+    return this.#forwarding;
+  }
+
   /** Made when the first route with a limit is asked for, and again when the mode changes. */
   get limiter(): RequestLimiter {
     const enforcement = this.limitEnforcement;
@@ -60,10 +79,16 @@ export class Edge {
     return this.#limiter.limiter;
   }
 
-  async answer(request: Request, context: ExecutionContext): Promise<Response> {
-    const response = await this.#route(request, context);
-    if (response.status !== 101) response.headers.set("Server", "fairlead");
-    return response;
+  /** Cloudflare writes `Server` and `Date` itself; elsewhere we do, as every server should (RFC 9110 §6.6.1, §10.2.4). */
+  answer(request: Request, context: ExecutionContext): Promise<Response> {
+    const { serverHeader, logsAccess } = this.settings;
+    const startedAt = logsAccess ? Date.now() : 0;
+    const answer = this.#route(request, context);
+    if (serverHeader === undefined && !logsAccess) return answer;
+    return answer.then((response) => {
+      if (logsAccess) this.#log(request, response.status, startedAt);
+      return serverHeader === undefined ? response : withServer(response, serverHeader);
+    });
   }
 
   /** Whether a host by this name (without a port) is one of ours; the catch-all makes no name ours. */
@@ -89,22 +114,31 @@ export class Edge {
 
   /** From the request to its host, path and route. */
   async #route(request: Request, context: ExecutionContext): Promise<Response> {
-    const target = readRequestTarget(request.url);
-    const path = target && normalisePath(target.rawPath);
-    if (target === undefined || path === undefined) return errorPage(400);
+    const read = readRequestTarget(request.url);
+    const path = read && normalisePath(read.rawPath);
+    if (read === undefined || path === undefined) return errorPage(400);
 
-    let host = this.store.host(target.host, context);
+    let host = this.store.host(read.host, context);
     if (host instanceof Promise) host = await host;
     if (host === "unavailable") return errorPage(503);
     if (host === undefined) return errorPage(404);
     if (host.config.denied !== undefined) return errorPage(403);
 
+    const target =
+      this.forwarding?.target(read, peerAddress(request) ?? this.settings.defaultClient, request.headers) ??
+      read;
     const { pipeline } = host;
     if (pipeline === undefined) return this.#match(request, target, path, host, context);
     const visit = new Visit(request, target, path, host, this, context);
     const answer =
       (await runRequestHooks(pipeline, visit)) ?? (await this.#match(request, target, path, host, context));
     return runResponseHooks(pipeline, answer, visit);
+  }
+
+  #log(request: Request, status: number, startedAt: number): void {
+    const exchange = this.#exchanges.get(request);
+    if (exchange?.isLogged === false) return;
+    console.log(JSON.stringify(accessLogLine(request, status, startedAt, exchange)));
   }
 
   /** From the path to its route, and through the route's filters. */
@@ -125,9 +159,17 @@ export class Edge {
       return redirectPage(301, isRelative ? location : `${target.scheme}://${target.host}${location}`);
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
+    if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
     const pipeline =
       entry.pipeline ?? (request.body === null ? undefined : buildDefaultPipeline(host, entry));
-    return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);
+    return pipeline === undefined ? this.#pass(exchange) : this.#filter(exchange, pipeline);
+  }
+
+  /** A route that asks for nothing: the answer is as it came, unless the host has hooks that may change it. */
+  async #pass(exchange: Exchange): Promise<Response> {
+    const answer = await forward(exchange, this.transport);
+    if (exchange.answeredBy !== "origin") return answer;
+    return exchange.host.pipeline === undefined ? untouchedResponse(answer) : clientResponse(answer);
   }
 
   #filter(exchange: Exchange, pipeline: RoutePipeline): Response | Promise<Response> {
@@ -143,9 +185,20 @@ export class Edge {
     answer: Response | undefined,
   ): Response | Promise<Response> {
     if (answer === undefined) {
-      return forward(exchange, this.transport).then((sent) => runResponseHooks(pipeline, sent, exchange));
+      return forward(exchange, this.transport).then((sent) => {
+        const mutable = exchange.answeredBy === "origin" ? clientResponse(sent) : sent;
+        return runResponseHooks(pipeline, mutable, exchange);
+      });
     }
     exchange.answeredBy = "filter";
     return runResponseHooks(pipeline, answer, exchange);
   }
+}
+
+function withServer(response: Response, server: string): Response {
+  if (response.status === 101) return response;
+  const answer = new Response(response.body, response); // The pod's own cannot be changed.
+  answer.headers.set("Server", server);
+  answer.headers.set("Date", new Date().toUTCString());
+  return answer;
 }

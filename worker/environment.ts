@@ -20,6 +20,8 @@ export interface Environment {
   readonly MAX_STALE_SECONDS?: string | number;
   /** `on` shows `/.fairlead/status`. */
   readonly STATUS?: string;
+  /** `on` writes a line of JSON to the console for each answer. */
+  readonly ACCESS_LOG?: string;
   /** The port on which clients reach this edge, for `X-Forwarded-Port`; absent: 443 or 80, by the scheme. */
   readonly LISTEN_PORT?: string | number;
   /**
@@ -27,6 +29,8 @@ export interface Environment {
    * this machine can reach.
    */
   readonly DEFAULT_CLIENT_ADDRESS?: string;
+  /** Value of `Server`, where nobody in front writes one; `Date` is written with it. Absent on Cloudflare. */
+  readonly SERVER_HEADER?: string;
   /** Opens sealed secrets and checks the pointer's signature. */
   readonly FAIRLEAD_CONFIG_KEY?: string;
   /** `kid:base64,…`: keys of the tokens for the gateway; the first one signs. */
@@ -40,7 +44,9 @@ export interface Settings {
   readonly refreshSeconds: number;
   readonly maxStaleSeconds: number;
   readonly showsStatus: boolean;
+  readonly logsAccess: boolean;
   readonly listenPort: string | undefined;
+  readonly serverHeader: string | undefined;
   /** Empty: none. */
   readonly defaultClient: string;
 }
@@ -61,7 +67,9 @@ export function readSettings(environment: Environment): Settings {
     refreshSeconds: readSeconds(environment, "REFRESH_SECONDS", 10),
     maxStaleSeconds: readSeconds(environment, "MAX_STALE_SECONDS", 300),
     showsStatus: environment.STATUS === "on",
+    logsAccess: environment.ACCESS_LOG === "on",
     listenPort: environment.LISTEN_PORT === undefined ? undefined : String(environment.LISTEN_PORT),
+    serverHeader: environment.SERVER_HEADER || undefined,
     defaultClient: environment.DEFAULT_CLIENT_ADDRESS ?? "",
   };
 }

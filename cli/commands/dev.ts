@@ -12,6 +12,7 @@ interface DevFlags extends FileFlags {
   readonly port: number;
   readonly controlPort: number;
   readonly protocol: "http" | "https";
+  readonly accessLog?: true;
 }
 
 export function registerDev(program: Command): void {
@@ -29,6 +30,7 @@ export function registerDev(program: Command): void {
       new Option("--protocol <name>", "what the edge speaks").choices(["http", "https"]).default("http"),
     )
     .option("--control-port <number>", "port of the control API; 0 takes any", port, 8788)
+    .option("--access-log", "write a line of JSON for each answer")
     .action(async (morePaths: readonly string[], flags: DevFlags) => {
       const paths = [...(flags.file ?? []), ...morePaths];
       if (paths.length === 0) throw new UsageError("-f PATH is missing: it names the manifests to follow.");
@@ -39,6 +41,7 @@ export function registerDev(program: Command): void {
         port: flags.port,
         controlPort,
         protocol,
+        accessLog: flags.accessLog === true,
         compile: compileOptions(flags),
       });
     });

@@ -40,6 +40,8 @@ export interface DevOptions {
   readonly port: number;
   readonly controlPort: number;
   readonly protocol: "http" | "https";
+  /** Lines of the access log are notes. */
+  readonly accessLog: boolean;
   readonly compile: CompileOptions;
 }
 
@@ -101,6 +103,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       variables: {
         ...REFRESH,
         STATUS: "on",
+        ACCESS_LOG: options.accessLog ? "on" : "off",
         ORIGIN_TRANSPORT: "gateway",
         GATEWAY_URL: gateway.url,
         FAIRLEAD_GATEWAY_KEYS: gatewayKeys,

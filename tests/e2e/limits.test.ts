@@ -43,6 +43,12 @@ beforeAll(async () => {
       limited("flight", { "limit-connections": "8" }, "slow"),
       limited("stream", { "limit-connections": "1" }, "slow"),
       limited("unreadable", { "limit-rps": "many" }),
+      limited("window", {
+        "global-rate-limit": "5",
+        "global-rate-limit-window": "10m",
+        "global-rate-limit-key": "$arg_key",
+        "global-rate-limit-ignored-cidrs": "10.0.0.0/8",
+      }),
       JSON.stringify({
         apiVersion: "networking.k8s.io/v1",
         kind: "Ingress",
@@ -225,4 +231,36 @@ describe("limit-connections", () => {
     }
     expect(status).toBe(200);
   });
+});
+
+describe("global-rate-limit", () => {
+  test("so many in a window, then 429; by its own key", async () => {
+    const path = (key: string) => ({ path: `/?key=${key}` });
+    const got = await statuses("window", 12, path("a"));
+    expect(got).toEqual({ 200: 5, 429: 7 });
+    // Other clients share the key, other keys do not.
+    expect(await statuses("window", 3, path("a"))).toEqual({ 429: 3 });
+    expect(await statuses("window", 3, path("b"))).toEqual({ 200: 3 });
+    expect(await statuses("window", 9, { ...path("a"), clientAddress: "10.0.0.1" })).toEqual({ 200: 9 });
+  });
+});
+
+test("answers tell what remains where the operator wants it", async () => {
+  const clientAddress = newClient();
+  const first = await edge.request({ host: "minute.example.com", clientAddress });
+  expect(first.headers.ratelimit).toBeUndefined();
+  await edge.apply({
+    "settings.yaml": `apiVersion: v1
+kind: ConfigMap
+metadata: { namespace: ingress-nginx, name: ingress-nginx-controller }
+data: { fairlead-limit-headers: "true", limit-req-status-code: "429" }
+`,
+  });
+  const second = await edge.request({ host: "minute.example.com", clientAddress });
+  expect([second.status, second.headers.ratelimit]).toEqual([200, '"client";r=4']);
+  await statuses("minute", 10, { clientAddress });
+  const refused = await edge.request({ host: "minute.example.com", clientAddress });
+  expect(refused.status).toBe(429);
+  expect(refused.headers.ratelimit).toMatch(/^"client";r=0;t=\d+$/);
+  expect(Number(refused.headers["retry-after"])).toBeGreaterThan(0);
 });
