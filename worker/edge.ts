@@ -7,7 +7,7 @@
 
 import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
-import { ConfigStore } from "./config-store.ts";
+import { ConfigStore, type HostAnswer } from "./config-store.ts";
 import { type Environment, readSettings, type Settings } from "./environment.ts";
 import { errorPage, redirectPage } from "./error-page.ts";
 import { Exchange } from "./exchange.ts";
@@ -19,7 +19,13 @@ import { clientResponse, untouchedResponse } from "./origin/headers.ts";
 import { forward } from "./origin/origin.ts";
 import type { Transport } from "./origin/transport.ts";
 import { encodePath, normalisePath } from "./path.ts";
-import { buildDefaultPipeline, type RoutePipeline, runRequestHooks, runResponseHooks } from "./pipeline.ts";
+import {
+  buildDefaultPipeline,
+  type HostPipeline,
+  type RoutePipeline,
+  runRequestHooks,
+  runResponseHooks,
+} from "./pipeline.ts";
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
 import { Visit } from "./visit.ts";
 
@@ -64,28 +70,46 @@ export class Edge {
       : answer.then((response) => withServer(response, serverHeader));
   }
 
-  /** From the request to its host, path and route. */
-  async #route(request: Request, context: ExecutionContext): Promise<Response> {
+  /**
+   * From the request to its host, path and route. What need not wait does not: a promise within a promise costs
+   * every request, so these steps hand on the promise of the next.
+   */
+  #route(request: Request, context: ExecutionContext): Promise<Response> {
     const target = readRequestTarget(request.url);
     const path = target && normalisePath(target.rawPath);
-    if (target === undefined || path === undefined) return errorPage(400);
+    if (target === undefined || path === undefined) return Promise.resolve(errorPage(400));
+    const host = this.store.host(target.host, context);
+    return host instanceof Promise
+      ? host.then((found) => this.#enter(request, target, path, found, context))
+      : this.#enter(request, target, path, host, context);
+  }
 
-    let host = this.store.host(target.host, context);
-    if (host instanceof Promise) host = await host;
-    if (host === "unavailable") return errorPage(503);
-    if (host === undefined) return errorPage(404);
-    if (host.config.denied !== undefined) return errorPage(403);
-
+  /** From the host to its path, and through the host's hooks. */
+  #enter(
+    request: Request,
+    target: RequestTarget,
+    path: string,
+    host: HostAnswer,
+    context: ExecutionContext,
+  ): Promise<Response> {
+    if (host === "unavailable") return Promise.resolve(errorPage(503));
+    if (host === undefined) return Promise.resolve(errorPage(404));
+    if (host.config.denied !== undefined) return Promise.resolve(errorPage(403));
     const { pipeline } = host;
-    if (pipeline === undefined) return this.#match(request, target, path, host, context);
-    const visit = new Visit(request, target, path, host, this, context);
+    return pipeline === undefined
+      ? this.#match(request, target, path, host, context)
+      : this.#filterHost(new Visit(request, target, path, host, this, context), pipeline);
+  }
+
+  async #filterHost(visit: Visit, pipeline: HostPipeline): Promise<Response> {
+    const { request, target, path, host, context } = visit;
     const answer =
       (await runRequestHooks(pipeline, visit)) ?? (await this.#match(request, target, path, host, context));
     return runResponseHooks(pipeline, answer, visit);
   }
 
   /** From the path to its route, and through the route's filters. */
-  async #match(
+  #match(
     request: Request,
     target: RequestTarget,
     path: string,
@@ -93,15 +117,16 @@ export class Edge {
     context: ExecutionContext,
   ): Promise<Response> {
     const match = host.find(path);
-    if (match === undefined) return errorPage(404);
+    if (match === undefined) return Promise.resolve(errorPage(404));
     const { entry } = match;
-    if (entry.route.denied !== undefined) return errorPage(503);
+    if (entry.route.denied !== undefined) return Promise.resolve(errorPage(503));
     if (match.kind === "trailingSlash") {
-      return redirectPage(301, `${target.scheme}://${target.host}${encodePath(path)}/${target.query}`);
+      const location = `${target.scheme}://${target.host}${encodePath(path)}/${target.query}`;
+      return Promise.resolve(redirectPage(301, location));
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
     const pipeline =
-      entry.pipeline ?? (request.body === null ? undefined : buildDefaultPipeline(host, entry));
+      entry.pipeline ?? (exchange.body === null ? undefined : buildDefaultPipeline(host, entry));
     return pipeline === undefined ? this.#pass(exchange) : this.#filter(exchange, pipeline);
   }
 

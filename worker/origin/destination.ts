@@ -74,7 +74,7 @@ export async function fetchBackend(
       const response = await transport.send({
         ...request,
         endpoint: endpoint.address,
-        bodyCarrier: undefined,
+        carrier: undefined,
       });
       if (transport.failureOf(response) === undefined) return response;
       response.body?.cancel().catch(() => {}); // Nobody reads it.

@@ -25,14 +25,18 @@ const NAMES: ReadonlyMap<string, "dropped" | "forwardedFor" | "forwardedHost"> =
   ["x-forwarded-host", "forwardedHost"],
 ]);
 
-/** The client's headers with nginx's in place of theirs, and the edits of filters last. */
-export function upstreamHeaders(exchange: Exchange): Headers {
-  const incoming = exchange.request.headers;
-  const headers = new Headers(incoming);
+/**
+ * The client's headers with nginx's in place of theirs, and the edits of filters last. They are written into
+ * `headers`, a copy of the client's.
+ */
+export function upstreamHeaders(
+  exchange: Exchange,
+  headers: Headers = new Headers(exchange.request.headers),
+): Headers {
   let forwardedFor = "";
   let forwardedHost = "";
   // One pass over all of them, in the way that costs least here. Names come in lower case.
-  incoming.forEach((value, name) => {
+  exchange.request.headers.forEach((value, name) => {
     switch (NAMES.get(name)) {
       case undefined:
         // An underscore could pose as a dash in a CGI environment.

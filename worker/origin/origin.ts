@@ -32,14 +32,16 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
   const { method } = request;
   const mayRepeat = retry.nonIdempotent || !NOT_IDEMPOTENT.has(method);
   const target = upstreamTarget(exchange);
-  const headers = upstreamHeaders(exchange);
-  const body = outgoingBody(request, upstream.body, pool.endpoints.length > 1 && retry.tries > 1);
-  const latestStart = Date.now() + retry.totalMilliseconds;
+  const body = outgoingBody(exchange, upstream.body, pool.endpoints.length > 1 && retry.tries > 1);
+  const headers = upstreamHeaders(exchange, body.carrier?.headers);
+  const latestStart = Number.isFinite(retry.totalMilliseconds)
+    ? Date.now() + retry.totalMilliseconds
+    : Number.POSITIVE_INFINITY;
   const tried: Endpoint[] = [];
 
   for (let count = 1; ; count++) {
     const isLast = count === retry.tries || !body.canReplay;
-    const result = await sendOnce(pool, endpoint, retry, transport, {
+    const result = await sendOnce(exchange, pool, endpoint, transport, {
       endpoint: endpoint.address,
       scheme: upstream.scheme,
       host: upstream.host,
@@ -47,7 +49,7 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
       method,
       headers,
       body: body.take(isLast),
-      bodyCarrier: body.carrier,
+      carrier: body.carrier,
     });
     if (
       result.kind !== "answered" &&
@@ -104,12 +106,13 @@ function isRepeated(failure: AttemptResult["kind"], retry: RetryPolicy, mayRepea
 }
 
 async function sendOnce(
+  { upstream }: Exchange,
   pool: BackendPool,
   endpoint: Endpoint,
-  retry: RetryPolicy,
   transport: Transport,
   attempt: Attempt,
 ): Promise<AttemptResult> {
+  const { retry } = upstream;
   const { settle } = pool.balancer;
   const startedAt = settle === undefined ? 0 : Date.now();
   let response: Response | undefined;
@@ -145,17 +148,15 @@ function warn(pool: BackendPool, endpoint: Endpoint, reason: string): void {
 }
 
 /**
- * `undefined` when the time is up. The request that is given up ends with the client's: an AbortSignal would
- * end it sooner, and would cost every request for the sake of the few.
+ * `undefined` when the time is up. Every request pays for this, so it does no more than it must: the timer is not
+ * cleared, since it ends with the request and wakes nobody after the head has come; and a request that is given
+ * up is not aborted, since it ends with the client's.
  */
-async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
-  const { promise: deadline, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(resolve, milliseconds, undefined);
-  try {
-    return await Promise.race([promise, deadline]);
-  } finally {
-    clearTimeout(timer);
-  }
+function within<T>(milliseconds: number, head: Promise<T>): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    head.then(resolve, reject);
+    setTimeout(resolve, milliseconds, undefined);
+  });
 }
 
 /** Path and query for the request line: the client's own bytes, unless a filter rewrote them. */
