@@ -27,6 +27,7 @@ import type { CustomErrorsPolicy } from "./features/custom-errors.ts";
 import type { CustomHeadersPolicy } from "./features/custom-headers.ts";
 import type { ExternalAuthPolicy } from "./features/external-auth.ts";
 import type { ForwardingPolicy } from "./features/forwarding.ts";
+import type { GlobalRateLimitPolicy } from "./features/global-rate-limit.ts";
 import type { HiddenHeadersPolicy } from "./features/hidden-headers.ts";
 import type { HstsPolicy } from "./features/hsts.ts";
 import type { MirrorPolicy } from "./features/mirror.ts";
@@ -71,6 +72,7 @@ export interface RoutePolicies {
   readonly customErrors?: CustomErrorsPolicy;
   readonly customHeaders?: CustomHeadersPolicy;
   readonly externalAuth?: ExternalAuthPolicy;
+  readonly globalRateLimit?: GlobalRateLimitPolicy;
   readonly hiddenHeaders?: HiddenHeadersPolicy;
   readonly hsts?: HstsPolicy;
   readonly mirror?: MirrorPolicy;

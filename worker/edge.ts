@@ -16,9 +16,10 @@ import { Exchange } from "./exchange.ts";
 import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
-import type { RequestLimiter } from "./limits/limiter.ts";
+import type { LimiterCounts, RequestLimiter } from "./limits/limiter.ts";
 import { lingering } from "./lingering.ts";
 import { createTransport } from "./origin/create-transport.ts";
+import { clientResponse, untouchedResponse } from "./origin/headers.ts";
 import { forward } from "./origin/origin.ts";
 import type { Transport } from "./origin/transport.ts";
 import { encodePath, normalisePath } from "./path.ts";
@@ -57,6 +58,11 @@ export class Edge {
     return this.store.policies?.limitEnforcement ?? DEFAULT_ENFORCEMENT;
   }
 
+  /** What limits have done here; `undefined` before the first of them. */
+  get limitCounts(): LimiterCounts | undefined {
+    return this.#limiter?.limiter.counts;
+  }
+
   /** Absent where nobody in front of the edge is believed and pods are told what nginx tells by default. */
   get forwarding(): Forwarding | undefined {
     const policy = this.store.policies?.forwarding;
@@ -74,13 +80,18 @@ export class Edge {
     return this.#limiter.limiter;
   }
 
-  async answer(request: Request, context: ExecutionContext): Promise<Response> {
-    const startedAt = this.settings.logsAccess ? Date.now() : 0;
-    let response = await this.#route(request, context);
-    if (request.method !== "GET" && request.method !== "HEAD") response = lingering(request, response);
-    if (response.status !== 101) response.headers.set("Server", "fairlead");
-    if (this.settings.logsAccess) this.#log(request, response.status, startedAt);
-    return response;
+  /** Cloudflare writes `Server` and `Date` itself; elsewhere we do, as every server should (RFC 9110 §6.6.1, §10.2.4). */
+  answer(request: Request, context: ExecutionContext): Promise<Response> {
+    const { serverHeader, logsAccess } = this.settings;
+    const startedAt = logsAccess ? Date.now() : 0;
+    const mayBeSending = request.method !== "GET" && request.method !== "HEAD";
+    const answer = this.#route(request, context);
+    if (serverHeader === undefined && !logsAccess && !mayBeSending) return answer;
+    return answer.then((response) => {
+      if (logsAccess) this.#log(request, response.status, startedAt);
+      const shown = mayBeSending ? lingering(request, response) : response;
+      return serverHeader === undefined ? shown : withServer(shown, serverHeader);
+    });
   }
 
   /** Whether a host by this name (without a port) is one of ours; the catch-all makes no name ours. */
@@ -154,7 +165,14 @@ export class Edge {
     if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
     const pipeline =
       entry.pipeline ?? (request.body === null ? undefined : buildDefaultPipeline(host, entry));
-    return pipeline === undefined ? forward(exchange, this.transport) : this.#filter(exchange, pipeline);
+    return pipeline === undefined ? this.#pass(exchange) : this.#filter(exchange, pipeline);
+  }
+
+  /** A route that asks for nothing: the answer is as it came, unless the host has hooks that may change it. */
+  async #pass(exchange: Exchange): Promise<Response> {
+    const answer = await forward(exchange, this.transport);
+    if (exchange.answeredBy !== "origin") return answer;
+    return exchange.host.pipeline === undefined ? untouchedResponse(answer) : clientResponse(answer);
   }
 
   #filter(exchange: Exchange, pipeline: RoutePipeline): Response | Promise<Response> {
@@ -170,9 +188,20 @@ export class Edge {
     answer: Response | undefined,
   ): Response | Promise<Response> {
     if (answer === undefined) {
-      return forward(exchange, this.transport).then((sent) => runResponseHooks(pipeline, sent, exchange));
+      return forward(exchange, this.transport).then((sent) => {
+        const mutable = exchange.answeredBy === "origin" ? clientResponse(sent) : sent;
+        return runResponseHooks(pipeline, mutable, exchange);
+      });
     }
     exchange.answeredBy = "filter";
     return runResponseHooks(pipeline, answer, exchange);
   }
+}
+
+function withServer(response: Response, server: string): Response {
+  if (response.status === 101) return response;
+  const answer = new Response(response.body, response); // The pod's own cannot be changed.
+  answer.headers.set("Server", server);
+  answer.headers.set("Date", new Date().toUTCString());
+  return answer;
 }

@@ -29,6 +29,8 @@ export interface Environment {
    * this machine can reach.
    */
   readonly DEFAULT_CLIENT_ADDRESS?: string;
+  /** Value of `Server`, where nobody in front writes one; `Date` is written with it. Absent on Cloudflare. */
+  readonly SERVER_HEADER?: string;
   /** Opens sealed secrets and checks the pointer's signature. */
   readonly FAIRLEAD_CONFIG_KEY?: string;
   /** `kid:base64,…`: keys of the tokens for the gateway; the first one signs. */
@@ -44,6 +46,7 @@ export interface Settings {
   readonly showsStatus: boolean;
   readonly logsAccess: boolean;
   readonly listenPort: string | undefined;
+  readonly serverHeader: string | undefined;
   /** Empty: none. */
   readonly defaultClient: string;
 }
@@ -66,6 +69,7 @@ export function readSettings(environment: Environment): Settings {
     showsStatus: environment.STATUS === "on",
     logsAccess: environment.ACCESS_LOG === "on",
     listenPort: environment.LISTEN_PORT === undefined ? undefined : String(environment.LISTEN_PORT),
+    serverHeader: environment.SERVER_HEADER || undefined,
     defaultClient: environment.DEFAULT_CLIENT_ADDRESS ?? "",
   };
 }

@@ -29,6 +29,7 @@ export const FILTER_ORDER = [
   "canary", // Chooses the backend whose endpoints are looked at next.
   "endpoints", // A backend without endpoints is 503 after redirects, and before a limit is charged or a password asked.
   "affinity", // Behind the choice of the backend, whose endpoints a cookie names.
+  "globalRateLimit", // Before nginx's own limits, as ingress-nginx ran it.
   "rateLimit", // Before the checks: a request that they refuse has used a token, so guessing passwords is limited too.
   "accessList", // Costs nothing, so it comes before a password is hashed or a service asked.
   "basicAuth", // A hash is costly, but costs less than a question to a service.

@@ -27,16 +27,30 @@ export interface LoadReport {
   readonly failed: number;
 }
 
-/** As a browser sends them. */
+/** As a Worker gets them: what a browser sends to follow a link, and what Cloudflare adds. */
 const HEADERS = [
+  "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+  "Accept-Encoding: gzip, br",
+  "Accept-Language: en-US,en;q=0.5",
+  "CDN-Loop: cloudflare; loops=1",
   "CF-Connecting-IP: 203.0.113.7",
+  "CF-IPCountry: US",
   "CF-Ray: 8f1a2b3c4d5e6f70-DFW",
   'CF-Visitor: {"scheme":"https"}',
-  "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-  "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-  "Accept-Language: en-US,en;q=0.5",
-  "Accept-Encoding: gzip, br",
-  "Cookie: session=0123456789abcdef",
+  "Cookie: session=0123456789abcdef; theme=dark",
+  "Priority: u=0, i",
+  "Referer: https://shop.example.com/",
+  'Sec-CH-UA: "Chromium";v="142", "Not_A Brand";v="99"',
+  "Sec-CH-UA-Mobile: ?0",
+  'Sec-CH-UA-Platform: "Linux"',
+  "Sec-Fetch-Dest: document",
+  "Sec-Fetch-Mode: navigate",
+  "Sec-Fetch-Site: same-origin",
+  "Sec-Fetch-User: ?1",
+  "Upgrade-Insecure-Requests: 1",
+  "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+  "X-Forwarded-Proto: https",
+  "X-Real-IP: 203.0.113.7",
 ].join("\r\n");
 
 async function load(order: LoadOrder): Promise<LoadReport> {

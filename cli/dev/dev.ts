@@ -1,8 +1,8 @@
 /**
  * `fairlead dev`: the whole edge on this machine. The steps, in order:
  *
- * ports → manifests → gateway, Worker in workerd and the socket in front of it → publish to the local KV → wait until the
- * edge answers from it → `ready` → follow the files, until a signal comes.
+ * ports → manifests → gateway and Worker in workerd → publish to the local KV → wait until the edge answers from it → the
+ * socket for clients → `ready` → follow the files, until a signal comes.
  *
  * In: options, a place for lines, a signal to stop. Out: nothing, once everything has ended. Not here: how each part
  * works; the parts are the production ones (cluster, control/compile, control/kv, worker, gateway).
@@ -67,6 +67,9 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     const port = await findFreePort(HOST, options.port, "--port");
     const controlPort = await findFreePort(HOST, options.controlPort, "--control-port");
 
+    // esbuild has a process of its own, so this goes on beside the manifests.
+    const worker = loadWorker();
+    worker.catch(() => {});
     const changes = new Changes();
     const watch = await watchManifestFiles(options.paths, () => changes.note());
     closing.defer(() => watch.close());
@@ -95,7 +98,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     const configKey = randomBytes(32).toString("base64");
     const isTls = options.protocol === "https";
     const runtime = await startWorkerRuntime({
-      ...(await loadWorker()),
+      ...(await worker),
       absoluteTargets: isTls,
       variables: {
         ...REFRESH,
@@ -111,10 +114,6 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       onLine: (line) => output.note(`worker: ${line}`),
     });
     closing.defer(() => runtime.close());
-    const front = isTls
-      ? await startTlsFront(HOST, port, runtime.port, certificates)
-      : await startTcpFront(HOST, port, runtime.port);
-    closing.defer(() => front.close());
 
     let published: PublisherEvent | undefined;
     const publisher = createPublisher({
@@ -156,6 +155,11 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     // While all of this was starting, files may have changed: `ready` speaks of what they are now.
     await bring(changes.take() === undefined ? current : await compile(), performance.now());
     if (stop.aborted) return;
+    // Only now, so that whoever tries early is refused a connection and not served an edge without configuration.
+    const front = isTls
+      ? await startTlsFront(HOST, port, runtime.port, certificates)
+      : await startTcpFront(HOST, port, runtime.port);
+    closing.defer(() => front.close());
     ready = true;
     output.note(`the control API is at ${control.url}`);
     output.result(`ready ${options.protocol}://${HOST}:${port}`);

@@ -9,8 +9,10 @@
  * costs a second workerd. A *direct socket* has none of that before the Worker: Host, path and bytes come as sent.
  */
 
+import { readFileSync } from "node:fs";
 import type { Miniflare } from "miniflare";
 import { CommandFailure } from "../failure.ts";
+import { readWranglerConfig } from "./wrangler-config.ts";
 
 export interface WorkerRuntimeOptions {
   /** Path of `wrangler.toml`. */
@@ -38,11 +40,15 @@ export interface WorkerRuntime {
 const SHARDS_BINDING = "SHARDS";
 
 export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise<WorkerRuntime> {
-  // Both take half a second to load, so only `dev` does.
-  const [{ unstable_getMiniflareWorkerOptions }, { convertV4MiniflareOptions, Log, LogLevel, Miniflare }] =
-    await Promise.all([import("wrangler"), import("miniflare")]);
-  const { workerOptions } = unstable_getMiniflareWorkerOptions(options.configPath);
-  const kvNamespaceId = namespaceId(workerOptions.kvNamespaces, options.configPath);
+  // Takes a third of a second to load, so only `dev` does.
+  const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import("miniflare");
+  const config = readWranglerConfig(readFileSync(options.configPath, "utf8"));
+  const kvNamespaceId = config.kvNamespaces[SHARDS_BINDING];
+  if (kvNamespaceId === undefined) {
+    throw new CommandFailure(
+      `${options.configPath} names no KV namespace with the binding ${SHARDS_BINDING}.`,
+    );
+  }
   const signals = keepSignalHandlers();
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
@@ -56,13 +62,13 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
       handleStructuredLogs: ({ message }: { readonly message: string }) => options.onLine(message),
       workers: [
         {
-          ...workerOptions,
           name: "fairlead",
           modules: [{ type: "ESModule", path: "worker.js", contents: options.script }],
-          bindings: {
-            ...(workerOptions.bindings as Readonly<Record<string, unknown>>),
-            ...options.variables,
-          },
+          compatibilityDate: config.compatibilityDate,
+          compatibilityFlags: [...config.compatibilityFlags],
+          bindings: { ...config.variables, ...options.variables },
+          kvNamespaces: config.kvNamespaces,
+          durableObjects: config.durableObjects,
           unsafeDirectSockets: [{ host: "127.0.0.1", port: 0, proxy: options.absoluteTargets }],
         },
       ],
@@ -105,13 +111,4 @@ function keepSignalHandlers(): { readonly restore: () => void } {
 async function disposeOf(runtime: Miniflare): Promise<void> {
   // A runtime that never started rejects here as well, and has told why already.
   await runtime.dispose().catch(() => {});
-}
-
-function namespaceId(namespaces: unknown, configPath: string): string {
-  const binding = (
-    namespaces as Readonly<Record<string, { readonly id?: string } | string | undefined>> | undefined
-  )?.[SHARDS_BINDING];
-  const id = typeof binding === "string" ? binding : binding?.id;
-  if (id !== undefined) return id;
-  throw new CommandFailure(`${configPath} names no KV namespace with the binding ${SHARDS_BINDING}.`);
 }

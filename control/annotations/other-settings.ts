@@ -113,7 +113,7 @@ const TABLE: readonly (readonly [OtherAnnotation, string])[] = [
       "It was removed from ingress-nginx.",
       "Use `limit-rps` or `limit-rpm`, which count exactly over the whole edge.",
     ),
-    "global-rate-limit-memcached-host global-rate-limit-memcached-port global-rate-limit-memcached-connect-timeout global-rate-limit-memcached-max-idle-timeout global-rate-limit-memcached-pool-size global-rate-limit-status-code global-rate-limit-memcached-max-connections",
+    "global-rate-limit-memcached-host global-rate-limit-memcached-port global-rate-limit-memcached-connect-timeout global-rate-limit-memcached-max-idle-timeout global-rate-limit-memcached-pool-size global-rate-limit-memcached-max-connections",
   ],
   [ignored("It tunes nginx's pool of connections to the authentication service."), "global-auth-keepalive"],
   [

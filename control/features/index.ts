@@ -24,6 +24,7 @@ import { customHeaders } from "./custom-headers.ts";
 import { externalAuth } from "./external-auth.ts";
 import type { Feature } from "./feature.ts";
 import { forwarding } from "./forwarding.ts";
+import { globalRateLimit } from "./global-rate-limit.ts";
 import { hiddenHeaders } from "./hidden-headers.ts";
 import { hsts } from "./hsts.ts";
 import { limitEnforcement } from "./limit-enforcement.ts";
@@ -59,6 +60,7 @@ export const features = {
   customErrors,
   customHeaders,
   externalAuth,
+  globalRateLimit,
   forwarding,
   hiddenHeaders,
   hsts,

@@ -41,6 +41,7 @@ beforeAll(async () => {
         "limit-whitelist": "0.0.0.0/0",
         "limit-allowlist": "10.0.0.0/8",
       }),
+      limited("allowed", { "limit-rps": "1", "limit-allowlist": "192.0.2.7" }),
       limited("six", { "limit-rps": "1" }),
       limited("redirected", { "limit-rps": "1", "permanent-redirect": "https://example.com" }),
       limited("preflight", { "limit-rps": "1", "enable-cors": "true" }),
@@ -48,6 +49,12 @@ beforeAll(async () => {
       limited("flight", { "limit-connections": "8" }, "slow"),
       limited("stream", { "limit-connections": "1" }, "slow"),
       limited("unreadable", { "limit-rps": "many" }),
+      limited("window", {
+        "global-rate-limit": "5",
+        "global-rate-limit-window": "10m",
+        "global-rate-limit-key": "$arg_key",
+        "global-rate-limit-ignored-cidrs": "10.0.0.0/8",
+      }),
       JSON.stringify({
         apiVersion: "networking.k8s.io/v1",
         kind: "Ingress",
@@ -161,6 +168,7 @@ describe("limit-rps, limit-rpm", () => {
     // limit-allowlist counts before the older name.
     expect(await statuses("exempt-too", 20, { clientAddress: "10.1.2.4" })).toEqual({ 200: 20 });
     expect((await statuses("exempt-too", 20))[503]).toBeGreaterThan(10);
+    expect(await statuses("allowed", 20, { clientAddress: "192.0.2.7" })).toEqual({ 200: 20 });
   });
 
   test("redirects and preflights use no token; what a check refuses has used one", async () => {
@@ -233,4 +241,56 @@ describe("limit-connections", () => {
     }
     expect(status).toBe(200);
   });
+});
+
+describe("global-rate-limit", () => {
+  test("so many in a window, then 429; by its own key", async () => {
+    const path = (key: string) => ({ path: `/?key=${key}` });
+    const got = await statuses("window", 12, path("a"));
+    expect(got).toEqual({ 200: 5, 429: 7 });
+    // Other clients share the key, other keys do not.
+    expect(await statuses("window", 3, path("a"))).toEqual({ 429: 3 });
+    expect(await statuses("window", 3, path("b"))).toEqual({ 200: 3 });
+    expect(await statuses("window", 9, { ...path("a"), clientAddress: "10.0.0.1" })).toEqual({ 200: 9 });
+  });
+});
+
+test("answers tell what remains where the operator wants it", async () => {
+  const clientAddress = newClient();
+  const first = await edge.request({ host: "minute.example.com", clientAddress });
+  expect(first.headers.ratelimit).toBeUndefined();
+  await edge.apply({
+    "settings.yaml": settings({ "fairlead-limit-headers": "true", "limit-req-status-code": "429" }),
+  });
+  const second = await edge.request({ host: "minute.example.com", clientAddress });
+  expect([second.status, second.headers.ratelimit]).toEqual([200, '"client";r=4']);
+  await statuses("minute", 10, { clientAddress });
+  const refused = await edge.request({ host: "minute.example.com", clientAddress });
+  expect(refused.status).toBe(429);
+  expect(refused.headers.ratelimit).toMatch(/^"client";r=0;t=\d+$/);
+  expect(Number(refused.headers["retry-after"])).toBeGreaterThan(0);
+});
+
+/** The controller's ConfigMap. */
+function settings(data: Readonly<Record<string, string>>): string {
+  const metadata = { namespace: "ingress-nginx", name: "ingress-nginx-controller" };
+  return JSON.stringify({ apiVersion: "v1", kind: "ConfigMap", metadata, data });
+}
+
+test("statuses, the width of an IPv6 client and the mode are the operator's", async () => {
+  await edge.apply({
+    "settings.yaml": settings({
+      "fairlead-limit-mode": "local",
+      "fairlead-limit-ipv6-prefix": "48",
+      "limit-conn-status-code": "430",
+      "global-rate-limit-status-code": "420",
+    }),
+  });
+  await statuses("minute", 6, { clientAddress: "2001:db8:48:1::1" });
+  expect(await statuses("minute", 2, { clientAddress: "2001:db8:48:2::1" })).toEqual({ 503: 2 });
+  expect(await statuses("window", 6, { path: "/?key=statuses" })).toEqual({ 200: 5, 420: 1 });
+  const clientAddress = newClient();
+  const open = await edge.open({ host: "stream.example.com", path: "/stream", clientAddress });
+  expect((await edge.request({ host: "stream.example.com", path: "/x", clientAddress })).status).toBe(430);
+  open.destroy();
 });

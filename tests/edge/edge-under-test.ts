@@ -27,7 +27,7 @@ export class EdgeUnderTest {
     const kv = await KvService.start();
     const process = await WorkerdProcess.start({
       module: await bundle,
-      vars: { ORIGIN_TRANSPORT: "direct", STATUS: "on", ...vars },
+      vars: { ORIGIN_TRANSPORT: "direct", STATUS: "on", SERVER_HEADER: "fairlead", ...vars },
       kv: { SHARDS: kv.address, POINTER: kv.address },
     });
     const edge = new EdgeUnderTest(kv, process);

@@ -21,6 +21,7 @@ import { customErrors } from "./custom-errors.ts";
 import { customHeaders } from "./custom-headers.ts";
 import { externalAuth } from "./external-auth.ts";
 import type { FilterFor, HostFilterFor } from "./filter.ts";
+import { globalRateLimit } from "./global-rate-limit.ts";
 import { hiddenHeaders } from "./hidden-headers.ts";
 import { hsts } from "./hsts.ts";
 import { mirror } from "./mirror.ts";
@@ -52,6 +53,7 @@ export const ROUTE_FILTERS = {
   customErrors,
   customHeaders,
   externalAuth,
+  globalRateLimit,
   hiddenHeaders,
   hsts,
   mirror,

@@ -6,7 +6,7 @@ import { gatewayTransport } from "./gateway.ts";
 import type { Transport } from "./transport.ts";
 
 export function createTransport(settings: TransportSettings, vpc: Fetcher | undefined): Transport {
-  const fetcher = vpc ?? { fetch: (input: RequestInfo, init?: RequestInit) => fetch(input, init) };
+  const fetcher: Pick<Fetcher, "fetch"> = vpc ?? globalThis;
   switch (settings.kind) {
     case "direct":
       return directTransport(fetcher);

@@ -9,24 +9,27 @@
 import type { Exchange } from "../exchange.ts";
 
 /**
- * Names that a client may not give to a pod. `x-original-*` would lie about what the client sent, `proxy` is
- * CVE-2016-5385 (HTTPoxy), `expect` is settled between client and edge, the token is the gateway's.
+ * What is looked at among the client's headers. `dropped`: no client may give them to a pod. `x-original-*` would
+ * lie about what the client sent, `proxy` is CVE-2016-5385 (HTTPoxy), `expect` is settled between client and edge,
+ * the token is the gateway's. `replaced`: ours stand in their place.
  */
-const DROPPED: ReadonlySet<string> = new Set([
-  "expect",
-  "fairlead-token",
-  "keep-alive",
-  "proxy",
-  "te",
-  "x-original-forwarded-for",
-  "x-original-forwarded-host",
+const NAMES: ReadonlyMap<string, "dropped" | "forwardedFor" | "forwardedHost"> = new Map([
+  ["expect", "dropped"],
+  ["fairlead-token", "dropped"],
+  ["keep-alive", "dropped"],
+  ["proxy", "dropped"],
+  ["te", "dropped"],
+  ["x-original-forwarded-for", "dropped"],
+  ["x-original-forwarded-host", "dropped"],
+  ["x-forwarded-for", "forwardedFor"],
+  ["x-forwarded-host", "forwardedHost"],
 ]);
 
 /** The client's headers without those that no pod and no service shall believe. */
 export function clientHeaders(request: Request): Headers {
   const headers = new Headers(request.headers);
   for (const name of request.headers.keys())
-    if (DROPPED.has(name) || name.includes("_")) headers.delete(name);
+    if (NAMES.get(name) === "dropped" || name.includes("_")) headers.delete(name);
   return headers;
 }
 
@@ -34,18 +37,31 @@ export function clientHeaders(request: Request): Headers {
 export function upstreamHeaders(exchange: Exchange): Headers {
   const incoming = exchange.request.headers;
   const headers = new Headers(incoming);
-  let hasForwardedFor = false;
-  let hasForwardedHost = false;
-  // Names come in lower case. One with an underscore could pose as another one in a CGI environment.
-  for (const name of incoming.keys()) {
-    if (name === "x-forwarded-for") hasForwardedFor = true;
-    else if (name === "x-forwarded-host") hasForwardedHost = true;
-    else if (DROPPED.has(name) || name.includes("_")) headers.delete(name);
-  }
-  if (hasForwardedFor) headers.set("X-Original-Forwarded-For", incoming.get("x-forwarded-for") ?? "");
-  if (hasForwardedHost) headers.set("X-Original-Forwarded-Host", incoming.get("x-forwarded-host") ?? "");
+  let forwardedFor = "";
+  let forwardedHost = "";
+  // One pass over all of them, in the way that costs least here. Names come in lower case.
+  incoming.forEach((value, name) => {
+    switch (NAMES.get(name)) {
+      case undefined:
+        // An underscore could pose as a dash in a CGI environment.
+        if (name.includes("_")) headers.delete(name);
+        break;
+      case "dropped":
+        headers.delete(name);
+        break;
+      case "forwardedFor":
+        forwardedFor = value;
+        break;
+      case "forwardedHost":
+        forwardedHost = value;
+        break;
+    }
+  });
+  if (forwardedFor !== "") headers.set("X-Original-Forwarded-For", forwardedFor);
+  if (forwardedHost !== "") headers.set("X-Original-Forwarded-Host", forwardedHost);
 
   const { client, target } = exchange;
+  const { scheme } = target;
   const told = exchange.edge.forwarding?.policy;
   setOrDelete(headers, "X-Request-ID", exchange.requestId);
   setOrDelete(headers, "X-Real-IP", client);
@@ -54,9 +70,9 @@ export function upstreamHeaders(exchange: Exchange): Headers {
     headers.set("X-Original-Uri", exchange.target.rawPath + exchange.target.query);
   headers.set("X-Forwarded-Host", target.authority);
   headers.set("X-Forwarded-Port", exchange.port);
-  headers.set("X-Forwarded-Proto", target.scheme);
-  headers.set("X-Forwarded-Scheme", target.scheme);
-  headers.set("X-Scheme", target.scheme);
+  headers.set("X-Forwarded-Proto", scheme);
+  headers.set("X-Forwarded-Scheme", scheme);
+  headers.set("X-Scheme", scheme);
 
   const edits = exchange.upstream.headerEdits;
   if (edits !== undefined) for (const [name, value] of edits) setOrDelete(headers, name, value);
@@ -75,17 +91,30 @@ function setOrDelete(headers: Headers, name: string, value: string | undefined):
   else headers.delete(name);
 }
 
+/** Of a pod's answer, what nginx keeps to itself. */
+const KEPT = [
+  "server",
+  "x-accel-redirect",
+  "x-accel-expires",
+  "x-accel-limit-rate",
+  "x-accel-buffering",
+  "x-accel-charset",
+] as const;
+
 /**
- * The pod's answer with mutable headers, without what nginx keeps to itself. The body is handed on as it is:
- * never read, so compressed bytes stay as they are, and a WebSocket goes with it.
+ * The pod's answer with mutable headers, for whoever changes them. The body is handed on as it is: never read, so
+ * compressed bytes stay as they are, and a WebSocket goes with it.
  */
 export function clientResponse(response: Response): Response {
   const answer = new Response(response.body, response);
   const { headers } = answer;
-  headers.delete("x-accel-redirect");
-  headers.delete("x-accel-expires");
-  headers.delete("x-accel-limit-rate");
-  headers.delete("x-accel-buffering");
-  headers.delete("x-accel-charset");
+  for (const name of KEPT) headers.delete(name);
   return answer;
+}
+
+/** The same where nobody changes it: copied only if there is something to take off, since a copy costs a tenth of a request. */
+export function untouchedResponse(response: Response): Response {
+  const { headers } = response;
+  for (const name of KEPT) if (headers.has(name)) return clientResponse(response);
+  return response;
 }

@@ -1,8 +1,8 @@
 /**
  * Sends a request to a pod: picks an endpoint, sends, and goes on to another one where that is safe.
  *
- * In: an exchange whose filters are done. Out: an answer with mutable headers: the pod's, or our own 404 (no
- * backend), 503 (no endpoint), 502 (no pod reached), 504 (no answer in time). Bodies stream both ways.
+ * In: an exchange whose filters are done. Out: the pod's answer as it came (`exchange.answeredBy` is `origin`), or
+ * our own: 404 (no backend), 503 (no endpoint), 502 (no pod reached), 504 (no answer in time). Bodies stream both ways.
  */
 
 import type { BackendPool } from "../balance/backend-pool.ts";
@@ -10,7 +10,7 @@ import type { Endpoint } from "../balance/balancer.ts";
 import { errorPage } from "../error-page.ts";
 import type { Exchange, RetryPolicy } from "../exchange.ts";
 import { encodePath } from "../path.ts";
-import { clientResponse, upstreamHeaders } from "./headers.ts";
+import { upstreamHeaders } from "./headers.ts";
 import { outgoingBody } from "./outgoing-body.ts";
 import type { Attempt, Transport } from "./transport.ts";
 import { within } from "./within.ts";
@@ -78,7 +78,7 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
     upstream.usedEndpoint = endpoint;
     if (result.kind === "answered" || result.kind === "refusedStatus") {
       exchange.answeredBy = "origin";
-      return clientResponse(result.response);
+      return result.response;
     }
     return errorPage(result.kind === "timedOut" ? 504 : 502);
   }
