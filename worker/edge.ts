@@ -90,14 +90,13 @@ export class Edge {
   answer(request: Request, context: ExecutionContext): Promise<Response> {
     const { serverHeader, logsAccess } = this.settings;
     const startedAt = logsAccess ? Date.now() : 0;
-    const { method } = request;
-    const mayLinger = method !== "GET" && method !== "HEAD";
+    const mayBeSending = request.method !== "GET" && request.method !== "HEAD";
     const answer = this.#route(request, context);
-    if (serverHeader === undefined && !logsAccess && !mayLinger) return answer;
-    return answer.then((routed) => {
-      const response = mayLinger ? lingering(request, routed) : routed;
+    if (serverHeader === undefined && !logsAccess && !mayBeSending) return answer;
+    return answer.then((response) => {
       if (logsAccess) this.#log(request, response.status, startedAt);
-      return serverHeader === undefined ? response : withServer(response, serverHeader);
+      const shown = mayBeSending ? lingering(request, response) : response;
+      return serverHeader === undefined ? shown : withServer(shown, serverHeader);
     });
   }
 
