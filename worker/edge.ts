@@ -9,7 +9,7 @@ import { ANY_HOST } from "../edge-config/config.ts";
 import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
 import { accessLogLine } from "./access-log.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
-import { ConfigStore } from "./config-store.ts";
+import { ConfigStore, type HostAnswer } from "./config-store.ts";
 import { type Environment, readSettings, type Settings } from "./environment.ts";
 import { errorPage, redirectPage } from "./error-page.ts";
 import { Exchange } from "./exchange.ts";
@@ -17,12 +17,19 @@ import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
 import type { LimiterCounts, RequestLimiter } from "./limits/limiter.ts";
+import { lingering } from "./lingering.ts";
 import { createTransport } from "./origin/create-transport.ts";
 import { clientResponse, untouchedResponse } from "./origin/headers.ts";
 import { forward } from "./origin/origin.ts";
 import type { Transport } from "./origin/transport.ts";
 import { encodePath, normalisePath } from "./path.ts";
-import { buildDefaultPipeline, type RoutePipeline, runRequestHooks, runResponseHooks } from "./pipeline.ts";
+import {
+  buildDefaultPipeline,
+  type HostPipeline,
+  type RoutePipeline,
+  runRequestHooks,
+  runResponseHooks,
+} from "./pipeline.ts";
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
 import { peerAddress, Visit } from "./visit.ts";
 
@@ -83,9 +90,12 @@ export class Edge {
   answer(request: Request, context: ExecutionContext): Promise<Response> {
     const { serverHeader, logsAccess } = this.settings;
     const startedAt = logsAccess ? Date.now() : 0;
+    const { method } = request;
+    const mayLinger = method !== "GET" && method !== "HEAD";
     const answer = this.#route(request, context);
-    if (serverHeader === undefined && !logsAccess) return answer;
-    return answer.then((response) => {
+    if (serverHeader === undefined && !logsAccess && !mayLinger) return answer;
+    return answer.then((routed) => {
+      const response = mayLinger ? lingering(request, routed) : routed;
       if (logsAccess) this.#log(request, response.status, startedAt);
       return serverHeader === undefined ? response : withServer(response, serverHeader);
     });
@@ -112,24 +122,42 @@ export class Edge {
     return this.answer(request, context);
   }
 
-  /** From the request to its host, path and route. */
-  async #route(request: Request, context: ExecutionContext): Promise<Response> {
+  /**
+   * From the request to its host, path and route. What need not wait does not: a promise within a promise costs
+   * every request, so these steps hand on the promise of the next.
+   */
+  #route(request: Request, context: ExecutionContext): Promise<Response> {
     const read = readRequestTarget(request.url);
     const path = read && normalisePath(read.rawPath);
-    if (read === undefined || path === undefined) return errorPage(400);
+    if (read === undefined || path === undefined) return Promise.resolve(errorPage(400));
+    const host = this.store.host(read.host, context);
+    return host instanceof Promise
+      ? host.then((found) => this.#enter(request, read, path, found, context))
+      : this.#enter(request, read, path, host, context);
+  }
 
-    let host = this.store.host(read.host, context);
-    if (host instanceof Promise) host = await host;
-    if (host === "unavailable") return errorPage(503);
-    if (host === undefined) return errorPage(404);
-    if (host.config.denied !== undefined) return errorPage(403);
-
+  /** From the host to its path, and through the host's hooks. */
+  #enter(
+    request: Request,
+    read: RequestTarget,
+    path: string,
+    host: HostAnswer,
+    context: ExecutionContext,
+  ): Promise<Response> {
+    if (host === "unavailable") return Promise.resolve(errorPage(503));
+    if (host === undefined) return Promise.resolve(errorPage(404));
+    if (host.config.denied !== undefined) return Promise.resolve(errorPage(403));
+    const { forwarding } = this;
     const target =
-      this.forwarding?.target(read, peerAddress(request) ?? this.settings.defaultClient, request.headers) ??
-      read;
+      forwarding?.target(read, peerAddress(request) ?? this.settings.defaultClient, request.headers) ?? read;
     const { pipeline } = host;
-    if (pipeline === undefined) return this.#match(request, target, path, host, context);
-    const visit = new Visit(request, target, path, host, this, context);
+    return pipeline === undefined
+      ? this.#match(request, target, path, host, context)
+      : this.#filterHost(new Visit(request, target, path, host, this, context), pipeline);
+  }
+
+  async #filterHost(visit: Visit, pipeline: HostPipeline): Promise<Response> {
+    const { request, target, path, host, context } = visit;
     const answer =
       (await runRequestHooks(pipeline, visit)) ?? (await this.#match(request, target, path, host, context));
     return runResponseHooks(pipeline, answer, visit);
@@ -148,20 +176,21 @@ export class Edge {
     path: string,
     host: HostTable,
     context: ExecutionContext,
-  ): Response | Promise<Response> {
+  ): Promise<Response> {
     const match = host.find(path);
-    if (match === undefined) return errorPage(404);
+    if (match === undefined) return Promise.resolve(errorPage(404));
     const { entry } = match;
-    if (entry.route.denied !== undefined) return errorPage(503);
+    if (entry.route.denied !== undefined) return Promise.resolve(errorPage(503));
     if (match.kind === "trailingSlash") {
       const location = `${encodePath(path)}/${target.query}`;
       const isRelative = entry.route.policies?.redirect?.relative === true;
-      return redirectPage(301, isRelative ? location : `${target.scheme}://${target.host}${location}`);
+      const origin = isRelative ? "" : `${target.scheme}://${target.host}`;
+      return Promise.resolve(redirectPage(301, origin + location));
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
     if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
     const pipeline =
-      entry.pipeline ?? (request.body === null ? undefined : buildDefaultPipeline(host, entry));
+      entry.pipeline ?? (exchange.body === null ? undefined : buildDefaultPipeline(host, entry));
     return pipeline === undefined ? this.#pass(exchange) : this.#filter(exchange, pipeline);
   }
 
@@ -172,10 +201,10 @@ export class Edge {
     return exchange.host.pipeline === undefined ? untouchedResponse(answer) : clientResponse(answer);
   }
 
-  #filter(exchange: Exchange, pipeline: RoutePipeline): Response | Promise<Response> {
+  #filter(exchange: Exchange, pipeline: RoutePipeline): Promise<Response> {
     const answer = runRequestHooks(pipeline, exchange);
     if (answer instanceof Promise) return answer.then((settled) => this.#finish(exchange, pipeline, settled));
-    return this.#finish(exchange, pipeline, answer);
+    return Promise.resolve(this.#finish(exchange, pipeline, answer));
   }
 
   /** To the pod, unless a filter has answered; then the way out. */

@@ -18,6 +18,9 @@ export class Visit {
   readonly edge: Edge;
   readonly context: ExecutionContext;
 
+  /** Asked for once: each look at it costs. */
+  readonly body: ReadableStream | null;
+
   #client: string | undefined;
   #requestId: string | undefined;
 
@@ -35,6 +38,7 @@ export class Visit {
     this.host = host;
     this.edge = edge;
     this.context = context;
+    this.body = request.body;
   }
 
   /** Address of the client, without port; empty when the platform tells none. From a header only where the operator trusts its writer. */

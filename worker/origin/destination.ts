@@ -80,7 +80,7 @@ export async function fetchBackend(
     tried.push(endpoint);
     const startedAt = Date.now();
     try {
-      const attempt = { ...request, endpoint: endpoint.address, bodyCarrier: undefined };
+      const attempt = { ...request, endpoint: endpoint.address, carrier: undefined };
       const response = await within(patience(exchange), transport.send(attempt));
       if (response === undefined) {
         balancer.settle?.(endpoint, { kind: "timedOut" });

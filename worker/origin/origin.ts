@@ -33,30 +33,25 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
   const { method } = request;
   const mayRepeat = retry.nonIdempotent || !NOT_IDEMPOTENT.has(method);
   const target = upstreamTarget(exchange);
-  const headers = upstreamHeaders(exchange);
-  const body = outgoingBody(request, upstream.body, pool.endpoints.length > 1 && retry.tries > 1);
-  const latestStart = Date.now() + retry.totalMilliseconds;
+  const body = outgoingBody(exchange, upstream.body, pool.endpoints.length > 1 && retry.tries > 1);
+  const headers = upstreamHeaders(exchange, body.carrier?.headers);
+  const latestStart = Number.isFinite(retry.totalMilliseconds)
+    ? Date.now() + retry.totalMilliseconds
+    : Number.POSITIVE_INFINITY;
   const tried: Endpoint[] = [];
 
   for (let count = 1; ; count++) {
     const isLast = count === retry.tries || !body.canReplay;
-    const result = await sendOnce(
-      pool,
-      endpoint,
-      retry,
-      transport,
-      {
-        endpoint: endpoint.address,
-        scheme: upstream.scheme,
-        host: upstream.host,
-        target,
-        method,
-        headers,
-        body: body.take(isLast),
-        bodyCarrier: body.carrier,
-      },
-      upstream.bodyStalled,
-    );
+    const result = await sendOnce(exchange, pool, endpoint, transport, {
+      endpoint: endpoint.address,
+      scheme: upstream.scheme,
+      host: upstream.host,
+      target,
+      method,
+      headers,
+      body: body.take(isLast),
+      carrier: body.carrier,
+    });
     if (
       result.kind !== "answered" &&
       !isLast &&
@@ -112,13 +107,13 @@ function isRepeated(failure: AttemptResult["kind"], retry: RetryPolicy, mayRepea
 }
 
 async function sendOnce(
+  { upstream }: Exchange,
   pool: BackendPool,
   endpoint: Endpoint,
-  retry: RetryPolicy,
   transport: Transport,
   attempt: Attempt,
-  bodyStalled: Promise<undefined> | undefined,
 ): Promise<AttemptResult> {
+  const { retry, bodyStalled } = upstream;
   const { settle } = pool.balancer;
   const startedAt = settle === undefined ? 0 : Date.now();
   let response: Response | undefined;

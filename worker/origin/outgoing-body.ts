@@ -5,37 +5,41 @@
  * up while the first attempt sends, so nothing waits and nothing is read here.
  */
 
+import type { Visit } from "../visit.ts";
+
 export interface OutgoingBody {
   /** Whether another attempt could send the whole body again. */
   readonly canReplay: boolean;
-  /** For one attempt; the last one gets what is left. */
+  /** For one attempt; the last one gets what is left. `null` where the carrier has it. */
   readonly take: (isLast: boolean) => ReadableStream | null;
   /** No other attempt follows. */
   readonly release: () => void;
-  /** See `Attempt.bodyCarrier`. */
+  /** See `Attempt.carrier`. */
   readonly carrier: Request | undefined;
 }
 
 /** What an isolate may hold for one request, in bytes. Most forms and API calls are smaller. */
 const MAX_REPLAYED_BYTES = 64 * 1024;
 
-const NO_BODY: OutgoingBody = { canReplay: true, take: () => null, release: () => {}, carrier: undefined };
-
 /** `replacement` comes from a filter; `wantsReplay` is false where there is nowhere else to send it. */
 export function outgoingBody(
-  request: Request,
+  { request, body }: Visit,
   replacement: ReadableStream | undefined,
   wantsReplay: boolean,
 ): OutgoingBody {
-  const body = replacement ?? request.body;
-  if (body === null) return NO_BODY;
-  const { method } = request;
-  if (method === "GET" || method === "HEAD") {
-    return { canReplay: false, take: () => null, release: () => {}, carrier: request };
+  // A replacement may fail on purpose in mid-stream, which must be seen once. Fetch takes none for GET and HEAD.
+  if (replacement !== undefined) {
+    const takesBody = request.method !== "GET" && request.method !== "HEAD";
+    return {
+      canReplay: false,
+      take: () => (takesBody ? replacement : null),
+      release: nothing,
+      carrier: undefined,
+    };
   }
-  // A replacement may fail on purpose in mid-stream, which must be seen once.
-  if (!wantsReplay || replacement !== undefined || !isSmall(request.headers.get("content-length"))) {
-    return { canReplay: false, take: () => body, release: () => {}, carrier: undefined };
+  if (body === null) return carried(request, true);
+  if (!wantsReplay || request.method === "GET" || !isSmall(request.headers.get("content-length"))) {
+    return carried(request, false);
   }
   let rest = body;
   return {
@@ -47,11 +51,17 @@ export function outgoingBody(
       return now;
     },
     release: () => {
-      rest.cancel().catch(() => {}); // A copy that nobody reads: however it ends is right.
+      rest.cancel().catch(nothing); // A copy that nobody reads: however it ends is right.
     },
     carrier: undefined,
   };
 }
+
+function carried(request: Request, canReplay: boolean): OutgoingBody {
+  return { canReplay, take: () => null, release: nothing, carrier: new Request(request) };
+}
+
+function nothing(): void {}
 
 function isSmall(contentLength: string | null): boolean {
   return contentLength !== null && Number(contentLength) <= MAX_REPLAYED_BYTES;

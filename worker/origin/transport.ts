@@ -34,6 +34,9 @@ export interface Attempt {
   /** Shared by the attempts of a request. A transport may set headers of its own, each time anew. */
   readonly headers: Headers;
   readonly body: ReadableStream | null;
-  /** A GET or HEAD that came with a body: the client's request, which alone can carry that body on. */
-  readonly bodyCarrier: Request | undefined;
+  /**
+   * A copy of the client's request with its method and body, whose headers are `headers`: sent as it is. Costs the
+   * runtime least, and it alone can carry the body of a GET, which the Fetch standard lets nobody make.
+   */
+  readonly carrier: Request | undefined;
 }

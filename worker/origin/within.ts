@@ -1,19 +1,18 @@
 /** A time limit on something that cannot be cancelled. */
 
 /**
- * `undefined` when the time is up, or somebody says so (`earlier`). The request that is given up ends with the client's: an AbortSignal would
- * end it sooner, and would cost every request for the sake of the few.
+ * `undefined` when the time is up, or somebody says so (`earlier`). Every request pays for this, so it does no more
+ * than it must: the timer is not cleared, since it ends with the request and wakes nobody after the head has come; and
+ * a request that is given up is not aborted, since it ends with the client's.
  */
-export async function within<T>(
+export function within<T>(
   milliseconds: number,
   promise: Promise<T>,
   earlier?: Promise<undefined>,
 ): Promise<T | undefined> {
-  const { promise: deadline, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(resolve, milliseconds, undefined);
-  try {
-    return await Promise.race(earlier === undefined ? [promise, deadline] : [promise, deadline, earlier]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return new Promise((resolve, reject) => {
+    promise.then(resolve, reject);
+    earlier?.then(resolve, reject);
+    setTimeout(resolve, milliseconds, undefined);
+  });
 }
