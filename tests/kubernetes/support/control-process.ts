@@ -25,7 +25,7 @@ export class ControlProcess {
   }
 
   static async start(
-    server: ApiServer,
+    server: Pick<ApiServer, "kubeconfig">,
     edge: LocalEdge,
     ...args: readonly string[]
   ): Promise<ControlProcess> {
