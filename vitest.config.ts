@@ -52,6 +52,15 @@ export default defineConfig({
       },
       {
         test: {
+          name: "kubernetes",
+          include: ["tests/kubernetes/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
           name: "package",
           include: ["tests/package.test.ts"],
           testTimeout: 300_000,

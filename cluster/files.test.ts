@@ -283,6 +283,23 @@ describe("a reader that reads again", () => {
     expect(after.objects[0]).toBe(before.objects[0]);
   });
 
+  test("reads only the documents of a file that are new, wherever the others have moved", async () => {
+    write("a.yaml", `${configMap("one")}---\n${configMap("two")}`);
+    const reader = new ManifestReader([folder]);
+    const before = await reader.read();
+    write(
+      "a.yaml",
+      `# moved\n\n---\n${configMap("new")}---\n${configMap("two")}---\n${configMap("one", "y")}`,
+    );
+    const after = await reader.read();
+    expect(held(after)).toEqual(["new=x", "two=x", "one=y"]);
+    expect(after.objects[1]).toBe(before.objects[1]);
+    write("b.yaml", configMap("two", "z"));
+    expect(said(await reader.read())).toEqual([
+      "warning: ConfigMap default/two: it is defined twice, in a.yaml:9 and in b.yaml:1; the latter counts (b.yaml:1)",
+    ]);
+  });
+
   test("keeps the objects of a broken document until it can be read again", async () => {
     write("a.yaml", `${configMap("one")}---\n${configMap("two")}`);
     const reader = new ManifestReader([folder]);

@@ -5,7 +5,8 @@
  * `kubectl apply`, and diagnostics that name file and line. A broken document costs only itself.
  * Not here: which files there are (`manifest-files.ts`), when they change (`watch-files.ts`).
  *
- * A `ManifestReader` reads again only what changed, and keeps what it knew of what it cannot read any more: while a file
+ * A `ManifestReader` reads again only what changed (an object of a document that stays is the very same object as before,
+ * wherever in its file it stands now: the compiler goes by that), and keeps what it knew of what it cannot read any more: while a file
  * is broken, or a path that was given is gone, the objects that it held and that no readable document of it defines stay
  * as they were. A file that is deleted from a folder, or loses a document while all of it can be read, loses its objects.
  */
@@ -19,7 +20,8 @@ import { findManifestFiles, type ManifestFile, reasonOfSystemError } from "./man
 import type { KubernetesObject } from "./model.ts";
 import { parseObject } from "./objects/parse.ts";
 import { Turns } from "./turns.ts";
-import { type DocumentOptions, readDocuments } from "./yaml/documents.ts";
+import type { KnownDocument, ManifestDocument } from "./yaml/document.ts";
+import { type DocumentOptions, readDocuments, readUnknownDocuments } from "./yaml/documents.ts";
 
 /** Larger files are refused: a cluster of 100 000 endpoints takes a fifth of it. */
 export const MAX_FILE_BYTES = 128 * 1024 * 1024;
@@ -51,9 +53,13 @@ interface LocatedObject {
   readonly origin: string;
 }
 
+/** By their text: the objects of documents about which there was nothing to say. */
+type KnownDocuments = ReadonlyMap<string, readonly KubernetesObject[]>;
+
 interface ReadFile {
   readonly objects: readonly LocatedObject[];
   readonly diagnostics: readonly Diagnostic[];
+  readonly known: KnownDocuments;
   /** Some document could not be read, so what the file no longer shows may still be meant. */
   readonly broken: boolean;
 }
@@ -98,7 +104,7 @@ export class ManifestReader {
     const cached = this.#cache.get(file.path);
     const signature = signatureOf(file.stats);
     if (cached?.signature === signature && !cached.racy) return cached;
-    const content = await readFileContent(file, this.#turns);
+    const content = await readFileContent(file, cached?.content.known ?? new Map(), this.#turns);
     const racy = Date.now() - Number(file.stats.mtimeMs) < CLOCK_TICK_MILLISECONDS || !file.stats.isFile();
     return {
       signature,
@@ -116,16 +122,13 @@ function signatureOf(stats: ManifestFile["stats"]): string {
 function withStaying(path: string, content: ReadFile, before: readonly LocatedObject[]): ReadFile {
   const defined = new Set(content.objects.map(({ object }) => keyOf(object)));
   const staying = before.filter(({ object }) => !defined.has(keyOf(object)));
-  return staying.length === 0
-    ? content
-    : withStayingNote(path, staying, content.objects, content.diagnostics);
+  return staying.length === 0 ? content : withStayingNote(path, staying, content);
 }
 
 function withStayingNote(
   path: string,
   staying: readonly LocatedObject[],
-  present: readonly LocatedObject[] = [],
-  diagnostics: readonly Diagnostic[] = [],
+  present: ReadFile = { objects: [], diagnostics: [], known: new Map(), broken: true },
 ): ReadFile {
   const names = staying.map(({ object }) => keyOf(object));
   const listed =
@@ -136,7 +139,8 @@ function withStayingNote(
     object: path,
     message: `until it can be read again, these stay as they were: ${listed}`,
   };
-  return { objects: [...staying, ...present], diagnostics: [...diagnostics, note], broken: true };
+  const { objects, diagnostics, known } = present;
+  return { objects: [...staying, ...objects], diagnostics: [...diagnostics, note], known, broken: true };
 }
 
 /** Names an object for people and for finding it again: `Ingress shop/web`. Slices of old Endpoints go by their Service. */
@@ -182,22 +186,35 @@ function merge(files: readonly ReadFile[]): Manifests {
 /** Gathers what the documents of one file hold. */
 class FileContent {
   readonly #name: string;
+  readonly #knownBefore: KnownDocuments;
+  readonly #known = new Map<string, readonly KubernetesObject[]>();
   readonly #objects: LocatedObject[] = [];
   readonly #diagnostics: Diagnostic[] = [];
   #broken = false;
   #untold = 0;
   #untoldErrors = 0;
 
-  constructor(name: string) {
+  constructor(name: string, knownBefore: KnownDocuments = new Map()) {
     this.#name = name;
+    this.#knownBefore = knownBefore;
   }
 
-  take(document: ReturnType<typeof readDocuments> extends Iterable<infer D> ? D : never): void {
+  isKnown(text: string): boolean {
+    return this.#knownBefore.has(text);
+  }
+
+  take(document: ManifestDocument | KnownDocument): void {
     if (document.kind === "broken") {
       this.fail(document.reason, document.line);
       return;
     }
     const origin = `${this.#name}:${document.line}`;
+    if (document.kind === "known") {
+      const objects = this.#knownBefore.get(document.text) ?? [];
+      this.#known.set(document.text, objects);
+      for (const object of objects) this.#objects.push({ object, origin });
+      return;
+    }
     for (const { key, line } of document.duplicateKeys) {
       this.#tell({
         severity: "warning",
@@ -211,6 +228,9 @@ class FileContent {
     if (lost > 0) this.#broken = true;
     for (const diagnostic of diagnostics) this.#tell(diagnostic);
     for (const object of objects) this.#objects.push({ object, origin });
+    // What was said names a line, which moves; such a document is read again.
+    const isQuiet = diagnostics.length === 0 && document.duplicateKeys.length === 0;
+    if (document.text !== undefined && isQuiet) this.#known.set(document.text, objects);
   }
 
   fail(reason: string, line?: number): void {
@@ -233,7 +253,12 @@ class FileContent {
         message: `there are ${this.#untold} more problems like these, ${this.#untoldErrors} of them errors`,
       });
     }
-    return { objects: this.#objects, diagnostics: this.#diagnostics, broken: this.#broken };
+    return {
+      objects: this.#objects,
+      diagnostics: this.#diagnostics,
+      known: this.#known,
+      broken: this.#broken,
+    };
   }
 
   #tell(diagnostic: Diagnostic): void {
@@ -245,8 +270,12 @@ class FileContent {
   }
 }
 
-async function readFileContent({ path, stats }: ManifestFile, turns: Turns): Promise<ReadFile> {
-  const content = new FileContent(path);
+async function readFileContent(
+  { path, stats }: ManifestFile,
+  known: KnownDocuments,
+  turns: Turns,
+): Promise<ReadFile> {
+  const content = new FileContent(path, known);
   try {
     const bytes = stats.isFile() ? await readStableFile(path) : await readStream(path);
     if (bytes === undefined) content.fail(`it is larger than ${MAX_FILE_BYTES / 1024 / 1024} MiB`);
@@ -264,7 +293,8 @@ async function takeDocuments(
   turns: Turns,
 ): Promise<void> {
   const { text, notUtf8 } = decodeText(bytes);
-  for (const document of readDocuments(text, { json: extname(path).toLowerCase() === ".json", notUtf8 })) {
+  const options = { json: extname(path).toLowerCase() === ".json", notUtf8 };
+  for (const document of readUnknownDocuments(text, options, (known) => content.isKnown(known))) {
     content.take(document);
     if (turns.isOver()) await turns.next();
   }

@@ -11,6 +11,7 @@ import { deriveConfigKeys } from "../edge-config/config-keys.ts";
 import { createControlApi } from "./api.ts";
 import type { ClusterSource, ClusterState } from "./cluster-source.ts";
 import { createEdgeCompiler } from "./edge.ts";
+import type { EdgeReporter } from "./edge-reporter.ts";
 import { createBudget } from "./kv/budget.ts";
 import { createKvClient } from "./kv/client.ts";
 import { createDryRunClient } from "./kv/dry-run.ts";
@@ -18,7 +19,7 @@ import { createPublisher, type PublisherEvent } from "./kv/publisher.ts";
 import type { Leadership, Term } from "./leadership.ts";
 import { listen } from "./listen.ts";
 import type { Log } from "./log.ts";
-import { createMetrics } from "./metrics.ts";
+import { createMetrics, type Metrics } from "./metrics.ts";
 import { readOwnershipRules } from "./ownership.ts";
 import { createService, type Service } from "./service.ts";
 import { createServiceMetrics } from "./service-metrics.ts";
@@ -30,6 +31,10 @@ export interface ControlOptions {
   readonly sources: readonly ClusterSource[];
   /** Absent: this replica is the only one and leads from the start. */
   readonly leadership?: Leadership;
+  /** Told what was published, while this replica leads. */
+  readonly reporter?: EdgeReporter;
+  /** Where sources and reporters count, too; absent: a new one. */
+  readonly metrics?: Metrics;
   readonly log: Log;
   /** Told once the API listens: `http://host:port`. */
   readonly onListening: (url: string) => void;
@@ -41,6 +46,8 @@ export async function runControl({
   settings,
   sources,
   leadership,
+  reporter,
+  metrics: registry = createMetrics(),
   log,
   onListening,
   stop,
@@ -52,7 +59,7 @@ export async function runControl({
       "FAIRLEAD_CONFIG_KEY is not set: pointers are not signed, and routes with secrets are denied",
     );
   }
-  const metrics = createServiceMetrics(createMetrics());
+  const metrics = createServiceMetrics(registry);
   const budget = createBudget({
     callsInFiveMinutes: settings.kv.callsInFiveMinutes,
     writesADay: settings.kv.writesADay,
@@ -64,6 +71,8 @@ export async function runControl({
   });
   const client = createKvClient({ ...settings.kv, beforeCall: budget.beforeCall, onCall: metrics.kvCall });
   let epoch = 0;
+  /** Counts changes of this replica's part: what was asked in one must not be answered in another. */
+  let term = 0;
   const publisher = createPublisher({
     ...(leadership === undefined ? {} : { epoch: () => epoch }),
     client: settings.dryRun ? createDryRunClient(client, (sentence) => log.info(sentence)) : client,
@@ -73,7 +82,13 @@ export async function runControl({
     onEvent: (event) => {
       metrics.publisherEvent(event);
       logEvent(event, log);
-      if (event.kind === "deposed") service.hold();
+      if (event.kind === "published" || event.kind === "unchanged" || event.kind === "pinned")
+        reporter?.published(service.view);
+      if (event.kind === "deposed") {
+        term++;
+        service.hold();
+        reporter?.following();
+      }
     },
   });
   const service: Service = createService({
@@ -94,21 +109,28 @@ export async function runControl({
   try {
     onListening(server.url);
     /** Whatever the edge was made of last must be complete before it is made anew. */
-    const begin = async (): Promise<void> => service.expect((await publisher.read())?.clusters ?? []);
+    const begin = async (): Promise<void> => {
+      const own = ++term;
+      const clusters = (await publisher.read())?.clusters ?? [];
+      if (own === term) service.expect(clusters);
+    };
     const report = (what: string) => (error: unknown) => log.error(`${what} failed: ${String(error)}`);
     if (leadership === undefined) begin().catch(report("reading the pointer"));
     else {
-      const take = async (term: Term): Promise<void> => {
-        if (term.kind === "follow") {
+      const take = (next: Term): void => {
+        if (next.kind === "follow") {
+          term++;
           publisher.follow();
           service.hold();
+          reporter?.following();
           log.info("this replica follows");
           return;
         }
-        epoch = term.epoch;
+        epoch = next.epoch;
         publisher.lead();
         log.info("this replica leads", { epoch });
-        await begin();
+        // Not awaited: it lasts as long as KV cannot be read, and the term may end before.
+        begin().catch(report("reading the pointer"));
       };
       forEach(leadership.terms, take).catch(report("the election"));
     }

@@ -9,6 +9,8 @@ import type { ControlView } from "./view.ts";
 export interface ServiceMetrics {
   readonly kvCall: (call: KvCall, outcome: KvOutcome, durationMs: number) => void;
   readonly publisherEvent: (event: PublisherEvent) => void;
+  /** From the first change of a state to its compilation. */
+  readonly gathered: (durationMs: number) => void;
   readonly compiled: (durationMs: number) => void;
   readonly heldBack: () => void;
   /** Begins to read what is measured when asked for. */
@@ -32,7 +34,7 @@ export function createServiceMetrics(metrics: Metrics): ServiceMetrics {
   const events = metrics.counter("fairlead_control_publications_total", "Runs of the publisher, by result.");
   const stages = metrics.histogram(
     "fairlead_control_stage_duration_seconds",
-    "Where the time of a change went: compile, wait (debounce), cut (into shards), write (to KV).",
+    "Where the time of a change went: gather (from its arrival), compile, wait (debounce), cut (into shards), write (to KV).",
   );
   const swept = metrics.counter(
     "fairlead_control_swept_shards_total",
@@ -59,6 +61,7 @@ export function createServiceMetrics(metrics: Metrics): ServiceMetrics {
       stages.observe(event.timings.cutMs / 1_000, { stage: "cut" });
       stages.observe(event.timings.writeMs / 1_000, { stage: "write" });
     },
+    gathered: (durationMs) => stages.observe(Math.max(0, durationMs) / 1_000, { stage: "gather" }),
     compiled: (durationMs) => stages.observe(durationMs / 1_000, { stage: "compile" }),
     heldBack: () => heldBack.add(1),
     observe: (view, budget) => {

@@ -17,7 +17,7 @@ export interface ServiceOptions {
   readonly compiler: EdgeCompiler;
   readonly publisher: Publisher;
   readonly sources: readonly ClusterSource[];
-  readonly metrics: Pick<ServiceMetrics, "compiled">;
+  readonly metrics: Pick<ServiceMetrics, "gathered" | "compiled">;
   readonly log: Log;
 }
 
@@ -53,6 +53,7 @@ export function createService({ compiler, publisher, sources, metrics, log }: Se
   };
 
   const put = (cluster: string, state: ClusterState): void => {
+    metrics.gathered(Date.now() - state.receivedAtMs);
     const startedMs = performance.now();
     edge = compiler.update(cluster, state);
     metrics.compiled(performance.now() - startedMs);

@@ -11,12 +11,14 @@
 
 import type { AccessListPolicy } from "./features/access-list.ts";
 import type { AccessLogPolicy } from "./features/access-log.ts";
+import type { AddedHeadersPolicy } from "./features/added-headers.ts";
 import type { AffinityPolicy } from "./features/affinity.ts";
 import type { AppRootPolicy } from "./features/app-root.ts";
 import type { BackendProtocolPolicy } from "./features/backend-protocol.ts";
 import type { BalancingPolicy } from "./features/balancing.ts";
 import type { BandwidthPolicy } from "./features/bandwidth.ts";
 import type { BasicAuthPolicy } from "./features/basic-auth.ts";
+import type { BlocklistPolicy } from "./features/blocklist.ts";
 import type { BodySizePolicy } from "./features/body-size.ts";
 import type { CanaryPolicy } from "./features/canary.ts";
 import type { CookieRewritePolicy } from "./features/cookie-rewrite.ts";
@@ -24,6 +26,9 @@ import type { CorsPolicy } from "./features/cors.ts";
 import type { CustomErrorsPolicy } from "./features/custom-errors.ts";
 import type { CustomHeadersPolicy } from "./features/custom-headers.ts";
 import type { ExternalAuthPolicy } from "./features/external-auth.ts";
+import type { ForwardingPolicy } from "./features/forwarding.ts";
+import type { GlobalRateLimitPolicy } from "./features/global-rate-limit.ts";
+import type { HiddenHeadersPolicy } from "./features/hidden-headers.ts";
 import type { HstsPolicy } from "./features/hsts.ts";
 import type { MirrorPolicy } from "./features/mirror.ts";
 import type { NextUpstreamPolicy } from "./features/next-upstream.ts";
@@ -40,6 +45,7 @@ import type { WwwRedirectPolicy } from "./features/www-redirect.ts";
 
 /** What holds for every request of this edge: from the controller's ConfigMap alone. */
 export interface EdgePolicies {
+  readonly forwarding?: ForwardingPolicy;
   readonly limitEnforcement?: LimitEnforcementPolicy;
 }
 
@@ -53,10 +59,12 @@ export interface HostPolicies {
 export interface RoutePolicies {
   readonly accessList?: AccessListPolicy;
   readonly accessLog?: AccessLogPolicy;
+  readonly addedHeaders?: AddedHeadersPolicy;
   readonly affinity?: AffinityPolicy;
   readonly backendProtocol?: BackendProtocolPolicy;
   readonly bandwidth?: BandwidthPolicy;
   readonly basicAuth?: BasicAuthPolicy;
+  readonly blocklist?: BlocklistPolicy;
   readonly bodySize?: BodySizePolicy;
   readonly canary?: CanaryPolicy;
   readonly cookieRewrite?: CookieRewritePolicy;
@@ -64,6 +72,8 @@ export interface RoutePolicies {
   readonly customErrors?: CustomErrorsPolicy;
   readonly customHeaders?: CustomHeadersPolicy;
   readonly externalAuth?: ExternalAuthPolicy;
+  readonly globalRateLimit?: GlobalRateLimitPolicy;
+  readonly hiddenHeaders?: HiddenHeadersPolicy;
   readonly hsts?: HstsPolicy;
   readonly mirror?: MirrorPolicy;
   readonly nextUpstream?: NextUpstreamPolicy;

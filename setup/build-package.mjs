@@ -2,7 +2,7 @@
  * `npm run build`, and before `npm pack`: what an installed package runs, in `dist/`.
  *
  * Node strips no types under `node_modules`, so the package holds bundled JavaScript: the command with everything it
- * imports but the Worker's runtime (`wrangler`, `miniflare`, which are dependencies), the edge Worker, the NAT compiler.
+ * imports but the Worker's runtime (`miniflare`, which is a dependency), the edge Worker, the NAT compiler.
  */
 import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { root, say } from "./process.mjs";
 const dist = join(root, "dist");
 
 /** Packages that stay packages: they hold programs, or are needed only in a checkout. */
-const EXTERNAL = ["esbuild", "miniflare", "wrangler"];
+const EXTERNAL = ["esbuild", "miniflare"];
 
 const { build } = await import("esbuild");
 rmSync(dist, { recursive: true, force: true });

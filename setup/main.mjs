@@ -2,6 +2,7 @@
  * `npm run setup`: everything that a fresh clone needs, in order. Says what it does; does nothing the second time.
  * `npm start` and `npm test` run what they need of it first.
  */
+import { buildKubernetesApiServer } from "./kubernetes-apiserver.mjs";
 import { installNpmPackages } from "./npm-packages.mjs";
 import { installNetworkTools, installRust } from "./system-packages.mjs";
 import { buildWasmModule } from "./wasm.mjs";
@@ -17,6 +18,7 @@ export async function setUpEverything() {
   await installNetworkTools();
   await installRust();
   await buildWasmModule();
+  await buildKubernetesApiServer();
 }
 
 /** Runs `action` and turns an error into one sentence and exit code 1. */

@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { lint, TYPESCRIPT_PROJECTS, typecheck } from "./checks.mjs";
+import { kubernetesApiServerPath } from "./kubernetes-apiserver.mjs";
 import { environment, root, run, toolsDirectory, which } from "./process.mjs";
 
 /** A suite that hangs is ended after so long. */
@@ -30,6 +31,7 @@ export const suites = [
   { name: "worker", what: "the Worker in workerd (vitest)", run: () => vitestSuite("worker") },
   { name: "e2e", what: "the whole edge over sockets (vitest)", run: () => vitestSuite("e2e") },
   { name: "kernel", what: "packets through the real kernel (vitest)", run: () => vitestSuite("kernel") },
+  { name: "kubernetes", what: "a real Kubernetes API server (vitest)", run: kubernetesSuite },
   { name: "package", what: "the package, installed elsewhere (vitest)", run: () => vitestSuite("package") },
 ];
 
@@ -112,6 +114,15 @@ function readVitestReport(report, code) {
 
 function crashed(sentence) {
   return { ...nothing, failed: 1, failures: [sentence] };
+}
+
+/** Without Go there is no API server to test against. */
+async function kubernetesSuite() {
+  if (existsSync(kubernetesApiServerPath())) return vitestSuite("kubernetes");
+  return {
+    ...nothing,
+    skips: ["tests/kubernetes: there is no Kubernetes API server, since Go is missing or failed"],
+  };
 }
 
 /** The crate's own tests, format and lint. */

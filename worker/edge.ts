@@ -5,15 +5,18 @@
  * (`filters/`), how the configuration arrives (`config-store.ts`), how pods are reached (`origin/`).
  */
 
+import { ANY_HOST } from "../edge-config/config.ts";
 import type { LimitEnforcementPolicy } from "../edge-config/features/rate-limit.ts";
+import { accessLogLine } from "./access-log.ts";
 import { BackendPools } from "./balance/backend-pools.ts";
 import { ConfigStore, type HostAnswer } from "./config-store.ts";
 import { type Environment, readSettings, type Settings } from "./environment.ts";
 import { errorPage, redirectPage } from "./error-page.ts";
 import { Exchange } from "./exchange.ts";
+import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
-import type { RequestLimiter } from "./limits/limiter.ts";
+import type { LimiterCounts, RequestLimiter } from "./limits/limiter.ts";
 import { createTransport } from "./origin/create-transport.ts";
 import { clientResponse, untouchedResponse } from "./origin/headers.ts";
 import { forward } from "./origin/origin.ts";
@@ -27,7 +30,10 @@ import {
   runResponseHooks,
 } from "./pipeline.ts";
 import { type RequestTarget, readRequestTarget } from "./request-target.ts";
-import { Visit } from "./visit.ts";
+import { peerAddress, Visit } from "./visit.ts";
+
+/** An auth service of ours may itself be mirrored, say; nobody needs more. */
+const MAX_DEPTH = 3;
 
 const DEFAULT_ENFORCEMENT: LimitEnforcementPolicy = { mode: "global", ipv6PrefixLength: 64, headers: false };
 
@@ -36,6 +42,11 @@ export class Edge {
   readonly store: ConfigStore;
   readonly transport: Transport;
   readonly #limiters: Environment["LIMITER"];
+  #forwarding: Forwarding | undefined;
+  /** Of requests that the edge asks itself. */
+  readonly #depths = new WeakMap<Request, number>();
+  /** Of requests that the access log will tell of. */
+  readonly #exchanges = new WeakMap<Request, Exchange>();
   #limiter: { readonly enforcement: LimitEnforcementPolicy; readonly limiter: RequestLimiter } | undefined;
   /** The first request of the isolate; before it the clock stands still. */
   readonly startedAt: number = Date.now();
@@ -52,6 +63,19 @@ export class Edge {
     return this.store.policies?.limitEnforcement ?? DEFAULT_ENFORCEMENT;
   }
 
+  /** What limits have done here; `undefined` before the first of them. */
+  get limitCounts(): LimiterCounts | undefined {
+    return this.#limiter?.limiter.counts;
+  }
+
+  /** Absent where nobody in front of the edge is believed and pods are told what nginx tells by default. */
+  get forwarding(): Forwarding | undefined {
+    const policy = this.store.policies?.forwarding;
+    if (this.#forwarding?.policy !== policy)
+      this.#forwarding = policy === undefined ? undefined : createForwarding(policy);
+    return this.#forwarding;
+  }
+
   /** Made when the first route with a limit is asked for, and again when the mode changes. */
   get limiter(): RequestLimiter {
     const enforcement = this.limitEnforcement;
@@ -62,22 +86,50 @@ export class Edge {
   }
 
   /** Cloudflare writes `Server` and `Date` itself; elsewhere we do, as every server should (RFC 9110 §6.6.1, §10.2.4). */
-  answer(request: Request, context: ExecutionContext): Promise<Response> {
-    const answer = this.#route(request, context);
-    const { serverHeader } = this.settings;
-    return serverHeader === undefined
-      ? answer
-      : answer.then((response) => withServer(response, serverHeader));
+  answer(request: Request, context: ExecutionContext): Response | Promise<Response> {
+    const { serverHeader, logsAccess } = this.settings;
+    return serverHeader === undefined && !logsAccess
+      ? this.#route(request, context)
+      : this.#answerWithMore(request, context);
+  }
+
+  async #answerWithMore(request: Request, context: ExecutionContext): Promise<Response> {
+    const { serverHeader, logsAccess } = this.settings;
+    const startedAt = Date.now();
+    const response = await this.#route(request, context);
+    if (logsAccess) this.#log(request, response.status, startedAt);
+    return serverHeader === undefined ? response : withServer(response, serverHeader);
+  }
+
+  /** Whether a host by this name (without a port) is one of ours; the catch-all makes no name ours. */
+  async serves(name: string, context: ExecutionContext): Promise<boolean> {
+    const host = await this.store.host(name, context);
+    return host !== undefined && host !== "unavailable" && host.name !== ANY_HOST;
+  }
+
+  /**
+   * Answers a request of our own making for one of our own hosts, on behalf of `visit`. `undefined` when it has come
+   * too deep: an auth service behind a route that asks that very service would go on for ever.
+   */
+  async answerWithin(
+    request: Request,
+    { request: outer, client, context }: Visit,
+  ): Promise<Response | undefined> {
+    const depth = (this.#depths.get(outer) ?? 0) + 1;
+    if (depth > MAX_DEPTH) return undefined;
+    this.#depths.set(request, depth);
+    if (client !== "") request.headers.set("CF-Connecting-IP", client);
+    return this.answer(request, context);
   }
 
   /**
    * From the request to its host, path and route. What need not wait does not: a promise within a promise costs
    * every request, so these steps hand on the promise of the next.
    */
-  #route(request: Request, context: ExecutionContext): Promise<Response> {
+  #route(request: Request, context: ExecutionContext): Response | Promise<Response> {
     const target = readRequestTarget(request.url);
     const path = target && normalisePath(target.rawPath);
-    if (target === undefined || path === undefined) return Promise.resolve(errorPage(400));
+    if (target === undefined || path === undefined) return errorPage(400);
     const host = this.store.host(target.host, context);
     return host instanceof Promise
       ? host.then((found) => this.#enter(request, target, path, found, context))
@@ -87,14 +139,17 @@ export class Edge {
   /** From the host to its path, and through the host's hooks. */
   #enter(
     request: Request,
-    target: RequestTarget,
+    read: RequestTarget,
     path: string,
     host: HostAnswer,
     context: ExecutionContext,
-  ): Promise<Response> {
-    if (host === "unavailable") return Promise.resolve(errorPage(503));
-    if (host === undefined) return Promise.resolve(errorPage(404));
-    if (host.config.denied !== undefined) return Promise.resolve(errorPage(403));
+  ): Response | Promise<Response> {
+    if (host === "unavailable") return errorPage(503);
+    if (host === undefined) return errorPage(404);
+    if (host.config.denied !== undefined) return errorPage(403);
+    const { forwarding } = this;
+    const target =
+      forwarding?.target(read, peerAddress(request) ?? this.settings.defaultClient, request.headers) ?? read;
     const { pipeline } = host;
     return pipeline === undefined
       ? this.#match(request, target, path, host, context)
@@ -108,6 +163,12 @@ export class Edge {
     return runResponseHooks(pipeline, answer, visit);
   }
 
+  #log(request: Request, status: number, startedAt: number): void {
+    const exchange = this.#exchanges.get(request);
+    if (exchange?.isLogged === false) return;
+    console.log(JSON.stringify(accessLogLine(request, status, startedAt, exchange)));
+  }
+
   /** From the path to its route, and through the route's filters. */
   #match(
     request: Request,
@@ -115,16 +176,18 @@ export class Edge {
     path: string,
     host: HostTable,
     context: ExecutionContext,
-  ): Promise<Response> {
+  ): Response | Promise<Response> {
     const match = host.find(path);
-    if (match === undefined) return Promise.resolve(errorPage(404));
+    if (match === undefined) return errorPage(404);
     const { entry } = match;
-    if (entry.route.denied !== undefined) return Promise.resolve(errorPage(503));
+    if (entry.route.denied !== undefined) return errorPage(503);
     if (match.kind === "trailingSlash") {
-      const location = `${target.scheme}://${target.host}${encodePath(path)}/${target.query}`;
-      return Promise.resolve(redirectPage(301, location));
+      const location = `${encodePath(path)}/${target.query}`;
+      const isRelative = entry.route.policies?.redirect?.relative === true;
+      return redirectPage(301, isRelative ? location : `${target.scheme}://${target.host}${location}`);
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
+    if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
     const pipeline =
       entry.pipeline ?? (exchange.body === null ? undefined : buildDefaultPipeline(host, entry));
     return pipeline === undefined ? this.#pass(exchange) : this.#filter(exchange, pipeline);
@@ -137,14 +200,25 @@ export class Edge {
     return exchange.host.pipeline === undefined ? untouchedResponse(answer) : clientResponse(answer);
   }
 
-  async #filter(exchange: Exchange, pipeline: RoutePipeline): Promise<Response> {
-    let answer = await runRequestHooks(pipeline, exchange);
+  #filter(exchange: Exchange, pipeline: RoutePipeline): Response | Promise<Response> {
+    const answer = runRequestHooks(pipeline, exchange);
+    if (answer instanceof Promise) return answer.then((settled) => this.#finish(exchange, pipeline, settled));
+    return this.#finish(exchange, pipeline, answer);
+  }
+
+  /** To the pod, unless a filter has answered; then the way out. */
+  #finish(
+    exchange: Exchange,
+    pipeline: RoutePipeline,
+    answer: Response | undefined,
+  ): Response | Promise<Response> {
     if (answer === undefined) {
-      answer = await forward(exchange, this.transport);
-      if (exchange.answeredBy === "origin") answer = clientResponse(answer);
-    } else {
-      exchange.answeredBy = "filter";
+      return forward(exchange, this.transport).then((sent) => {
+        const mutable = exchange.answeredBy === "origin" ? clientResponse(sent) : sent;
+        return runResponseHooks(pipeline, mutable, exchange);
+      });
     }
+    exchange.answeredBy = "filter";
     return runResponseHooks(pipeline, answer, exchange);
   }
 }

@@ -20,6 +20,8 @@ export interface Environment {
   readonly MAX_STALE_SECONDS?: string | number;
   /** `on` shows `/.fairlead/status`. */
   readonly STATUS?: string;
+  /** `on` writes a line of JSON to the console for each answer. */
+  readonly ACCESS_LOG?: string;
   /** The port on which clients reach this edge, for `X-Forwarded-Port`; absent: 443 or 80, by the scheme. */
   readonly LISTEN_PORT?: string | number;
   /**
@@ -42,6 +44,7 @@ export interface Settings {
   readonly refreshSeconds: number;
   readonly maxStaleSeconds: number;
   readonly showsStatus: boolean;
+  readonly logsAccess: boolean;
   readonly listenPort: string | undefined;
   readonly serverHeader: string | undefined;
   /** Empty: none. */
@@ -64,6 +67,7 @@ export function readSettings(environment: Environment): Settings {
     refreshSeconds: readSeconds(environment, "REFRESH_SECONDS", 10),
     maxStaleSeconds: readSeconds(environment, "MAX_STALE_SECONDS", 300),
     showsStatus: environment.STATUS === "on",
+    logsAccess: environment.ACCESS_LOG === "on",
     listenPort: environment.LISTEN_PORT === undefined ? undefined : String(environment.LISTEN_PORT),
     serverHeader: environment.SERVER_HEADER || undefined,
     defaultClient: environment.DEFAULT_CLIENT_ADDRESS ?? "",

@@ -39,13 +39,24 @@ export function redirectPage(status: number, location: string): Response {
   return response;
 }
 
+/** By status: a flood of refusals should cost as little as it can. */
+const inits = new Map<number, { readonly html: string; readonly init: ResponseInit }>();
+
 function page(status: number, reason: string): Response {
-  const title = `${status} ${reason}`.trimEnd();
-  const html = `<html>\r\n<head><title>${title}</title></head>\r\n<body>\r\n<center><h1>${title}</h1></center>\r\n<hr><center>fairlead</center>\r\n</body>\r\n</html>\r\n`;
-  return new Response(html, {
-    status,
-    ...(reason === "" ? {} : { statusText: reason }),
-    // The length is written out for HEAD, where the runtime sees no body to measure. All of it is ASCII.
-    headers: { "Content-Type": "text/html", "Content-Length": String(html.length) },
-  });
+  let made = inits.get(status);
+  if (made === undefined) {
+    const title = `${status} ${reason}`.trimEnd();
+    const html = `<html>\r\n<head><title>${title}</title></head>\r\n<body>\r\n<center><h1>${title}</h1></center>\r\n<hr><center>fairlead</center>\r\n</body>\r\n</html>\r\n`;
+    made = {
+      html,
+      init: {
+        status,
+        ...(reason === "" ? {} : { statusText: reason }),
+        // The length is written out for HEAD, where the runtime sees no body to measure. All of it is ASCII.
+        headers: { "Content-Type": "text/html", "Content-Length": String(html.length) },
+      },
+    };
+    inits.set(status, made);
+  }
+  return new Response(made.html, made.init);
 }

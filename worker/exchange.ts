@@ -78,6 +78,8 @@ export class UpstreamRequest {
   query: string | undefined = undefined;
   /** In place of the client's body: one that counts its bytes, say. */
   body: ReadableStream | undefined = undefined;
+  /** Settles when the pod takes no more of the body: the time of the attempt is up then. */
+  bodyStalled: Promise<undefined> | undefined = undefined;
   /** Set (or, with `undefined`, removed) after the standard headers, in order. */
   headerEdits: [name: string, value: string | undefined][] | undefined = undefined;
   retry: RetryPolicy = DEFAULT_RETRY;

@@ -87,29 +87,41 @@ function assemble<Request>(
   return { onRequest, onResponse: onResponse.reverse() };
 }
 
-/** The answer of the first hook that gives one. */
-export async function runRequestHooks<Request>(
-  pipeline: Pipeline<Request>,
+/** The answer of the first hook that gives one. No promise is made where no hook makes one: most answer at once. */
+export function runRequestHooks<Request>(
+  { onRequest }: Pipeline<Request>,
   request: Request,
-): Promise<Answer | undefined> {
-  for (const hook of pipeline.onRequest) {
-    const answer = hook(request);
+): Answer | undefined | Promise<Answer | undefined> {
+  for (let at = 0; at < onRequest.length; at++) {
+    const answer = onRequest[at]?.(request);
     if (answer === undefined) continue;
-    const settled = answer instanceof Promise ? await answer : answer;
-    if (settled !== undefined) return settled;
+    if (!(answer instanceof Promise)) return answer;
+    return answer.then(
+      (settled) =>
+        settled ?? runRequestHooks({ onRequest: onRequest.slice(at + 1), onResponse: [] }, request),
+    );
   }
   return undefined;
 }
 
-export async function runResponseHooks<Request>(
-  pipeline: Pipeline<Request>,
+/** The answer as it leaves, after every hook. */
+export function runResponseHooks<Request>(
+  { onResponse }: Pipeline<Request>,
   answer: Answer,
   request: Request,
-): Promise<Answer> {
+): Answer | Promise<Answer> {
   let current = answer;
-  for (const hook of pipeline.onResponse) {
-    const changed = hook(current, request);
-    if (changed !== undefined) current = (changed instanceof Promise ? await changed : changed) ?? current;
+  for (let at = 0; at < onResponse.length; at++) {
+    const changed = onResponse[at]?.(current, request);
+    if (changed === undefined) continue;
+    if (!(changed instanceof Promise)) {
+      current = changed;
+      continue;
+    }
+    const before = current;
+    return changed.then((settled) =>
+      runResponseHooks({ onRequest: [], onResponse: onResponse.slice(at + 1) }, settled ?? before, request),
+    );
   }
   return current;
 }

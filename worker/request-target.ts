@@ -11,6 +11,8 @@ export interface RequestTarget {
   readonly host: string;
   /** As sent; begins with `/`. */
   readonly rawPath: string;
+  /** The port that the client reached, where a proxy in front of the edge tells (`forwarding.ts`). */
+  readonly port?: string;
   /** As sent, with its `?`; empty if there is none. */
   readonly query: string;
 }

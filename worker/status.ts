@@ -4,7 +4,7 @@ import type { Edge } from "./edge.ts";
 
 export const STATUS_PATH = "/.fairlead/status";
 
-export function readStatus({ store, startedAt }: Edge) {
+export function readStatus({ store, startedAt, limitCounts }: Edge) {
   const now = Date.now();
   const { pointer, checkedAt, adoptedAt, lastError, ...counts } = store.status;
   const seconds = (since: number): number => Math.max(0, (now - since) / 1000);
@@ -17,6 +17,7 @@ export function readStatus({ store, startedAt }: Edge) {
     checkedSecondsAgo: pointer === undefined ? null : seconds(checkedAt),
     adoptedSecondsAgo: pointer === undefined ? null : seconds(adoptedAt),
     ...counts,
+    limits: limitCounts ?? null,
     lastError:
       lastError === undefined ? null : { message: lastError.message, secondsAgo: seconds(lastError.at) },
     isolateAgeSeconds: seconds(startedAt),

@@ -41,26 +41,34 @@ export class Visit {
     this.body = request.body;
   }
 
-  /** Address of the client, without port; empty when the platform tells none. Never taken from `X-Forwarded-For`. */
+  /** Address of the client, without port; empty when the platform tells none. From a header only where the operator trusts its writer. */
   get client(): string {
-    this.#client ??= clientAddress(this.request) ?? this.edge.settings.defaultClient;
+    this.#client ??= this.edge.forwarding?.client(this.peer, this.request.headers) ?? this.peer;
     return this.#client;
   }
 
-  /** The client's `X-Request-ID`, or 32 hexadecimal digits of our own. */
+  /** Address of whoever connected: the client, unless a proxy in front of the edge is believed. */
+  get peer(): string {
+    return peerAddress(this.request) ?? this.edge.settings.defaultClient;
+  }
+
+  /** The client's `X-Request-ID`, or 32 hexadecimal digits of our own; empty where the operator wants none. */
   get requestId(): string {
-    this.#requestId ??= this.request.headers.get("x-request-id") || newRequestId();
+    this.#requestId ??=
+      this.request.headers.get("x-request-id") ||
+      (this.edge.forwarding?.policy.makesRequestIds === false ? "" : newRequestId());
     return this.#requestId;
   }
 
   /** The port that the client reached. */
   get port(): string {
+    if (this.target.port !== undefined) return this.target.port;
     return this.edge.settings.listenPort ?? (this.target.scheme === "https" ? "443" : "80");
   }
 }
 
 /** Cloudflare sets the header and lets no client do so; a plain workerd tells `address:port` in `cf`. */
-function clientAddress(request: Request): string | undefined {
+export function peerAddress(request: Request): string | undefined {
   const connecting = request.headers.get("cf-connecting-ip");
   if (connecting !== null) return connecting;
   const { clientIp } = (request.cf ?? {}) as { readonly clientIp?: string };

@@ -151,7 +151,7 @@ function configOf(hosts: number, pod: string): EdgeConfig {
   };
 }
 
-async function publish(kv: KvService, config: EdgeConfig): Promise<void> {
+export async function publish(kv: KvService, config: EdgeConfig): Promise<void> {
   const { directory, shards } = await cutShards(config);
   for (const [name, text] of shards) kv.values.set(name, text);
   const pointer = {

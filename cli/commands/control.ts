@@ -9,10 +9,11 @@ import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { ListenAddress } from "../../control/listen.ts";
 import type { ControlSettings } from "../../control/settings.ts";
+import { addClusterOptions, type ClusterFlags, connectCluster } from "../cluster-control.ts";
 import { CommandFailure, UsageError } from "../failure.ts";
 import { addCompilerOptions, type CompilerFlags, compileOptions } from "../manifest-input.ts";
 
-interface ControlFlags extends CompilerFlags {
+interface ControlFlags extends CompilerFlags, ClusterFlags {
   readonly kvApi?: string;
   readonly account?: string;
   readonly kvNamespace?: string;
@@ -38,9 +39,9 @@ export function registerControl(program: Command): void {
     .command("control")
     .summary("run the control service")
     .description(
-      "Runs the control service: takes the states of clusters, compiles them, publishes to Workers KV and serves an API.",
+      "Runs the control service: follows a cluster, takes the states of others, compiles them, publishes to Workers KV and serves an API.",
     );
-  addCompilerOptions(command)
+  addClusterOptions(addCompilerOptions(command))
     .addOption(
       new Option("--account <id>", "Cloudflare account that owns the KV namespace").env("FAIRLEAD_ACCOUNT"),
     )
@@ -124,11 +125,11 @@ Secrets, from the environment only:
     )
     .action(async (flags: ControlFlags) => {
       const settings = await readSettings(flags, process.env);
-      await runUntilSignal(settings, flags.log);
+      await runUntilSignal(settings, flags);
     });
 }
 
-async function runUntilSignal(settings: ControlSettings, format: "json" | "pretty"): Promise<void> {
+async function runUntilSignal(settings: ControlSettings, flags: ControlFlags): Promise<void> {
   const { runControl } = await import("../../control/main.ts");
   const { createLog } = await import("../../control/log.ts");
   const stop = new AbortController();
@@ -139,13 +140,19 @@ async function runUntilSignal(settings: ControlSettings, format: "json" | "prett
   };
   process.on("SIGINT", end);
   process.on("SIGTERM", end);
-  await runControl({
-    settings,
-    sources: [],
-    log: createLog(format, (line) => process.stderr.write(`${line}\n`)),
-    onListening: (url) => process.stdout.write(`ready ${url}\n`),
-    stop: stop.signal,
-  });
+  const log = createLog(flags.log, (line) => process.stderr.write(`${line}\n`));
+  const cluster = await connectCluster(flags, settings.compile, log);
+  try {
+    await runControl({
+      settings,
+      ...(cluster ?? { sources: [] }),
+      log,
+      onListening: (url) => process.stdout.write(`ready ${url}\n`),
+      stop: stop.signal,
+    });
+  } finally {
+    await cluster?.close();
+  }
 }
 
 /** Throws a `UsageError` for what is missing or wrong. */

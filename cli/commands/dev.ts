@@ -2,43 +2,47 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { DevOptions } from "../dev/dev.ts";
+import { UsageError } from "../failure.ts";
+import { addCompilerOptions, addFileOption, compileOptions, type FileFlags } from "../manifest-input.ts";
 
 /** After this long what has not ended is left to the system. */
 const LONGEST_FAREWELL_MILLISECONDS = 4500;
 
-interface DevFlags {
-  readonly file: readonly string[];
+interface DevFlags extends FileFlags {
   readonly port: number;
   readonly controlPort: number;
   readonly protocol: "http" | "https";
-  readonly ingressClass?: string;
-  readonly configmap?: `${string}/${string}`;
+  readonly accessLog?: true;
 }
 
 export function registerDev(program: Command): void {
-  program
+  const command = program
     .command("dev")
     .summary("run the whole edge on this machine")
     .description(
       "Runs the whole edge on this machine: follows the manifests, compiles them, and serves them with the real Worker. " +
         "Prints `ready URL` once the edge answers; a saved file is live within two seconds.",
-    )
-    .requiredOption("-f, --file <path>", "file or folder of manifests; may be repeated", collect)
+    );
+  addCompilerOptions(addFileOption(command))
+    .argument("[paths...]", "more manifests")
     .option("--port <number>", "port of the edge; 0 takes any", port, 8787)
     .addOption(
       new Option("--protocol <name>", "what the edge speaks").choices(["http", "https"]).default("http"),
     )
     .option("--control-port <number>", "port of the control API; 0 takes any", port, 8788)
-    .option("--ingress-class <name>", "only Ingresses of this class count (default: every Ingress)")
-    .option("--configmap <namespace/name>", "ConfigMap with the controller's settings", configMapName)
-    .action(async (flags: DevFlags) => {
+    .option("--access-log", "write a line of JSON for each answer")
+    .action(async (morePaths: readonly string[], flags: DevFlags) => {
+      const paths = [...(flags.file ?? []), ...morePaths];
+      if (paths.length === 0) throw new UsageError("-f PATH is missing: it names the manifests to follow.");
+      if (paths.includes("-")) throw new UsageError("-f - cannot be followed; files and folders can.");
+      const { controlPort, protocol } = flags;
       await runUntilSignal({
-        paths: flags.file,
+        paths,
         port: flags.port,
-        controlPort: flags.controlPort,
-        protocol: flags.protocol,
-        ...(flags.ingressClass === undefined ? {} : { ingressClass: flags.ingressClass }),
-        ...(flags.configmap === undefined ? {} : { configMap: flags.configmap }),
+        controlPort,
+        protocol,
+        accessLog: flags.accessLog === true,
+        compile: compileOptions(flags),
       });
     });
 }
@@ -63,17 +67,8 @@ async function runUntilSignal(options: DevOptions): Promise<void> {
   );
 }
 
-function collect(path: string, paths: readonly string[] = []): readonly string[] {
-  return [...paths, path];
-}
-
 function port(text: string): number {
   const number = Number(text);
   if (/^\d+$/.test(text) && number <= 65535) return number;
   throw new InvalidArgumentError("A port from 0 to 65535 is expected.");
-}
-
-function configMapName(text: string): string {
-  if (/^[^/\s]+\/[^/\s]+$/.test(text)) return text;
-  throw new InvalidArgumentError("NAMESPACE/NAME is expected.");
 }

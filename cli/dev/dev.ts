@@ -1,16 +1,19 @@
 /**
  * `fairlead dev`: the whole edge on this machine. The steps, in order:
  *
- * ports → manifests → gateway, Worker in workerd, and TLS in front of it where asked → publish to the local KV → wait until
- * the edge answers from it → `ready` → follow the files, until a signal comes.
+ * ports → manifests → gateway and Worker in workerd → publish to the local KV → wait until the edge answers from it → the
+ * socket for clients → `ready` → follow the files, until a signal comes.
  *
  * In: options, a place for lines, a signal to stop. Out: nothing, once everything has ended. Not here: how each part
  * works; the parts are the production ones (cluster, control/compile, control/kv, worker, gateway).
  */
 
 import { randomBytes } from "node:crypto";
+import { statSync } from "node:fs";
+import { reasonOfSystemError } from "../../cluster/manifest-files.ts";
 import type { ClusterModel, ObjectName } from "../../cluster/model.ts";
 import { watchManifestFiles } from "../../cluster/watch-files.ts";
+import type { CompileOptions } from "../../control/compile/options.ts";
 import { createKvClient } from "../../control/kv/client.ts";
 import { createPublisher, LOCAL_PACE, type PublisherEvent } from "../../control/kv/publisher.ts";
 import type { EdgeConfig } from "../../edge-config/config.ts";
@@ -18,12 +21,15 @@ import { deriveConfigKeys } from "../../edge-config/config-keys.ts";
 import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
 import type { TlsSecret } from "../../gateway/dial.ts";
 import { startGateway } from "../../gateway/server.ts";
+import { CommandFailure } from "../failure.ts";
 import { Certificates } from "./certificates.ts";
 import { Changes } from "./changes.ts";
 import { DiagnosticsPrinter } from "./diagnostics-printer.ts";
 import { EdgeProbe } from "./edge-probe.ts";
+import { CLUSTER, startLocalControl } from "./local-control.ts";
 import { type CompiledManifests, ManifestPipeline } from "./manifest-pipeline.ts";
 import { findFreePort } from "./ports.ts";
+import { startTcpFront } from "./tcp-front.ts";
 import { startTlsFront } from "./tls-front.ts";
 import { loadWorker } from "./worker-bundle.ts";
 import { startWorkerRuntime } from "./worker-runtime.ts";
@@ -34,8 +40,9 @@ export interface DevOptions {
   readonly port: number;
   readonly controlPort: number;
   readonly protocol: "http" | "https";
-  readonly ingressClass?: string;
-  readonly configMap?: ObjectName;
+  /** Lines of the access log are notes. */
+  readonly accessLog: boolean;
+  readonly compile: CompileOptions;
 }
 
 export interface DevOutput {
@@ -55,20 +62,20 @@ const REFRESH = { REFRESH_SECONDS: "0.2", MAX_STALE_SECONDS: "0.8" };
 export async function runDev(options: DevOptions, output: DevOutput, stop: AbortSignal): Promise<void> {
   const closing = new AsyncDisposableStack();
   try {
+    for (const path of options.paths) requirePath(path);
     // The Worker tells pods the port that clients reach, so it must be known before the Worker starts.
     const port = await findFreePort(HOST, options.port, "--port");
     const controlPort = await findFreePort(HOST, options.controlPort, "--control-port");
 
+    // esbuild has a process of its own, so this goes on beside the manifests.
+    const worker = loadWorker();
+    worker.catch(() => {});
     const changes = new Changes();
     const watch = await watchManifestFiles(options.paths, () => changes.note());
     closing.defer(() => watch.close());
     const certificates = new Certificates();
     const printer = new DiagnosticsPrinter(output.note);
-    const pipeline = new ManifestPipeline(options.paths, {
-      allowLocalAddresses: true,
-      ...(options.ingressClass === undefined ? {} : { ingressClass: options.ingressClass }),
-      ...(options.configMap === undefined ? {} : { configMap: options.configMap }),
-    });
+    const pipeline = new ManifestPipeline(options.paths, { ...options.compile, allowLocalAddresses: true });
     let current: CompiledManifests;
     const compile = async (): Promise<CompiledManifests> => {
       current = await pipeline.compile();
@@ -76,7 +83,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       printer.show([...current.diagnostics, ...ofTls]);
       return current;
     };
-    await compile();
+    current = await compile();
     if (stop.aborted) return;
 
     const gatewayKeys = `dev:${randomBytes(32).toString("base64")}`;
@@ -91,13 +98,12 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     const configKey = randomBytes(32).toString("base64");
     const isTls = options.protocol === "https";
     const runtime = await startWorkerRuntime({
-      ...(await loadWorker()),
-      host: HOST,
-      port: isTls ? 0 : port,
-      behindFront: isTls,
+      ...(await worker),
+      absoluteTargets: isTls,
       variables: {
         ...REFRESH,
         STATUS: "on",
+        ACCESS_LOG: options.accessLog ? "on" : "off",
         ORIGIN_TRANSPORT: "gateway",
         GATEWAY_URL: gateway.url,
         FAIRLEAD_GATEWAY_KEYS: gatewayKeys,
@@ -108,59 +114,73 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
       onLine: (line) => output.note(`worker: ${line}`),
     });
     closing.defer(() => runtime.close());
-    if (isTls) {
-      const front = await startTlsFront(HOST, port, runtime.port, certificates);
-      closing.defer(() => front.close());
-    }
 
+    let published: PublisherEvent | undefined;
     const publisher = createPublisher({
       client: createKvClient({ baseUrl: runtime.kvBaseUrl, namespaceId: runtime.kvNamespaceId }),
       keys: await deriveConfigKeys(configKey),
       pace: LOCAL_PACE,
-      onEvent: (event) => tellFailure(event, output.note),
+      onEvent: (event) => {
+        published = event;
+        tellFailure(event, output.note);
+      },
     });
     closing.defer(() => publisher.close());
     const probe = new EdgeProbe(HOST, runtime.port, isTls);
     closing.defer(() => probe.close());
+    let ready = false;
+    const control = await startLocalControl({
+      host: HOST,
+      port: controlPort,
+      publisher,
+      current: () => current,
+      isReady: () => ready,
+      onBug: (error) =>
+        output.note(`the control API failed: ${error instanceof Error ? error.stack : error}`),
+    });
+    closing.defer(() => control.close());
 
-    /** Publishes a configuration and waits until the edge answers from it. */
-    const bring = async (config: EdgeConfig, since: number): Promise<void> => {
-      publisher.submit(config);
+    /** Publishes what the files say and waits until the edge answers from it. */
+    const bring = async ({ config }: CompiledManifests, since: number): Promise<void> => {
+      publisher.submit(config, [CLUSTER]);
       await publisher.settled();
       const { generation } = publisher.status();
       if (generation === undefined || !(await probe.waitForGeneration(generation, stop))) return;
-      output.note(summary(config, generation, performance.now() - since));
+      output.note(
+        published?.kind === "unchanged"
+          ? "unchanged: the files were saved, and what they say stays the same"
+          : summary(config, generation, performance.now() - since),
+      );
     };
-
-    let live = (await compileUntouched(changes, compile)).config;
-    await bring(live, performance.now());
+    // While all of this was starting, files may have changed: `ready` speaks of what they are now.
+    await bring(changes.take() === undefined ? current : await compile(), performance.now());
     if (stop.aborted) return;
-    void controlPort;
+    // Only now, so that whoever tries early is refused a connection and not served an edge without configuration.
+    const front = isTls
+      ? await startTlsFront(HOST, port, runtime.port, certificates)
+      : await startTcpFront(HOST, port, runtime.port);
+    closing.defer(() => front.close());
+    ready = true;
+    output.note(`the control API is at ${control.url}`);
     output.result(`ready ${options.protocol}://${HOST}:${port}`);
 
     for (;;) {
       const since = await changes.next(stop);
       if (since === undefined) return;
-      const { config } = await compile();
-      if (JSON.stringify(config) === JSON.stringify(live)) {
-        output.note("unchanged: the files were saved, and what they say stays the same");
-        continue;
-      }
-      live = config;
-      await bring(config, since);
+      await bring(await compile(), since);
     }
   } finally {
     await closing.disposeAsync();
   }
 }
 
-/** While the Worker was starting, files may have changed: `ready` speaks of what they are now. */
-async function compileUntouched(
-  changes: Changes,
-  compile: () => Promise<CompiledManifests>,
-): Promise<CompiledManifests> {
-  changes.take();
-  return await compile();
+/** A path that is missing at the start is a mistake in the command line; one that vanishes later is only told. */
+function requirePath(path: string): void {
+  try {
+    statSync(path);
+  } catch (error) {
+    throw new CommandFailure(`${path} cannot be followed: ${reasonOfSystemError(error)}.`);
+  }
 }
 
 /** Certificates towards pods (`proxy-ssl-secret`), from the manifests. */

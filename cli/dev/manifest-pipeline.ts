@@ -9,6 +9,8 @@ import type { CompileOptions } from "../../control/compile/options.ts";
 import type { EdgeConfig } from "../../edge-config/config.ts";
 
 export interface CompiledManifests {
+  /** Milliseconds since 1970. */
+  readonly readAtMs: number;
   readonly model: ClusterModel;
   readonly config: EdgeConfig;
   readonly diagnostics: readonly Diagnostic[];
@@ -29,6 +31,7 @@ export class ManifestPipeline {
     const built = buildClusterModel(manifests.objects);
     const compiled = this.#compiler.compile(built.model);
     return {
+      readAtMs: Date.now(),
       model: built.model,
       config: compiled.config,
       diagnostics: [...manifests.diagnostics, ...built.diagnostics, ...compiled.diagnostics],

@@ -6,16 +6,12 @@
  */
 
 import { Agent, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
-import { createServer, type Server } from "node:https";
+import { createServer } from "node:https";
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream";
 import type { Certificates } from "./certificates.ts";
-import { portFailure } from "./ports.ts";
-
-export interface TlsFront {
-  readonly close: () => Promise<void>;
-}
+import { type Front, listen } from "./tcp-front.ts";
 
 const CLIENT_HEADER = "CF-Connecting-IP";
 /** Of one connection only (RFC 9110 §7.6.1). */
@@ -26,7 +22,7 @@ export async function startTlsFront(
   port: number,
   workerPort: number,
   certificates: Certificates,
-): Promise<TlsFront> {
+): Promise<Front> {
   const agent = new Agent({ keepAlive: true });
   const worker = { host: "127.0.0.1", port: workerPort, agent };
   const server = createServer({
@@ -57,7 +53,10 @@ export async function startTlsFront(
       if (response.headersSent) response.destroy();
       else response.writeHead(502).end();
     });
-    response.on("close", () => outgoing.destroy());
+    // Reset, not closed: see `tcp-front.ts`.
+    response.on("close", () => {
+      if (!response.writableFinished) outgoing.socket?.resetAndDestroy();
+    });
     pipeline(request, outgoing, () => {});
   };
   server.on("request", pass);
@@ -68,7 +67,7 @@ export async function startTlsFront(
       upstream.write(head);
     });
     pipeline(upstream, socket, () => {});
-    pipeline(socket, upstream, () => {});
+    pipeline(socket, upstream, () => upstream.resetAndDestroy());
   });
   await listen(server, host, port);
   return {
@@ -79,13 +78,6 @@ export async function startTlsFront(
       await closed;
     },
   };
-}
-
-async function listen(server: Server, host: string, port: number): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => reject(portFailure(error, host, port, "--port")));
-    server.listen({ host, port }, resolve);
-  });
 }
 
 function absoluteTarget(request: IncomingMessage): string {

@@ -6,22 +6,21 @@
  *
  * The vehicle is Miniflare in the version that wrangler pins, with the bindings and variables of `wrangler.toml`. Not
  * `wrangler dev`: its proxy in front replaces Accept-Encoding, decodes and encodes answers, keeps `/cdn-cgi/` to itself and
- * costs a second workerd. A *direct socket* has none of that in front of the Worker: Host, path and bytes come as sent.
+ * costs a second workerd. A *direct socket* has none of that before the Worker: Host, path and bytes come as sent.
  */
 
+import { readFileSync } from "node:fs";
 import type { Miniflare } from "miniflare";
 import { CommandFailure } from "../failure.ts";
+import { readWranglerConfig } from "./wrangler-config.ts";
 
 export interface WorkerRuntimeOptions {
   /** Path of `wrangler.toml`. */
   readonly configPath: string;
   /** The Worker as one module of JavaScript. */
   readonly script: string;
-  readonly host: string;
-  /** 0: any. */
-  readonly port: number;
-  /** Take the scheme and host of a request from its request line (RFC 9112 §3.2.2): a front of ours tells them there. */
-  readonly behindFront: boolean;
+  /** Scheme and host of a request stand in its request line (RFC 9112 §3.2.2): the TLS front tells them there. */
+  readonly absoluteTargets: boolean;
   /** Replace variables of `wrangler.toml`. */
   readonly variables: Readonly<Record<string, string>>;
   /** A line that the Worker or workerd wrote. */
@@ -41,11 +40,16 @@ export interface WorkerRuntime {
 const SHARDS_BINDING = "SHARDS";
 
 export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise<WorkerRuntime> {
-  // Both take half a second to load, so only `dev` does.
-  const [{ unstable_getMiniflareWorkerOptions }, { convertV4MiniflareOptions, Log, LogLevel, Miniflare }] =
-    await Promise.all([import("wrangler"), import("miniflare")]);
-  const { workerOptions } = unstable_getMiniflareWorkerOptions(options.configPath);
-  const kvNamespaceId = namespaceId(workerOptions.kvNamespaces, options.configPath);
+  // Takes a third of a second to load, so only `dev` does.
+  const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import("miniflare");
+  const config = readWranglerConfig(readFileSync(options.configPath, "utf8"));
+  const kvNamespaceId = config.kvNamespaces[SHARDS_BINDING];
+  if (kvNamespaceId === undefined) {
+    throw new CommandFailure(
+      `${options.configPath} names no KV namespace with the binding ${SHARDS_BINDING}.`,
+    );
+  }
+  const signals = keepSignalHandlers();
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
       host: "127.0.0.1",
@@ -55,24 +59,22 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
       logRequests: false,
       liveReload: false,
       unsafeLocalExplorer: true,
-      handleRuntimeStdio: (stdout: NodeJS.ReadableStream, stderr: NodeJS.ReadableStream) => {
-        eachLine(stdout, options.onLine);
-        eachLine(stderr, options.onLine);
-      },
+      handleStructuredLogs: ({ message }: { readonly message: string }) => options.onLine(message),
       workers: [
         {
-          ...workerOptions,
           name: "fairlead",
           modules: [{ type: "ESModule", path: "worker.js", contents: options.script }],
-          bindings: {
-            ...(workerOptions.bindings as Readonly<Record<string, unknown>>),
-            ...options.variables,
-          },
-          unsafeDirectSockets: [{ host: options.host, port: options.port, proxy: options.behindFront }],
+          compatibilityDate: config.compatibilityDate,
+          compatibilityFlags: [...config.compatibilityFlags],
+          bindings: { ...config.variables, ...options.variables },
+          kvNamespaces: config.kvNamespaces,
+          durableObjects: config.durableObjects,
+          unsafeDirectSockets: [{ host: "127.0.0.1", port: 0, proxy: options.absoluteTargets }],
         },
       ],
     } as Parameters<typeof convertV4MiniflareOptions>[0]),
   );
+  signals.restore();
   try {
     const main = await runtime.ready;
     const socket = await runtime.unsafeGetDirectURL("fairlead");
@@ -90,26 +92,23 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
   }
 }
 
+/** Miniflare ends the process on a signal, with an exit code of its own. How this program ends is its own matter. */
+function keepSignalHandlers(): { readonly restore: () => void } {
+  const ours = (["SIGINT", "SIGTERM"] as const).map(
+    (signal) => [signal, new Set(process.listeners(signal))] as const,
+  );
+  return {
+    restore: () => {
+      for (const [signal, listeners] of ours) {
+        for (const listener of process.listeners(signal)) {
+          if (!listeners.has(listener)) process.removeListener(signal, listener);
+        }
+      }
+    },
+  };
+}
+
 async function disposeOf(runtime: Miniflare): Promise<void> {
   // A runtime that never started rejects here as well, and has told why already.
   await runtime.dispose().catch(() => {});
-}
-
-function namespaceId(namespaces: unknown, configPath: string): string {
-  const binding = (
-    namespaces as Readonly<Record<string, { readonly id?: string } | string | undefined>> | undefined
-  )?.[SHARDS_BINDING];
-  const id = typeof binding === "string" ? binding : binding?.id;
-  if (id !== undefined) return id;
-  throw new CommandFailure(`${configPath} names no KV namespace with the binding ${SHARDS_BINDING}.`);
-}
-
-function eachLine(stream: NodeJS.ReadableStream, take: (line: string) => void): void {
-  let rest = "";
-  stream.setEncoding("utf8");
-  stream.on("data", (text: string) => {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop() ?? "";
-    for (const line of lines) if (line.trim() !== "") take(line);
-  });
 }

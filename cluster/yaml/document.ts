@@ -1,6 +1,13 @@
 /** One document of a manifest text, read or not. Lines count from 1, in the text it came from. */
 export type ManifestDocument = ReadDocument | BrokenDocument;
 
+/** A document that was not read, because its text is known. */
+export interface KnownDocument {
+  readonly kind: "known";
+  readonly line: number;
+  readonly text: string;
+}
+
 export interface ReadDocument {
   readonly kind: "read";
   readonly line: number;
@@ -8,6 +15,8 @@ export interface ReadDocument {
   readonly value: unknown;
   /** Keys that one mapping holds twice; the last one counted, as for kubectl. */
   readonly duplicateKeys: readonly DuplicateKey[];
+  /** What it was read from. Absent where the text held more than this document. */
+  readonly text?: string;
 }
 
 export interface BrokenDocument {

@@ -10,7 +10,7 @@
  */
 
 import { readBlockDocument } from "./block-reader.ts";
-import type { ManifestDocument } from "./document.ts";
+import type { KnownDocument, ManifestDocument } from "./document.ts";
 import { MAX_FULL_YAML_CHARACTERS, readFullDocument } from "./full-reader.ts";
 
 /** Characters that YAML does not allow (YAML 1.2.2 §5.1); NUL is the one that people meet. */
@@ -33,14 +33,26 @@ export interface DocumentOptions {
 }
 
 /** The documents of a text. Never throws, whatever the text holds. */
-export function* readDocuments(text: string, options: DocumentOptions = {}): Generator<ManifestDocument> {
+export function readDocuments(text: string, options: DocumentOptions = {}): Generator<ManifestDocument> {
+  return readUnknownDocuments(text, options, () => false) as Generator<ManifestDocument>;
+}
+
+/** As `readDocuments`; a YAML document whose text is known is not read again. */
+export function* readUnknownDocuments(
+  text: string,
+  options: DocumentOptions,
+  isKnown: (text: string) => boolean,
+): Generator<ManifestDocument | KnownDocument> {
   const lines = text.includes("\r") ? text.replace(/\r\n?/g, "\n") : text;
   if (options.json === true) {
     if (!isEmpty(lines)) yield* readJson({ text: lines, line: 1 }, options);
     return;
   }
   const budget = { characters: FULL_READER_BUDGET };
-  for (const piece of yamlPieces(lines)) yield* readPiece(piece, options, budget);
+  for (const piece of yamlPieces(lines)) {
+    if (isKnown(piece.text)) yield { kind: "known", line: lineOfContent(piece), text: piece.text };
+    else yield* readPiece(piece, options, budget);
+  }
 }
 
 interface Budget {
@@ -64,7 +76,8 @@ function* readPiece(piece: Piece, options: DocumentOptions, budget: Budget): Gen
   }
   const refused = refusedBytes(piece, options) ?? refusedCharacter(piece);
   const document = refused ?? readYaml(piece, budget);
-  if (document !== undefined) yield document;
+  if (document?.kind === "read") yield { ...document, text: piece.text };
+  else if (document !== undefined) yield document;
 }
 
 function readYaml(piece: Piece, budget: Budget): ManifestDocument | undefined {

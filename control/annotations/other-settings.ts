@@ -113,9 +113,25 @@ const TABLE: readonly (readonly [OtherAnnotation, string])[] = [
       "It was removed from ingress-nginx.",
       "Use `limit-rps` or `limit-rpm`, which count exactly over the whole edge.",
     ),
-    "global-rate-limit-memcached-host global-rate-limit-memcached-port global-rate-limit-memcached-connect-timeout global-rate-limit-memcached-max-idle-timeout global-rate-limit-memcached-pool-size global-rate-limit-status-code global-rate-limit-memcached-max-connections",
+    "global-rate-limit-memcached-host global-rate-limit-memcached-port global-rate-limit-memcached-connect-timeout global-rate-limit-memcached-max-idle-timeout global-rate-limit-memcached-pool-size global-rate-limit-memcached-max-connections",
   ],
   [ignored("It tunes nginx's pool of connections to the authentication service."), "global-auth-keepalive"],
+  [
+    ignored("Cloudflare writes its own `Server` header into every answer, and ours names no version."),
+    "allow-backend-server-header server-tokens",
+  ],
+  [ignored("No files are served here, so there is no type to guess."), "default-type"],
+  [
+    ignored(
+      "PROXY protocol ends before the edge.",
+      "Cloudflare tells the client's address; there is nothing to set.",
+    ),
+    "forwarded-for-proxy-protocol",
+  ],
+  [
+    ignored("Limits count by the client's address, as with ingress-nginx's default."),
+    "limit-conn-zone-variable",
+  ],
   [ignored("It was for plug-ins of nginx's Lua module, which is not here."), "plugins"],
 ];
 
@@ -125,12 +141,12 @@ export const otherSettings: Readonly<Record<string, OtherAnnotation>> = Object.f
 
 /** Keys that mean something at an edge. Those that no feature declares are not honoured yet, and are told so. */
 export const edgeSettings: readonly string[] = (
-  "add-headers allow-cross-namespace-resources allow-backend-server-header allowlist-source-range auth-tls-verify-depth block-cidrs block-user-agents block-referers " +
-  "compute-full-forwarded-for custom-http-errors default-type denylist-source-range disable-proxy-intercept-errors enable-real-ip " +
-  "forwarded-for-header forwarded-for-proxy-protocol generate-request-id global-allowed-response-headers global-auth-always-set-cookie global-auth-cache-duration global-auth-cache-key " +
+  "add-headers allow-cross-namespace-resources block-cidrs block-user-agents block-referers " +
+  "compute-full-forwarded-for custom-http-errors denylist-source-range disable-proxy-intercept-errors enable-real-ip " +
+  "forwarded-for-header generate-request-id global-allowed-response-headers global-auth-always-set-cookie global-auth-cache-duration global-auth-cache-key " +
   "global-auth-method global-auth-request-redirect global-auth-response-headers global-auth-signin global-auth-signin-redirect-param global-auth-url " +
-  "hide-headers hsts hsts-include-subdomains hsts-max-age hsts-preload http-redirect-code limit-conn-status-code limit-conn-zone-variable limit-rate limit-rate-after limit-req-status-code " +
-  "load-balance no-auth-locations no-tls-redirect-locations proxy-add-original-uri-header proxy-body-size proxy-connect-timeout proxy-cookie-domain proxy-cookie-path proxy-headers-timeout " +
+  "hide-headers hsts hsts-include-subdomains hsts-max-age hsts-preload http-redirect-code limit-conn-status-code limit-rate limit-rate-after limit-req-status-code " +
+  "load-balance no-auth-locations no-tls-redirect-locations proxy-add-original-uri-header proxy-body-size proxy-connect-timeout proxy-cookie-domain proxy-cookie-path " +
   "proxy-next-upstream proxy-next-upstream-timeout proxy-next-upstream-tries proxy-read-timeout proxy-real-ip-cidr proxy-redirect-from proxy-redirect-to proxy-send-timeout proxy-set-headers proxy-ssl-location-only " +
-  "relative-redirects retry-non-idempotent server-tokens service-upstream ssl-redirect force-ssl-redirect use-forwarded-headers use-port-in-redirects whitelist-source-range custom-headers default-server-return"
+  "relative-redirects retry-non-idempotent service-upstream ssl-redirect force-ssl-redirect use-forwarded-headers use-port-in-redirects whitelist-source-range"
 ).split(" ");

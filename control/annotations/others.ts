@@ -136,18 +136,6 @@ export const historical: Readonly<Record<string, OtherAnnotation>> = {
     verdict: "ignored",
     reason: "It never was an annotation of ingress-nginx; WebSockets simply work.",
   },
-  "global-rate-limit": {
-    verdict: "ignored",
-    reason: "It was removed from ingress-nginx in 1.12.",
-    advice: "Use `limit-rps` or `limit-rpm`, which count exactly over the whole edge.",
-  },
-  "global-rate-limit-ignored-cidrs": {
-    verdict: "ignored",
-    reason: "It was removed from ingress-nginx in 1.12.",
-    advice: "Use `limit-allowlist`.",
-  },
-  "global-rate-limit-key": { verdict: "ignored", reason: "It was removed from ingress-nginx in 1.12." },
-  "global-rate-limit-window": { verdict: "ignored", reason: "It was removed from ingress-nginx in 1.12." },
   "grpc-backend": {
     verdict: "ignored",
     reason: "It was removed from ingress-nginx in 0.21.",

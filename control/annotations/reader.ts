@@ -21,6 +21,8 @@ export interface Reader<T, Absent extends T | undefined = undefined> {
   readonly maxLength: number;
   readonly read: (text: string) => Reading<T>;
   readonly options: ReaderOptions<T, Absent>;
+  /** The value names an object of this kind, which whoever watches the cluster must fetch. */
+  readonly refersTo?: "Secret" | "ConfigMap";
 }
 
 export interface ReaderOptions<T, Absent extends T | undefined = undefined> {

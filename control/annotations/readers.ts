@@ -293,13 +293,14 @@ export function reference<A extends Reference | undefined = undefined>(
   kind: "Secret" | "ConfigMap",
   options: ReaderOptions<Reference, A> = {},
 ): Reader<Reference, A> {
-  return reader(`name or namespace/name of a ${kind}`, doc, options, (given) => {
+  const byName = reader(`name or namespace/name of a ${kind}`, doc, options, (given) => {
     const parts = given.split("/");
     if (parts.length > 2 || !parts.every(isDnsName))
       return unreadable(`the name of a ${kind}, or namespace/name`);
     const [first, second] = parts;
     return value(second === undefined ? { name: first ?? "" } : { namespace: first ?? "", name: second });
   });
+  return { ...byName, refersTo: kind };
 }
 
 /** A piece of somebody's input in a sentence: quoted, and cut when it is long. */

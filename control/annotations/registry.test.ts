@@ -68,6 +68,24 @@ describe("the registry", () => {
     expect(missing).toEqual([]);
   });
 
+  test("every name that is honoured stands in a request-level case", () => {
+    const folder = new URL("../../tests/e2e/", import.meta.url);
+    const cases = readdirSync(folder)
+      .filter((file) => file.endsWith(".test.ts"))
+      .map((file) => readFileSync(new URL(file, folder), "utf8"))
+      .join("\n");
+    // As a key of annotations in a manifest: "name" or "ingress.kubernetes.io/name", or bare where it is a word.
+    const isWritten = (name: string): boolean =>
+      cases.includes(`"${name}":`) ||
+      cases.includes(`/${name}":`) ||
+      new RegExp(`[{,]\\s*${name}: `).test(cases);
+    const settings = settingRegistry.filter(({ verdict }) => verdict.startsWith("honoured"));
+    const missing = [...declaredNames, ...settings.map(({ name }) => name)].filter(
+      (name) => !isWritten(name),
+    );
+    expect(missing).toEqual([]);
+  });
+
   test("features stand in the order of the alphabet", () => {
     const names = featureList.map(({ name }) => name as string);
     expect(names).toEqual([...names].sort());

@@ -35,8 +35,8 @@ export function parseUrl(text: string): Reading<UrlText> {
     /^(https?):\/\/((?:\$(?:host|http_host|\{host\}|\{http_host\})(?![a-z_]))?[^/?#$]*)([^#]*)/i.exec(text) ??
     [];
   if (scheme === undefined || authority === "") return unreadable(EXPECTED);
-  if (/[\s"<>\\^`|]/.test(text))
-    return unreadable(`${EXPECTED} without spaces, quotes, <, >, \\, ^, \` and |`);
+  if (/[\s"<>\\^`|]|(?<!\$)\{|\}(?<!\$\{[A-Za-z0-9_]+\})/.test(text))
+    return unreadable(`${EXPECTED} without spaces, quotes, <, >, \\, ^, \`, | and braces`);
   if (authority.includes("@")) return unreadable(`${EXPECTED} without a user name`);
   // `https://copy.example.com$request_uri`, as everybody writes it: the variable begins with the slash.
   const target = parseTemplate(/^(?:\/|\$\{?(?:request_uri|uri)(?![a-z_]))/.test(rest) ? rest : `/${rest}`);

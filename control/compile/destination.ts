@@ -4,6 +4,7 @@
  * - A Service (`auth.shop.svc`, with or without the cluster's domain; `auth.shop` or `auth` where such a Service
  *   exists): a backend like any other, balanced and retried.
  * - An address: a backend with that one endpoint, so it goes through the origin transport and its allow-list.
+ * - The request's own host (`https://$host/oauth2/auth`): the edge itself, whatever the port.
  * - Any other name: a public URL.
  *
  * Loopback, link-local and metadata addresses are refused, unless the operator develops on this machine.
@@ -32,7 +33,7 @@ export function resolveDestination(
 ): Resolved {
   const { scheme, host, target } = url;
   if (host.kind === "OfTheRequest") {
-    return { kind: "Found", destination: { kind: "Url", scheme, host: host.template, target } };
+    return { kind: "Found", destination: { kind: "Self", scheme, target } };
   }
   const backend = (namespace: string, service: string): Resolved => {
     const destination: Destination = {
@@ -57,7 +58,7 @@ export function resolveDestination(
       reason: `${host.name} is a name inside the cluster, but not that of a Service (name.namespace.svc)`,
     };
   }
-  return { kind: "Found", destination: { kind: "Url", scheme, host: [host.authority], target } };
+  return { kind: "Found", destination: { kind: "Url", scheme, host: host.authority, target } };
 }
 
 /** The Service that a DNS name means inside a cluster; short names only where such a Service exists. */

@@ -222,10 +222,10 @@ describe("destinations", () => {
 
   test("any other name is public; the request's own host may stand in it", () => {
     expect(mirror("https://auth.example.org/a").policy).toEqual({
-      mirror: { kind: "Url", scheme: "https", host: ["auth.example.org"], target: ["/a"] },
+      mirror: { kind: "Url", scheme: "https", host: "auth.example.org", target: ["/a"] },
     });
     expect(mirror("https://$host/oauth2/auth").policy).toEqual({
-      mirror: { kind: "Url", scheme: "https", host: [{ variable: "host" }], target: ["/oauth2/auth"] },
+      mirror: { kind: "Self", scheme: "https", target: ["/oauth2/auth"] },
     });
   });
 

@@ -32,7 +32,7 @@ import type {
 import { featureList } from "../features/index.ts";
 import { resolveDestination } from "./destination.ts";
 import type { Lookup } from "./lookup.ts";
-import type { CompileOptions } from "./options.ts";
+import { type CompileOptions, DEFAULT_CONFIG_MAP } from "./options.ts";
 import { type BackendPlace, type BackendUse, backendName, type IngressPlan } from "./plan.ts";
 import type { ReadingSource, Readings } from "./readings.ts";
 
@@ -272,9 +272,18 @@ const readersByName: ReadonlyMap<string, Readers[string]> = new Map(
   featureList.flatMap(({ annotations }) => Object.entries(annotations)),
 );
 
-/** Puts a feature's word under the annotation's key as its owner wrote it. */
+const settingNames: ReadonlySet<string> = new Set(
+  featureList.flatMap(({ settings }) => Object.keys(settings)),
+);
+
+/** Puts a feature's word under the annotation's key as its owner wrote it, or under the operator's own key. */
 function remarker(plan: IngressPlan | undefined, shop: Workshop): EdgeContext["remark"] {
   return (severity, name, message) => {
+    if (settingNames.has(name)) {
+      const object = shop.options.configMap ?? DEFAULT_CONFIG_MAP;
+      shop.diagnostics.push({ severity, kind: "ConfigMap", object, field: `data.${name}`, message });
+      return;
+    }
     if (plan === undefined) return; // The defaults of the ConfigMap are remarked upon where Ingresses meet them.
     const reader = readersByName.get(name);
     const keys = reader === undefined ? [] : annotationKeys(name, reader);
@@ -291,9 +300,10 @@ function ingressContext(plan: IngressPlan | undefined, shop: Workshop): IngressC
     kind: K,
     word: string,
     reference: Reference,
+    mayCross = shop.crossNamespace,
   ): Found<K extends "secrets" ? Secret : ConfigMap> => {
     const name: ObjectName = `${reference.namespace ?? namespace}/${reference.name}`;
-    if (reference.namespace !== undefined && reference.namespace !== namespace && !shop.crossNamespace) {
+    if (reference.namespace !== undefined && reference.namespace !== namespace && !mayCross) {
       return {
         kind: "Missing",
         reason: `${word} ${name} is in another namespace, which "allow-cross-namespace-resources" does not allow`,
@@ -309,7 +319,8 @@ function ingressContext(plan: IngressPlan | undefined, shop: Workshop): IngressC
     namespace,
     remark: remarker(plan, shop),
     secret: (reference) => find("secrets", "Secret", reference),
-    configMap: (reference) => find("configMaps", "ConfigMap", reference),
+    configMap: (reference, by) =>
+      find("configMaps", "ConfigMap", reference, by === "controller" || undefined),
     service(service) {
       const name: ObjectName = `${namespace}/${service}`;
       const object = lookup.get("services", name);

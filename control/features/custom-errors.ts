@@ -13,7 +13,8 @@ export const customErrors = defineFeature("customErrors", {
     ),
     "custom-http-errors": statusCodes("Statuses that are shown through it.", {
       setting: "custom-http-errors",
-      difference: "A 401 or 403 of an access check keeps its status (CVE-2026-24513).",
+      difference:
+        "A 401, 403 or 500 of an access check keeps its status (CVE-2026-24513), and the service gets no body.",
     }),
     "disable-proxy-intercept-errors": flag(
       "Errors of pods pass as they are; only the edge's own are shown through the service.",

@@ -75,7 +75,11 @@ export interface IngressContext extends EdgeContext {
   readonly namespace: string;
   /** Refuses another namespace unless the setting `allow-cross-namespace-resources` is on. */
   readonly secret: (reference: Reference) => Found<Secret>;
-  readonly configMap: (reference: Reference) => Found<ConfigMap>;
+  readonly configMap: (
+    reference: Reference,
+    /** `controller`: the operator wrote the reference, who may name any namespace. */
+    by?: "controller",
+  ) => Found<ConfigMap>;
   /** A Service of the Ingress' own namespace. */
   readonly service: (name: string) => Found<Service>;
 }

@@ -7,12 +7,14 @@ import type { FeatureName } from "../../edge-config/policies.ts";
 import type { Group } from "../annotations/group.ts";
 import { accessList } from "./access-list.ts";
 import { accessLog } from "./access-log.ts";
+import { addedHeaders } from "./added-headers.ts";
 import { affinity } from "./affinity.ts";
 import { appRoot } from "./app-root.ts";
 import { backendProtocol } from "./backend-protocol.ts";
 import { balancing } from "./balancing.ts";
 import { bandwidth } from "./bandwidth.ts";
 import { basicAuth } from "./basic-auth.ts";
+import { blocklist } from "./blocklist.ts";
 import { bodySize } from "./body-size.ts";
 import { canary } from "./canary.ts";
 import { cookieRewrite } from "./cookie-rewrite.ts";
@@ -21,6 +23,9 @@ import { customErrors } from "./custom-errors.ts";
 import { customHeaders } from "./custom-headers.ts";
 import { externalAuth } from "./external-auth.ts";
 import type { Feature } from "./feature.ts";
+import { forwarding } from "./forwarding.ts";
+import { globalRateLimit } from "./global-rate-limit.ts";
+import { hiddenHeaders } from "./hidden-headers.ts";
 import { hsts } from "./hsts.ts";
 import { limitEnforcement } from "./limit-enforcement.ts";
 import { mirror } from "./mirror.ts";
@@ -40,12 +45,14 @@ import { wwwRedirect } from "./www-redirect.ts";
 export const features = {
   accessList,
   accessLog,
+  addedHeaders,
   affinity,
   appRoot,
   backendProtocol,
   balancing,
   bandwidth,
   basicAuth,
+  blocklist,
   bodySize,
   canary,
   cookieRewrite,
@@ -53,6 +60,9 @@ export const features = {
   customErrors,
   customHeaders,
   externalAuth,
+  globalRateLimit,
+  forwarding,
+  hiddenHeaders,
   hsts,
   limitEnforcement,
   mirror,

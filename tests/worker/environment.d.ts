@@ -4,6 +4,7 @@ declare namespace Cloudflare {
   interface Env {
     readonly SHARDS: KVNamespace;
     readonly POINTER: KVNamespace;
+    readonly LIMITER: DurableObjectNamespace<import("../../worker/limits/limiter-object.ts").Limiter>;
   }
   interface GlobalProps {
     mainModule: typeof import("../../worker/index.ts");

@@ -1,4 +1,4 @@
-/** Whether requests of a route are logged; `../edge.ts` writes the log. */
+/** Whether requests of a route are logged; `../access-log.ts` is the log. */
 
 import type { FilterFor } from "./filter.ts";
 

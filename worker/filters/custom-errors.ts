@@ -2,8 +2,9 @@
  * Error pages from a service (nginx's error_page with proxy_intercept_errors).
  *
  * The page replaces the whole answer: headers of other features are not on it, as in nginx, which has left the
- * location by then. The one difference: a 401 or 403 of an access check keeps its status, so no page can turn a
- * refusal into a success (CVE-2026-24513).
+ * location by then. Two differences: a 401 or 403 of an access check, and the 500 of one that could not be made, keep
+ * their status, so no page can turn a refusal into a success (CVE-2026-24513); and the service gets no body, which
+ * may have gone to the pod.
  */
 
 import { errorPage } from "../error-page.ts";
@@ -13,7 +14,7 @@ import { clientResponse, upstreamHeaders } from "../origin/headers.ts";
 import type { Answer, FilterFor } from "./filter.ts";
 import { requestUri } from "./location.ts";
 
-const REFUSALS: ReadonlySet<number> = new Set([401, 403]);
+const REFUSALS: ReadonlySet<number> = new Set([401, 403, 500]);
 
 export const customErrors: FilterFor<"customErrors"> = (policy, { host }) => {
   const statuses = new Set(policy.statuses);

@@ -10,6 +10,7 @@ import { redirectPage } from "../error-page.ts";
 import type { Exchange } from "../exchange.ts";
 import { WeightedLru } from "../lru.ts";
 import { fetchDestination } from "../origin/destination.ts";
+import { clientHeaders } from "../origin/headers.ts";
 import { escapeUri, fillTemplate } from "../template.ts";
 import type { FilterFor } from "./filter.ts";
 import { requestUri } from "./location.ts";
@@ -21,9 +22,18 @@ interface Verdict {
   /** For the pod; `undefined` takes the client's own away. */
   readonly headers: readonly (readonly [name: string, value: string | undefined])[];
   readonly cookies: readonly string[];
+  /** What the service itself says of remembering it; `undefined`: nothing. */
+  readonly lifetimeSeconds: number | undefined;
 }
 
 const MAX_CACHED = 10_000;
+const UNREACHABLE: Verdict = {
+  status: 500,
+  challenge: undefined,
+  headers: [],
+  cookies: [],
+  lifetimeSeconds: 0,
+};
 /** With these of the pod, nginx's `add_header` hands the service's cookies on. */
 const COOKIE_STATUSES: ReadonlySet<number> = new Set([200, 201, 204, 206, 301, 302, 303, 304, 307, 308]);
 /** Headers of a body that is not sent, and of the connection. */
@@ -31,7 +41,6 @@ const NOT_ASKED: readonly string[] = [
   "content-length",
   "content-type",
   "transfer-encoding",
-  "expect",
   "x-forwarded-proto",
 ];
 
@@ -50,12 +59,8 @@ export const externalAuth: FilterFor<"externalAuth"> = (policy) => {
     const known = remembered.get(key);
     if (known !== undefined && known.until > now) return known.verdict;
     const verdict = await askService(policy, exchange);
-    const duration = cache.durations.find(
-      ({ statuses }) => statuses.length === 0 || statuses.includes(verdict.status),
-    );
-    if (duration !== undefined && verdict.status < 500) {
-      remembered.set(key, { verdict, until: now + duration.seconds * 1000 }, 1);
-    }
+    const seconds = lifetime(verdict, cache.durations);
+    if (seconds > 0) remembered.set(key, { verdict, until: now + seconds * 1000 }, 1);
     return verdict;
   };
 
@@ -63,12 +68,12 @@ export const externalAuth: FilterFor<"externalAuth"> = (policy) => {
     async onRequest(exchange) {
       if (exchange.isSatisfied) return undefined;
       const verdict = await ask(exchange);
+      if (verdict.cookies.length > 0) cookies.set(exchange, verdict.cookies);
       if (verdict.status >= 200 && verdict.status < 300) {
         for (const [name, value] of verdict.headers) {
           if (value === undefined) exchange.upstream.removeHeader(name);
           else exchange.upstream.setHeader(name, value);
         }
-        if (verdict.cookies.length > 0) cookies.set(exchange, verdict.cookies);
         exchange.satisfy();
         return undefined;
       }
@@ -79,21 +84,21 @@ export const externalAuth: FilterFor<"externalAuth"> = (policy) => {
     },
     onResponse(answer, exchange) {
       // A 401 of any of our checks asks the client to sign in; one of the pod is the pod's own affair.
-      if (signin !== undefined && answer.status === 401 && exchange.answeredBy === "filter") {
-        return redirectPage(302, signinLocation(signin, exchange));
-      }
+      const isSentToSignIn =
+        signin !== undefined && answer.status === 401 && exchange.answeredBy === "filter";
+      const shown = isSentToSignIn ? redirectPage(302, signinLocation(signin, exchange)) : answer;
       const given = cookies.get(exchange);
-      if (given !== undefined && (alwaysSetCookie || COOKIE_STATUSES.has(answer.status))) {
-        for (const cookie of given) answer.headers.append("Set-Cookie", cookie);
+      if (given !== undefined && (alwaysSetCookie || COOKIE_STATUSES.has(shown.status))) {
+        for (const cookie of given) shown.headers.append("Set-Cookie", cookie);
       }
-      return undefined;
+      return shown;
     },
   };
 };
 
 async function askService(policy: ExternalAuthPolicy, exchange: Exchange): Promise<Verdict> {
   const { request, target } = exchange;
-  const headers = new Headers(request.headers);
+  const headers = clientHeaders(request);
   for (const name of NOT_ASKED) headers.delete(name);
   headers.set("X-Original-URL", `${target.scheme}://${target.authority}${requestUri(exchange)}`);
   headers.set("X-Original-Method", request.method);
@@ -116,14 +121,34 @@ async function askService(policy: ExternalAuthPolicy, exchange: Exchange): Promi
     method: policy.method ?? "GET",
     headers,
   });
-  if (answer === undefined) return { status: 500, challenge: undefined, headers: [], cookies: [] };
+  if (answer === undefined) return UNREACHABLE;
   exchange.context.waitUntil(answer.body?.cancel().catch(() => {}) ?? Promise.resolve());
   return {
     status: answer.status,
     challenge: answer.headers.get("www-authenticate") ?? undefined,
     headers: policy.responseHeaders.map((name) => [name, answer.headers.get(name) ?? undefined] as const),
     cookies: answer.headers.getSetCookie(),
+    lifetimeSeconds: ownLifetime(answer.headers),
   };
+}
+
+/** Seconds for which a verdict may be remembered. One with cookies never is: they are one client's own. */
+function lifetime(
+  { status, cookies, lifetimeSeconds }: Verdict,
+  durations: NonNullable<ExternalAuthPolicy["cache"]>["durations"],
+): number {
+  if (status >= 500 || cookies.length > 0) return 0;
+  if (lifetimeSeconds !== undefined) return lifetimeSeconds;
+  return durations.find(({ statuses }) => statuses.length === 0 || statuses.includes(status))?.seconds ?? 0;
+}
+
+/** As nginx's proxy_cache reads it: Cache-Control counts before the configured times. */
+function ownLifetime(headers: Headers): number | undefined {
+  if (headers.get("vary")?.trim() === "*") return 0;
+  const control = headers.get("cache-control")?.toLowerCase() ?? "";
+  if (/(?:^|[\s,])(?:no-cache|no-store|private)(?:$|[\s,=])/.test(control)) return 0;
+  const [, seconds] = /(?:^|[\s,])(?:s-maxage|max-age)=(\d{1,9})/.exec(control) ?? [];
+  return seconds === undefined ? undefined : Number(seconds);
 }
 
 function signinLocation(

@@ -6,11 +6,13 @@
 import type { HostFeatureName, RouteFeatureName } from "../../edge-config/policies.ts";
 import { accessList } from "./access-list.ts";
 import { accessLog } from "./access-log.ts";
+import { addedHeaders } from "./added-headers.ts";
 import { affinity } from "./affinity.ts";
 import { appRoot } from "./app-root.ts";
 import { backendProtocol } from "./backend-protocol.ts";
 import { bandwidth } from "./bandwidth.ts";
 import { basicAuth } from "./basic-auth.ts";
+import { blocklist } from "./blocklist.ts";
 import { bodySize } from "./body-size.ts";
 import { canary } from "./canary.ts";
 import { cookieRewrite } from "./cookie-rewrite.ts";
@@ -19,6 +21,8 @@ import { customErrors } from "./custom-errors.ts";
 import { customHeaders } from "./custom-headers.ts";
 import { externalAuth } from "./external-auth.ts";
 import type { FilterFor, HostFilterFor } from "./filter.ts";
+import { globalRateLimit } from "./global-rate-limit.ts";
+import { hiddenHeaders } from "./hidden-headers.ts";
 import { hsts } from "./hsts.ts";
 import { mirror } from "./mirror.ts";
 import { nextUpstream } from "./next-upstream.ts";
@@ -36,10 +40,12 @@ import { wwwRedirect } from "./www-redirect.ts";
 export const ROUTE_FILTERS = {
   accessList,
   accessLog,
+  addedHeaders,
   affinity,
   backendProtocol,
   bandwidth,
   basicAuth,
+  blocklist,
   bodySize,
   canary,
   cookieRewrite,
@@ -47,6 +53,8 @@ export const ROUTE_FILTERS = {
   customErrors,
   customHeaders,
   externalAuth,
+  globalRateLimit,
+  hiddenHeaders,
   hsts,
   mirror,
   nextUpstream,

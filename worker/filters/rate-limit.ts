@@ -12,44 +12,52 @@ import type { Exchange } from "../exchange.ts";
 import { ratePerMinute, ratePerSecond } from "../limits/bucket.ts";
 import { HOLDER_MS, type Limits } from "../limits/ledger.ts";
 import type { Admission } from "../limits/limiter.ts";
+import { setRateLimitHeaders } from "../limits/rate-limit-headers.ts";
 import type { Answer, FilterFor } from "./filter.ts";
+
+type Admitted = Admission & { readonly kind: "Admitted" };
 
 export const rateLimit: FilterFor<"rateLimit"> = (policy) => {
   const limits = limitsOf(policy);
   const exempt = policy.exempt.length === 0 ? undefined : addressSet(policy.exempt);
-  const admissions = new WeakMap<Exchange, Admission & { readonly kind: "Admitted" }>();
+  const admissions = new WeakMap<Exchange, Admitted>();
+
+  const decide = (exchange: Exchange, admission: Admission): Answer | undefined => {
+    const { headers } = exchange.edge.limitEnforcement;
+    if (admission.kind === "Admitted") {
+      if (headers || limits.connections !== undefined || admission.unlimited)
+        admissions.set(exchange, admission);
+      return undefined;
+    }
+    const answer = errorPage(admission.by === "rate" ? policy.requestStatus : policy.connectionStatus);
+    if (headers) setRateLimitHeaders(answer.headers, "client", admission);
+    return answer;
+  };
+
   return {
-    async onRequest(exchange) {
+    onRequest(exchange) {
       const { client, edge, context } = exchange;
       if (exempt?.has(client)) return undefined;
-      const { ipv6PrefixLength, headers } = edge.limitEnforcement;
-      const key = `${policy.key} ${clientKey(client, ipv6PrefixLength)}`;
-      const admission = await edge.limiter.admit(key, limits, context);
-      if (admission.kind === "Admitted") {
-        admissions.set(exchange, admission);
-        return undefined;
-      }
-      const answer = errorPage(admission.by === "rate" ? policy.requestStatus : policy.connectionStatus);
-      if (headers)
-        answer.headers.set("Retry-After", String(Math.max(1, Math.ceil(admission.retryAfterMs / 1000))));
-      return answer;
+      const key = `${policy.key} ${clientKey(client, edge.limitEnforcement.ipv6PrefixLength)}`;
+      const admission = edge.limiter.admit(key, limits, context);
+      return admission instanceof Promise
+        ? admission.then((settled) => decide(exchange, settled))
+        : decide(exchange, admission);
     },
     onResponse(answer, exchange) {
       const admission = admissions.get(exchange);
       if (admission === undefined) return undefined;
-      if (admission.unlimited && exchange.edge.settings.showsStatus)
+      const { limitEnforcement, settings } = exchange.edge;
+      if (limitEnforcement.headers) setRateLimitHeaders(answer.headers, "client", admission);
+      if (admission.unlimited && settings.showsStatus)
         answer.headers.set("X-Fairlead-Limiter", "unreachable");
       return limits.connections === undefined ? undefined : releaseAtEnd(answer, exchange, admission);
     },
   };
 };
 
-function limitsOf({
-  requestsPerSecond,
-  requestsPerMinute,
-  burstMultiplier,
-  connections,
-}: RateLimitPolicy): Limits {
+function limitsOf(policy: RateLimitPolicy): Limits {
+  const { requestsPerSecond, requestsPerMinute, burstMultiplier, connections } = policy;
   return {
     rates: [
       ...(requestsPerSecond === undefined ? [] : [ratePerSecond(requestsPerSecond, burstMultiplier)]),
@@ -67,11 +75,7 @@ function clientKey(client: string, ipv6PrefixLength: number): string {
 }
 
 /** Hands the body on natively, and lets go of the slot when the last byte has left or nobody wants it any more. */
-function releaseAtEnd(
-  answer: Answer,
-  { context, edge }: Exchange,
-  { release }: Admission & { readonly kind: "Admitted" },
-): Answer {
+function releaseAtEnd(answer: Answer, { request, context, edge }: Exchange, { release }: Admitted): Answer {
   if (answer.body === null || answer.status === 101) {
     release(context);
     return answer;
@@ -81,16 +85,17 @@ function releaseAtEnd(
   const sent = answer.body.pipeTo(writable).catch(() => {
     // Broken off by either side: the slot is free all the same.
   });
-  context.waitUntil(
-    sent.finally(() => {
-      isOver = true;
-      release(context);
-    }),
-  );
   const renewing = setInterval(() => {
     if (isOver) clearInterval(renewing);
     else context.waitUntil(edge.limiter.renew());
   }, HOLDER_MS / 3);
-  sent.finally(() => clearInterval(renewing));
+  const end = (): void => {
+    isOver = true;
+    clearInterval(renewing);
+    release(context);
+  };
+  context.waitUntil(sent.finally(end));
+  // A pod that is silent gives the stream no occasion to notice that the client has left.
+  request.signal.addEventListener("abort", end);
   return new Response(readable, answer);
 }

@@ -14,7 +14,7 @@
  * Bounded: `MAX_KEYS` clients; beyond it the one that was seen longest ago is forgotten.
  */
 
-import { allowance, type Bucket, charge, isIdle, type Rate, refund, waitMilliseconds } from "./bucket.ts";
+import { allowance, charge, isIdle, type Rate, refund, type Use, waitMilliseconds } from "./meter.ts";
 
 export interface Limits {
   /** All must have room; a refusal by one charges none (as nginx). */
@@ -45,6 +45,8 @@ export interface Answer {
   readonly blockedMs: number;
   /** The holder has every slot in flight itself: nothing can pass before it releases one. */
   readonly holderHasAll: boolean;
+  /** Requests that could still pass now, by rate; absent where no rate limits them. */
+  readonly remaining?: number;
   /** Further requests that the holder may admit itself within `LEASE_MS`, each as one of the rate and one in flight. */
   readonly leased: number;
   /** Present on a refusal that leases of other holders may yet undo: ask again then, or when they settle. */
@@ -65,7 +67,7 @@ interface Lease {
 }
 
 interface Account {
-  readonly buckets: (Bucket | undefined)[];
+  readonly uses: (Use | undefined)[];
   /** By holder. */
   readonly inFlight: Map<string, number>;
   readonly leases: Map<string, Lease>;
@@ -121,7 +123,14 @@ export class Ledger {
       this.#book(account, ask.holder, leased, leased, now);
       account.leases.set(ask.holder, { count: leased, until: now + LEASE_MS });
     }
-    return { admitted, blockedMs: 0, holderHasAll: false, leased };
+    const remaining = rateRoom - passRates - leased;
+    return {
+      admitted,
+      blockedMs: 0,
+      holderHasAll: false,
+      leased,
+      ...(Number.isFinite(remaining) ? { remaining } : {}),
+    };
   }
 
   /** A holder's lease of `key` is over; `unused` of it was not needed. */
@@ -156,23 +165,23 @@ export class Ledger {
     const saved: SavedAccount[] = [];
     for (const [key, account] of this.#accounts) {
       const lasts = account.limits.rates.some((rate, index) => {
-        const bucket = account.buckets[index];
-        return bucket !== undefined && !isIdle(bucket, rate, now + longerThanMs);
+        const use = account.uses[index];
+        return use !== undefined && !isIdle(use, rate, now + longerThanMs);
       });
       if (lasts)
         saved.push({
           key,
           rates: account.limits.rates,
-          buckets: account.buckets.map((bucket) => bucket ?? null),
+          uses: account.uses.map((use) => use ?? null),
         });
     }
     return saved;
   }
 
   restore(accounts: readonly SavedAccount[]): void {
-    for (const { key, rates, buckets } of accounts) {
+    for (const { key, rates, uses } of accounts) {
       this.#accounts.set(key, {
-        buckets: buckets.map((bucket) => bucket ?? undefined),
+        uses: uses.map((use) => use ?? undefined),
         inFlight: new Map(),
         leases: new Map(),
         limits: { rates },
@@ -184,7 +193,7 @@ export class Ledger {
     let account = this.#accounts.get(key);
     if (account === undefined) {
       this.#makeRoom(now);
-      account = { buckets: [], inFlight: new Map(), leases: new Map(), limits };
+      account = { uses: [], inFlight: new Map(), leases: new Map(), limits };
     } else {
       // Re-inserted, so that the map stays in the order in which keys were last asked for.
       this.#accounts.delete(key);
@@ -211,8 +220,8 @@ export class Ledger {
   #forgetIfIdle(key: string, account: Account, now: number): void {
     if (account.inFlight.size > 0 || account.leases.size > 0) return;
     const busy = account.limits.rates.some((rate, index) => {
-      const bucket = account.buckets[index];
-      return bucket !== undefined && !isIdle(bucket, rate, now);
+      const use = account.uses[index];
+      return use !== undefined && !isIdle(use, rate, now);
     });
     if (!busy) this.#accounts.delete(key);
   }
@@ -233,7 +242,7 @@ export class Ledger {
   #book(account: Account, holder: string, tokens: number, slots: number, now: number): void {
     if (tokens > 0) {
       account.limits.rates.forEach((rate, index) => {
-        account.buckets[index] = charge(account.buckets[index], rate, tokens, now);
+        account.uses[index] = charge(account.uses[index], rate, tokens, now);
       });
     }
     if (slots > 0 && account.limits.connections !== undefined) {
@@ -247,8 +256,8 @@ export class Ledger {
     account.leases.delete(holder);
     const back = Math.min(unused, lease.count);
     if (back === 0) return;
-    account.buckets.forEach((bucket, index) => {
-      if (bucket !== undefined) account.buckets[index] = refund(bucket, back);
+    account.uses.forEach((use, index) => {
+      if (use !== undefined) account.uses[index] = refund(use, back);
     });
     countDown(account.inFlight, holder, back);
   }
@@ -266,19 +275,19 @@ export class Ledger {
 export interface SavedAccount {
   readonly key: string;
   readonly rates: readonly Rate[];
-  readonly buckets: readonly (Bucket | null)[];
+  readonly uses: readonly (Use | null)[];
 }
 
 function roomOfRates(account: Account, now: number): number {
   return account.limits.rates.reduce(
-    (room, rate, index) => Math.min(room, allowance(account.buckets[index], rate, now)),
+    (room, rate, index) => Math.min(room, allowance(account.uses[index], rate, now)),
     Number.POSITIVE_INFINITY,
   );
 }
 
 function blockedMilliseconds(account: Account, now: number): number {
   return account.limits.rates.reduce(
-    (longest, rate, index) => Math.max(longest, waitMilliseconds(account.buckets[index], rate, now)),
+    (longest, rate, index) => Math.max(longest, waitMilliseconds(account.uses[index], rate, now)),
     0,
   );
 }

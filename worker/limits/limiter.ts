@@ -36,7 +36,14 @@ export interface RequestLimiter {
 }
 
 export type Admission =
-  | { readonly kind: "Admitted"; readonly release: (life: RequestLife) => void; readonly unlimited?: true }
+  | {
+      readonly kind: "Admitted";
+      readonly release: (life: RequestLife) => void;
+      /** The ledger could not be reached. */
+      readonly unlimited?: true;
+      /** Requests that could still pass at once, as far as this isolate knows; absent where no rate limits them. */
+      readonly remaining?: number;
+    }
   | {
       readonly kind: "Refused";
       readonly by: "rate" | "connections";
@@ -57,7 +64,7 @@ const MAX_BLOCKED = 65_536;
 /** An ask that takes longer is given up, and its requests pass. */
 const ASK_TIMEOUT_MS = 2_000;
 /** Slots that other isolates hold can come free at any time: so long a refusal is believed. */
-const SLOTS_BELIEVED_MS = 50;
+const SLOTS_BELIEVED_MS = 10;
 /** Asked for again within this time, a key is hot. */
 const HOT_MS = 1_000;
 
@@ -72,6 +79,8 @@ interface Entry {
   asking: boolean;
   leased: number;
   leaseUntil: number;
+  /** Of the last answer. */
+  remaining: number | undefined;
   askedAt: number;
   /** Releases so far: an answer that is older than a release does not block. */
   releases: number;
@@ -115,10 +124,10 @@ export class Limiter implements RequestLimiter {
     const entry = this.#entry(key, now);
     if (entry.leased > 0 && entry.leaseUntil > now) {
       entry.leased--;
-      return this.#admission(key, limits);
+      return this.#admission(key, limits, entry);
     }
     const verdict = await this.#join(key, limits, entry, life);
-    if (verdict === "pass") return this.#admission(key, limits);
+    if (verdict === "pass") return this.#admission(key, limits, entry);
     if (verdict === "fail open") return { kind: "Admitted", release: () => {}, unlimited: true };
     return refusal(verdict, this.#now());
   }
@@ -185,6 +194,7 @@ export class Limiter implements RequestLimiter {
     life: RequestLife,
   ): void {
     const now = this.#now();
+    entry.remaining = answer.remaining;
     for (const resolve of waiting.slice(0, answer.admitted)) resolve("pass");
     if (answer.leased > 0) {
       entry.leased = answer.leased;
@@ -230,8 +240,9 @@ export class Limiter implements RequestLimiter {
     }
   }
 
-  #admission(key: string, limits: Limits): Admission {
-    if (limits.connections === undefined) return PASS;
+  #admission(key: string, limits: Limits, entry: Entry): Admission {
+    const remaining = entry.remaining === undefined ? {} : { remaining: entry.remaining + entry.leased };
+    if (limits.connections === undefined) return { ...PASS, ...remaining };
     const address = this.#addressOf(key);
     const open = this.#open.get(address.id) ?? { address, requests: 0, renewedAt: this.#now() };
     open.requests++;
@@ -239,6 +250,7 @@ export class Limiter implements RequestLimiter {
     let released = false;
     return {
       kind: "Admitted",
+      ...remaining,
       release: (life) => {
         if (released) return;
         released = true;
@@ -277,7 +289,15 @@ export class Limiter implements RequestLimiter {
   #entry(key: string, now: number): Entry {
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      entry = { waiting: [], asking: false, leased: 0, leaseUntil: 0, askedAt: now - HOT_MS, releases: 0 };
+      entry = {
+        waiting: [],
+        asking: false,
+        leased: 0,
+        leaseUntil: 0,
+        remaining: undefined,
+        askedAt: now - HOT_MS,
+        releases: 0,
+      };
       this.#entries.set(key, entry);
     }
     return entry;
@@ -309,10 +329,12 @@ export class LocalLimiter implements RequestLimiter {
     const answer = this.#ledger.take({ key, limits, requests: 1, holder: HERE, unused: 0, hot: false }, now);
     if (answer.admitted === 0)
       return { kind: "Refused", by: answer.refusedBy ?? "rate", retryAfterMs: answer.blockedMs };
-    if (limits.connections === undefined) return PASS;
+    const remaining = answer.remaining === undefined ? {} : { remaining: answer.remaining };
+    if (limits.connections === undefined) return { ...PASS, ...remaining };
     let released = false;
     return {
       kind: "Admitted",
+      ...remaining,
       release: () => {
         if (released) return;
         released = true;

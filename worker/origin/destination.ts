@@ -2,7 +2,9 @@
  * A request of the edge's own making: to an auth service, to the service of error pages, to a mirror.
  *
  * A backend of the cluster is reached like any other: balanced, through the origin transport, and with another
- * endpoint when one does not answer. Anything else is a public URL; redirects are never followed.
+ * endpoint when one does not answer. A host that this very edge serves is answered here, through its own routes and
+ * policies: over the network such a request would come back to us or, on Cloudflare, pass us by. Anything else is a
+ * public URL; redirects are never followed.
  */
 
 import type { Destination } from "../../edge-config/destination.ts";
@@ -10,6 +12,7 @@ import type { BackendPool } from "../balance/backend-pool.ts";
 import type { Endpoint } from "../balance/balancer.ts";
 import { DEFAULT_RETRY, type Exchange } from "../exchange.ts";
 import { fillTemplate } from "../template.ts";
+import { within } from "./within.ts";
 
 export interface OwnRequest {
   readonly method: string;
@@ -24,30 +27,34 @@ export async function fetchDestination(
   destination: Destination,
   { method, headers, body = null }: OwnRequest,
 ): Promise<Response | undefined> {
+  const { edge } = exchange;
   const target = fillTemplate(destination.target, exchange);
-  if (destination.kind === "Backend") {
-    const pool = exchange.host.backends.get(destination.backend);
-    if (pool === undefined) return undefined;
-    return fetchBackend(exchange, pool, {
-      scheme: destination.scheme,
-      host: destination.host,
-      target,
-      method,
-      headers,
-      body,
-    });
-  }
-  const url = `${destination.scheme}://${fillTemplate(destination.host, exchange)}${target}`;
-  try {
-    return await fetch(url, {
+  const send = (authority: string): Request =>
+    new Request(`${destination.scheme}://${authority}${target}`, {
       method,
       headers,
       body,
       redirect: "manual",
-      signal: AbortSignal.timeout(DEFAULT_RETRY.headMilliseconds),
     });
-  } catch {
-    return undefined;
+  switch (destination.kind) {
+    case "Backend": {
+      const { backend, scheme, host } = destination;
+      const pool = exchange.host.backends.get(backend);
+      return pool && fetchBackend(exchange, pool, { scheme, host, target, method, headers, body });
+    }
+    case "Self":
+      return edge.answerWithin(send(exchange.target.authority), exchange);
+    case "Url":
+      try {
+        const request = send(destination.host);
+        if (await edge.serves(destination.host, exchange.context))
+          return await edge.answerWithin(request, exchange);
+        return await fetch(request, { signal: AbortSignal.timeout(patience(exchange)) });
+      } catch {
+        return undefined;
+      }
+    default:
+      return destination satisfies never;
   }
 }
 
@@ -57,30 +64,44 @@ export interface BackendRequest extends Required<OwnRequest> {
   readonly target: string;
 }
 
-/** Tries up to three endpoints; a body is sent once. Never throws. */
+/** Tries up to three endpoints; a body is sent once. One that stays silent is not followed by another. Never throws. */
 export async function fetchBackend(
   exchange: Exchange,
   pool: BackendPool,
   request: BackendRequest,
 ): Promise<Response | undefined> {
   const { transport } = exchange.edge;
+  const { balancer } = pool;
   const tried: Endpoint[] = [];
   const tries = request.body === null ? DEFAULT_RETRY.tries : 1;
   while (tried.length < tries) {
-    const endpoint = pool.balancer.pick(exchange, tried);
+    const endpoint = balancer.pick(exchange, tried);
     if (endpoint === undefined) return undefined;
     tried.push(endpoint);
+    const startedAt = Date.now();
     try {
-      const response = await transport.send({
-        ...request,
-        endpoint: endpoint.address,
-        carrier: undefined,
-      });
-      if (transport.failureOf(response) === undefined) return response;
+      const attempt = { ...request, endpoint: endpoint.address, carrier: undefined };
+      const response = await within(patience(exchange), transport.send(attempt));
+      if (response === undefined) {
+        balancer.settle?.(endpoint, { kind: "timedOut" });
+        return undefined;
+      }
+      if (transport.failureOf(response) === undefined) {
+        const { status } = response;
+        balancer.settle?.(endpoint, { kind: "answered", status, milliseconds: Date.now() - startedAt });
+        return response;
+      }
       response.body?.cancel().catch(() => {}); // Nobody reads it.
     } catch {
       // The next endpoint, if there is one.
     }
+    balancer.settle?.(endpoint, { kind: "failed" });
   }
   return undefined;
+}
+
+/** Milliseconds for the head of an answer: as long as the route waits for its pods. */
+function patience({ entry }: Exchange): number {
+  const seconds = entry.route.policies?.timeouts?.readSeconds;
+  return seconds === undefined ? DEFAULT_RETRY.headMilliseconds : seconds * 1000;
 }

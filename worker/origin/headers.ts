@@ -22,6 +22,14 @@ const DROPPED: ReadonlySet<string> = new Set([
   "x-original-forwarded-host",
 ]);
 
+/** The client's headers without those that no pod and no service shall believe. */
+export function clientHeaders(request: Request): Headers {
+  const headers = new Headers(request.headers);
+  for (const name of request.headers.keys())
+    if (DROPPED.has(name) || name.includes("_")) headers.delete(name);
+  return headers;
+}
+
 /**
  * The client's headers with nginx's in place of theirs, and the edits of filters last. They are written into
  * `headers`, a copy of the client's.
@@ -45,9 +53,12 @@ export function upstreamHeaders(
 
   const { client, target } = exchange;
   const { scheme } = target;
-  headers.set("X-Request-ID", exchange.requestId);
+  const told = exchange.edge.forwarding?.policy;
+  setOrDelete(headers, "X-Request-ID", exchange.requestId);
   setOrDelete(headers, "X-Real-IP", client);
-  setOrDelete(headers, "X-Forwarded-For", client);
+  setOrDelete(headers, "X-Forwarded-For", told?.appends === true ? appended(exchange) : client);
+  if (told?.tellsOriginalUri === true)
+    headers.set("X-Original-Uri", exchange.target.rawPath + exchange.target.query);
   headers.set("X-Forwarded-Host", target.authority);
   headers.set("X-Forwarded-Port", exchange.port);
   headers.set("X-Forwarded-Proto", scheme);
@@ -57,6 +68,13 @@ export function upstreamHeaders(
   const edits = exchange.upstream.headerEdits;
   if (edits !== undefined) for (const [name, value] of edits) setOrDelete(headers, name, value);
   return headers;
+}
+
+/** The client's own text with the peer's address behind it, unless the platform has put it there already. */
+function appended({ request, peer }: Exchange): string {
+  const given = request.headers.get("x-forwarded-for") ?? "";
+  if (given === "") return peer;
+  return given.split(",").at(-1)?.trim() === peer ? given : `${given}, ${peer}`;
 }
 
 function setOrDelete(headers: Headers, name: string, value: string | null | undefined): void {

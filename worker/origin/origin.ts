@@ -13,6 +13,7 @@ import { encodePath } from "../path.ts";
 import { upstreamHeaders } from "./headers.ts";
 import { outgoingBody } from "./outgoing-body.ts";
 import type { Attempt, Transport } from "./transport.ts";
+import { within } from "./within.ts";
 
 /** What nginx does not repeat without being told to: the others change nothing more when they come twice. */
 const NOT_IDEMPOTENT: ReadonlySet<string> = new Set(["POST", "PATCH", "LOCK"]);
@@ -41,16 +42,23 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
 
   for (let count = 1; ; count++) {
     const isLast = count === retry.tries || !body.canReplay;
-    const result = await sendOnce(exchange, pool, endpoint, transport, {
-      endpoint: endpoint.address,
-      scheme: upstream.scheme,
-      host: upstream.host,
-      target,
-      method,
-      headers,
-      body: body.take(isLast),
-      carrier: body.carrier,
-    });
+    const result = await sendOnce(
+      pool,
+      endpoint,
+      retry,
+      transport,
+      {
+        endpoint: endpoint.address,
+        scheme: upstream.scheme,
+        host: upstream.host,
+        target,
+        method,
+        headers,
+        body: body.take(isLast),
+        carrier: body.carrier,
+      },
+      upstream.bodyStalled,
+    );
     if (
       result.kind !== "answered" &&
       !isLast &&
@@ -106,18 +114,18 @@ function isRepeated(failure: AttemptResult["kind"], retry: RetryPolicy, mayRepea
 }
 
 async function sendOnce(
-  { upstream }: Exchange,
   pool: BackendPool,
   endpoint: Endpoint,
+  retry: RetryPolicy,
   transport: Transport,
   attempt: Attempt,
+  bodyStalled: Promise<undefined> | undefined,
 ): Promise<AttemptResult> {
-  const { retry } = upstream;
   const { settle } = pool.balancer;
   const startedAt = settle === undefined ? 0 : Date.now();
   let response: Response | undefined;
   try {
-    response = await within(retry.headMilliseconds, transport.send(attempt));
+    response = await within(retry.headMilliseconds, transport.send(attempt), bodyStalled);
   } catch (error) {
     settle?.(endpoint, { kind: "failed" });
     warn(pool, endpoint, error instanceof Error ? error.message : String(error));
@@ -148,20 +156,12 @@ function warn(pool: BackendPool, endpoint: Endpoint, reason: string): void {
 }
 
 /**
- * `undefined` when the time is up. Every request pays for this, so it does no more than it must: the timer is not
- * cleared, since it ends with the request and wakes nobody after the head has come; and a request that is given
- * up is not aborted, since it ends with the client's.
+ * Path and query for the request line: the client's own bytes, unless a filter rewrote them. `fetch` would take a backslash
+ * for a slash (WHATWG URL §4.4), and so lead to a pod what was matched as another path; escaped, it stays what it is.
  */
-function within<T>(milliseconds: number, head: Promise<T>): Promise<T | undefined> {
-  return new Promise((resolve, reject) => {
-    head.then(resolve, reject);
-    setTimeout(resolve, milliseconds, undefined);
-  });
-}
-
-/** Path and query for the request line: the client's own bytes, unless a filter rewrote them. */
 function upstreamTarget({ target, upstream }: Exchange): string {
-  const path = upstream.path === undefined ? target.rawPath : encodePath(upstream.path);
+  const path =
+    upstream.path === undefined ? target.rawPath.replaceAll("\\", "%5C") : encodePath(upstream.path);
   return path + (upstream.query ?? target.query);
 }
 

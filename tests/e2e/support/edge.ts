@@ -67,6 +67,7 @@ export class Edge {
   readonly backends: ReadonlyMap<string, readonly BackendUnderTest[]>;
   readonly folder: string;
   readonly #agent: Agent;
+  #changes = 0;
 
   private constructor(
     dev: FairleadDev,
@@ -137,9 +138,13 @@ export class Edge {
 
   /** Runs a change of files and returns once it is live, or is known to change nothing. */
   async settled(change: () => void): Promise<void> {
-    const from = this.dev.stderr.length;
     change();
-    await this.dev.waitFor(this.dev.stderr, /^(live|unchanged): /, from);
+    // Earlier changes may still be on their way. A marker that is written after this one is read before it: its name is
+    // the first, and an object of no known kind is told and means nothing.
+    const marker = `change-${++this.#changes}`;
+    this.write("0-marker.yaml", `{apiVersion: test/v1, kind: Marker, metadata: {name: ${marker}}}\n`);
+    const read = await this.dev.indexOf(this.dev.stderr, new RegExp(`^info: Marker ${marker}: `));
+    await this.dev.waitFor(this.dev.stderr, /^(live|unchanged): /, read);
   }
 
   /** Sends one request and reads the whole answer. */

@@ -30,10 +30,15 @@ export class FairleadDev {
     return new URL(line.slice("ready ".length));
   }
 
-  /** The first line from `from` on that matches; by default the next one that is not there yet counts too. */
+  /** The first line from `from` on that matches, there already or still to come. */
   async waitFor(lines: readonly string[], pattern: RegExp, from = 0): Promise<string> {
+    return lines[await this.indexOf(lines, pattern, from)] ?? "";
+  }
+
+  /** The number of that line. */
+  async indexOf(lines: readonly string[], pattern: RegExp, from = 0): Promise<number> {
     for (let at = from; ; ) {
-      for (; at < lines.length; at++) if (pattern.test(lines[at] ?? "")) return lines[at] ?? "";
+      for (; at < lines.length; at++) if (pattern.test(lines[at] ?? "")) return at;
       if (this.ended !== undefined) {
         throw new Error(
           `fairlead dev ended with ${this.ended} before ${pattern}:\n${this.stdout.join("\n")}\n${this.stderr.join("\n")}`,

@@ -1,0 +1,179 @@
+/**
+ * Talks back to the cluster, while this replica leads: the status of Ingresses, and Events about what is wrong.
+ *
+ * In: a view of the control service, whenever something was published. Out: patches and Events, few at a time and with
+ * patience; what fails is tried again with the next round. One round runs at a time and works on the newest state.
+ */
+
+import type { KubernetesApi } from "../../cluster/watch/api.ts";
+import { describeError } from "../../cluster/watch/api-error.ts";
+import { backoffMs, pause } from "../../cluster/watch/backoff.ts";
+import type { ObjectName } from "../../edge-config/config.ts";
+import type { EdgeReporter } from "../edge-reporter.ts";
+import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import type { ControlView } from "../view.ts";
+import { type EventToTell, eventsOf, tellEvent } from "./events.ts";
+import { statusPatches, writeStatus } from "./ingress-status.ts";
+import type { KubernetesSource } from "./source.ts";
+import { tlsAdvice } from "./tls-advice.ts";
+
+export interface ReporterOptions {
+  readonly api: KubernetesApi;
+  readonly source: KubernetesSource;
+  readonly ingressClass: string | undefined;
+  /** Names or IP addresses of the edge; empty: the status is left alone. */
+  readonly addresses: readonly string[];
+  readonly events: boolean;
+  /** Of this replica, for Events. */
+  readonly identity: string;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+export interface KubernetesReporter extends EdgeReporter {
+  readonly close: () => void;
+}
+
+/** Requests at a time: an API server has others to serve. */
+const CONCURRENCY = 4;
+/** New Events of one round; a cluster with more troubles has them in `/v1/diagnostics`. */
+const MOST_EVENTS_A_ROUND = 500;
+const RESYNC_MS = 60_000;
+
+export function createReporter(options: ReporterOptions): KubernetesReporter {
+  const { api, source, ingressClass, addresses, identity, metrics, log } = options;
+  const stopping = new AbortController();
+  const written = metrics.counter(
+    "fairlead_kubernetes_reports_total",
+    "Requests that tell the cluster something, by kind and result.",
+  );
+  /** True: it stands. False: it was told once and has gone away since. */
+  const told = new Map<string, boolean>();
+  /** What waits to be told. */
+  let view: ControlView | undefined;
+  let lastView: ControlView | undefined;
+  let running = false;
+  let leading = false;
+  let failures = 0;
+
+  const attempt = async (
+    kind: "status" | "event",
+    what: string,
+    action: () => Promise<void>,
+  ): Promise<boolean> => {
+    if (!leading || stopping.signal.aborted) return false;
+    try {
+      await action();
+      written.add(1, { cluster: source.cluster, kind, result: "ok" });
+      return true;
+    } catch (error) {
+      written.add(1, { cluster: source.cluster, kind, result: "failed" });
+      log.warning("the cluster could not be told", { kind, object: what, reason: describeError(error) });
+      return false;
+    }
+  };
+
+  /** True when all was told. */
+  const round = async (current: ControlView): Promise<boolean> => {
+    const edge = current.edge();
+    const model = current.clusters().find(({ name }) => name === source.cluster)?.model;
+    if (edge === undefined || model === undefined) return true;
+    const tasks: (() => Promise<boolean>)[] = [];
+
+    if (addresses.length > 0) {
+      const served = new Set<ObjectName>();
+      for (const host of Object.values(edge.config.hosts))
+        for (const { ingress } of host.routes) if (ingress !== undefined) served.add(ingress);
+      for (const patch of statusPatches(
+        model,
+        ingressClass,
+        addresses,
+        (name) => served.has(name),
+        source.ingressStatus,
+      ))
+        tasks.push(() => attempt("status", patch.name, () => writeStatus(api, patch)));
+    }
+    if (options.events) {
+      const diagnostics = edge.diagnostics.filter(
+        ({ cluster, severity }) => cluster === source.cluster && severity !== "info",
+      );
+      const events = eventsOf(model, [...diagnostics, ...tlsAdvice(model, ingressClass)]);
+      const standing = new Set(events.map(({ key }) => key));
+      for (const key of told.keys()) if (!standing.has(key)) told.set(key, false);
+      const fresh = events.filter(({ key }) => told.get(key) !== true);
+      if (fresh.length > MOST_EVENTS_A_ROUND)
+        log.warning("more is wrong than Events are told of", {
+          diagnostics: fresh.length,
+          told: MOST_EVENTS_A_ROUND,
+        });
+      for (const event of fresh.slice(0, MOST_EVENTS_A_ROUND)) tasks.push(() => tell(event));
+      for (const { key } of fresh.slice(MOST_EVENTS_A_ROUND)) told.set(key, true);
+    }
+    const results = await inParallel(tasks, CONCURRENCY);
+    return results.every(Boolean);
+  };
+  const tell = async (event: EventToTell): Promise<boolean> => {
+    const isRepeated = told.get(event.key) === false;
+    const isDone = await attempt("event", event.diagnostic.object, () =>
+      tellEvent(api, event, identity, isRepeated),
+    );
+    if (isDone) told.set(event.key, true);
+    return isDone;
+  };
+
+  const run = async (): Promise<void> => {
+    if (running) return;
+    running = true;
+    try {
+      while (view !== undefined && leading && !stopping.signal.aborted) {
+        const current = view;
+        view = undefined;
+        if (await round(current)) failures = 0;
+        else {
+          view ??= current;
+          await pause(backoffMs(failures++), stopping.signal);
+        }
+      }
+    } finally {
+      running = false;
+    }
+  };
+
+  const published = (current: ControlView): void => {
+    view = current;
+    lastView = current;
+    leading = true;
+    void run().catch((error: unknown) => log.error(`talking to the cluster failed: ${describeError(error)}`));
+  };
+  // Somebody else may have written into a status, which changes nothing that is published.
+  const again = setInterval(() => {
+    if (leading && lastView !== undefined) published(lastView);
+  }, RESYNC_MS);
+  again.unref();
+
+  return {
+    published,
+    following: () => {
+      leading = false;
+      view = undefined;
+    },
+    close: () => {
+      clearInterval(again);
+      stopping.abort();
+    },
+  };
+}
+
+async function inParallel<T>(
+  tasks: readonly (() => Promise<T>)[],
+  concurrency: number,
+): Promise<readonly T[]> {
+  const results: T[] = [];
+  const rest = tasks[Symbol.iterator]();
+  const worker = async (): Promise<void> => {
+    for (const task of rest) results.push(await task());
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, tasks.length) }, worker));
+  return results;
+}

@@ -1,0 +1,35 @@
+/**
+ * What to do about the TLS Secrets that Ingresses name. The edge has certificates of its own (Cloudflare's), which no
+ * Secret of the cluster can replace from here; so nobody reads the private keys, and their owners are told.
+ */
+
+import type { Diagnostic } from "../../cluster/diagnostic.ts";
+import type { ClusterModel, Ingress } from "../../cluster/model.ts";
+import { whyNotOurs } from "../compile/ingress-class.ts";
+
+export function tlsAdvice(model: ClusterModel, ingressClass: string | undefined): readonly Diagnostic[] {
+  const advice: Diagnostic[] = [];
+  for (const [name, ingress] of model.ingresses) {
+    if (whyNotOurs(ingress, model.ingressClasses, ingressClass) !== undefined) continue;
+    ingress.tls.forEach(({ secretName, hosts }, index) => {
+      if (secretName === undefined) return;
+      advice.push({
+        severity: "info",
+        kind: "Ingress",
+        object: name,
+        field: `spec.tls[${index}].secretName`,
+        message:
+          `the Secret ${ingress.meta.namespace}/${secretName} is not used: the edge answers for ` +
+          `${hostList(ingress, hosts)} with the zone's own certificate; add the hosts to a Cloudflare edge certificate ` +
+          "(Universal SSL covers names one level below the zone), or upload this one as a custom certificate",
+      });
+    });
+  }
+  return advice;
+}
+
+function hostList(ingress: Ingress, hosts: readonly string[]): string {
+  const all = hosts.length > 0 ? hosts : ingress.rules.map(({ host }) => host || "every host");
+  const some = all.slice(0, 3).join(", ");
+  return all.length > 3 ? `${some} and ${all.length - 3} more` : some || "every host";
+}

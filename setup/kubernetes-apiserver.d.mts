@@ -1,0 +1,2 @@
+export function kubernetesApiServerPath(): string;
+export function buildKubernetesApiServer(): Promise<boolean>;
