@@ -16,13 +16,13 @@ function matcher(matching: HostConfig["matching"], rules: readonly Rule[]) {
   const routes = sorted(rules).map(
     ([pathType, path]): Route => ({ pathType, path, ingress: "default/test", backend: "b" }),
   );
-  const find = compileMatcher(
+  const compiled = compileMatcher(
     matching,
     routes,
     routes.map(({ pathType, path }) => `${pathType} ${path}`),
   );
   return (path: string) => {
-    const match = find(path);
+    const match = compiled.find(path);
     return match === undefined ? undefined : match.kind === "route" ? match.entry : `301 ${match.entry}`;
   };
 }
