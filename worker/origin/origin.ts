@@ -50,6 +50,7 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
       {
         endpoint: endpoint.address,
         scheme: upstream.scheme,
+        tls: upstream.tls,
         host: upstream.host,
         target,
         method,
