@@ -24,6 +24,7 @@ import { readOwnershipRules } from "./ownership.ts";
 import { createService, type Service } from "./service.ts";
 import { createServiceMetrics } from "./service-metrics.ts";
 import type { ControlSettings } from "./settings.ts";
+import { createTraces } from "./traces.ts";
 
 export interface ControlOptions {
   readonly settings: ControlSettings;
@@ -60,6 +61,7 @@ export async function runControl({
     );
   }
   const metrics = createServiceMetrics(registry);
+  const traces = settings.traces === undefined ? undefined : createTraces(settings.traces, log.warning);
   const budget = createBudget({
     callsInFiveMinutes: settings.kv.callsInFiveMinutes,
     writesADay: settings.kv.writesADay,
@@ -81,6 +83,7 @@ export async function runControl({
     admit: budget.admit,
     onEvent: (event) => {
       metrics.publisherEvent(event);
+      traces?.publisherEvent(event);
       logEvent(event, log);
       if (event.kind === "published" || event.kind === "unchanged" || event.kind === "pinned")
         reporter?.published(service.view);
@@ -96,6 +99,7 @@ export async function runControl({
     publisher,
     sources,
     metrics,
+    ...(traces === undefined ? {} : { traces }),
     log,
   });
   metrics.observe(service.view, budget);

@@ -11,6 +11,7 @@ import type { CompiledEdge, EdgeCompiler } from "./edge.ts";
 import type { Publisher } from "./kv/publisher.ts";
 import type { Log } from "./log.ts";
 import type { ServiceMetrics } from "./service-metrics.ts";
+import type { Traces } from "./traces.ts";
 import type { ControlView } from "./view.ts";
 
 export interface ServiceOptions {
@@ -18,6 +19,7 @@ export interface ServiceOptions {
   readonly publisher: Publisher;
   readonly sources: readonly ClusterSource[];
   readonly metrics: Pick<ServiceMetrics, "gathered" | "compiled">;
+  readonly traces?: Pick<Traces, "compiled">;
   readonly log: Log;
 }
 
@@ -30,7 +32,8 @@ export interface Service {
   readonly view: ControlView;
 }
 
-export function createService({ compiler, publisher, sources, metrics, log }: ServiceOptions): Service {
+export function createService(options: ServiceOptions): Service {
+  const { compiler, publisher, sources, metrics, traces, log } = options;
   const watched = new Map(sources.map((source) => [source.cluster, source]));
   const missing = new Set(watched.keys());
   let pointerIsRead = false;
@@ -56,7 +59,9 @@ export function createService({ compiler, publisher, sources, metrics, log }: Se
     metrics.gathered(Date.now() - state.receivedAtMs);
     const startedMs = performance.now();
     edge = compiler.update(cluster, state);
-    metrics.compiled(performance.now() - startedMs);
+    const compiledMs = performance.now() - startedMs;
+    metrics.compiled(compiledMs);
+    traces?.compiled(state.receivedAtMs, compiledMs);
     if (missing.delete(cluster)) log.info("the first state of a cluster is here", { cluster });
     publish();
   };

@@ -4,6 +4,7 @@ import type { AccessTokens } from "./access.ts";
 import type { CompileOptions } from "./compile/options.ts";
 import type { PublisherPace } from "./kv/publisher.ts";
 import type { ListenAddress } from "./listen.ts";
+import type { TraceSettings } from "./traces.ts";
 
 export interface ControlSettings {
   readonly kv: {
@@ -23,6 +24,8 @@ export interface ControlSettings {
   readonly compile: CompileOptions;
   /** The document of host ownership, as it was read; absent: no rules. */
   readonly hostOwnership?: unknown;
+  /** Absent: no traces. */
+  readonly traces?: TraceSettings;
   readonly listen: ListenAddress;
   readonly api: {
     readonly tokens: AccessTokens;

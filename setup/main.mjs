@@ -2,7 +2,7 @@
  * `npm run setup`: everything that a fresh clone needs, in order. Says what it does; does nothing the second time.
  * `npm start` and `npm test` run what they need of it first.
  */
-import { buildKubernetesApiServer } from "./kubernetes-apiserver.mjs";
+import { buildKubernetesApiServer } from "./go-programs.mjs";
 import { installNpmPackages } from "./npm-packages.mjs";
 import { installNetworkTools, installRust } from "./system-packages.mjs";
 import { buildWasmModule } from "./wasm.mjs";

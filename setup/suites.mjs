@@ -8,7 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { lint, TYPESCRIPT_PROJECTS, typecheck } from "./checks.mjs";
-import { kubernetesApiServerPath } from "./kubernetes-apiserver.mjs";
+import { haveGoPrograms } from "./go-programs.mjs";
 import { environment, root, run, toolsDirectory, which } from "./process.mjs";
 
 /** A suite that hangs is ended after so long. */
@@ -118,7 +118,7 @@ function crashed(sentence) {
 
 /** Without Go there is no API server to test against. */
 async function kubernetesSuite() {
-  if (existsSync(kubernetesApiServerPath())) return vitestSuite("kubernetes");
+  if (haveGoPrograms()) return vitestSuite("kubernetes");
   return {
     ...nothing,
     skips: ["tests/kubernetes: there is no Kubernetes API server, since Go is missing or failed"],

@@ -17,6 +17,7 @@ import { createForwarding, type Forwarding } from "./forwarding.ts";
 import type { HostTable } from "./host-table.ts";
 import { createLimiter } from "./limits/create-limiter.ts";
 import type { LimiterCounts, RequestLimiter } from "./limits/limiter.ts";
+import { lingering } from "./lingering.ts";
 import { createTransport } from "./origin/create-transport.ts";
 import { clientResponse, untouchedResponse } from "./origin/headers.ts";
 import { forward } from "./origin/origin.ts";
@@ -88,7 +89,7 @@ export class Edge {
   /** Cloudflare writes `Server` and `Date` itself; elsewhere we do, as every server should (RFC 9110 §6.6.1, §10.2.4). */
   answer(request: Request, context: ExecutionContext): Response | Promise<Response> {
     const { serverHeader, logsAccess } = this.settings;
-    return serverHeader === undefined && !logsAccess
+    return serverHeader === undefined && !logsAccess && !mayBeSending(request)
       ? this.#route(request, context)
       : this.#answerWithMore(request, context);
   }
@@ -98,7 +99,8 @@ export class Edge {
     const startedAt = Date.now();
     const response = await this.#route(request, context);
     if (logsAccess) this.#log(request, response.status, startedAt);
-    return serverHeader === undefined ? response : withServer(response, serverHeader);
+    const shown = mayBeSending(request) ? lingering(request, response) : response;
+    return serverHeader === undefined ? shown : withServer(shown, serverHeader);
   }
 
   /** Whether a host by this name (without a port) is one of ours; the catch-all makes no name ours. */
@@ -221,6 +223,11 @@ export class Edge {
     exchange.answeredBy = "filter";
     return runResponseHooks(pipeline, answer, exchange);
   }
+}
+
+/** The client may still send a body when the answer is made. */
+function mayBeSending({ method }: Request): boolean {
+  return method !== "GET" && method !== "HEAD";
 }
 
 function withServer(response: Response, server: string): Response {

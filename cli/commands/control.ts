@@ -121,7 +121,12 @@ Secrets, from the environment only:
   FAIRLEAD_KV_TOKEN       Cloudflare API token with "Workers KV Storage: Edit" (CLOUDFLARE_API_TOKEN serves too)
   FAIRLEAD_CONFIG_KEY     seals secrets and signs the pointer; the Worker has the same; at least 32 characters
   FAIRLEAD_CONTROL_TOKEN  bearer token of operators, for everything below /v1; at least 16 characters
-  FAIRLEAD_PUSH_TOKENS    cluster=token,...: tokens that push one cluster's state and nothing else`,
+  FAIRLEAD_PUSH_TOKENS    cluster=token,...: tokens that push one cluster's state and nothing else
+
+Traces of publications (OTLP over HTTP, JSON), by OpenTelemetry's own variables:
+  OTEL_EXPORTER_OTLP_ENDPOINT         base URL of a collector; without it (or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) none are sent
+  OTEL_EXPORTER_OTLP_HEADERS          name=value,...
+  OTEL_SERVICE_NAME                   default: fairlead-control`,
     )
     .action(async (flags: ControlFlags) => {
       const settings = await readSettings(flags, process.env);
@@ -220,9 +225,32 @@ export async function readSettings(
     dryRun: flags.dryRun === true,
     compile: compileOptions(flags),
     ...(flags.hostOwnership === undefined ? {} : { hostOwnership: await readPolicy(flags.hostOwnership) }),
+    ...traceSettings(environment),
     listen,
     api: { tokens: { operator, clusters }, maxBodyBytes: flags.maxBody * 1024 * 1024, loopbackOnly: isOpen },
   };
+}
+
+/** OpenTelemetry's variables (specification of the OTLP exporter); header values are percent-encoded there. */
+function traceSettings(environment: NodeJS.ProcessEnv): Pick<ControlSettings, "traces"> {
+  const base = environment.OTEL_EXPORTER_OTLP_ENDPOINT || undefined;
+  const url =
+    environment.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ||
+    (base === undefined ? undefined : `${base.replace(/\/+$/, "")}/v1/traces`);
+  if (url === undefined || environment.OTEL_SDK_DISABLED === "true") return {};
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ""))
+    throw new UsageError(`OTEL_EXPORTER_OTLP_ENDPOINT takes a URL, not ${JSON.stringify(url)}.`);
+  const pairs = (environment.OTEL_EXPORTER_OTLP_HEADERS ?? "")
+    .split(",")
+    .filter((pair) => pair.trim() !== "");
+  const headers = Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf("=");
+      if (at <= 0) throw new UsageError("OTEL_EXPORTER_OTLP_HEADERS takes name=value pairs by commas.");
+      return [pair.slice(0, at).trim(), decodeURIComponent(pair.slice(at + 1).trim())];
+    }),
+  );
+  return { traces: { url, headers, serviceName: environment.OTEL_SERVICE_NAME || "fairlead-control" } };
 }
 
 async function readPolicy(path: string): Promise<unknown> {

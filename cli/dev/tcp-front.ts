@@ -6,8 +6,9 @@
  * production Cloudflare tells the Worker. Here such a connection is *reset* towards workerd, which it does understand.
  */
 
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import { portFailure } from "./ports.ts";
+import { connectToWorker } from "./worker-socket.ts";
 
 export interface Front {
   readonly close: () => Promise<void>;
@@ -19,17 +20,26 @@ export interface Front {
  */
 const HALF_CLOSED_MILLISECONDS = 300;
 
+/** nginx's `lingering_timeout`. */
+const LINGER_MILLISECONDS = 5000;
+
 export async function startTcpFront(host: string, port: number, workerPort: number): Promise<Front> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
-    const worker = connect({ host: "127.0.0.1", port: workerPort, allowHalfOpen: true, noDelay: true });
+    const worker = connectToWorker(workerPort);
     sockets.add(client);
     client.on("close", () => {
       sockets.delete(client);
       worker.resetAndDestroy();
     });
     client.on("end", () => setTimeout(() => worker.resetAndDestroy(), HALF_CLOSED_MILLISECONDS).unref());
-    worker.on("close", () => client.destroySoon());
+    worker.on("close", () => {
+      // Closing with bytes unread would reset the connection and take the answer from a client that is still sending.
+      client.unpipe(worker);
+      client.resume();
+      client.end();
+      setTimeout(() => client.destroy(), LINGER_MILLISECONDS).unref();
+    });
     // Each end tells the other by closing; an error is always followed by that.
     client.on("error", () => {});
     worker.on("error", () => {});

@@ -7,11 +7,11 @@
 
 import { Agent, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer } from "node:https";
-import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream";
 import type { Certificates } from "./certificates.ts";
 import { type Front, listen } from "./tcp-front.ts";
+import { connectToWorker } from "./worker-socket.ts";
 
 const CLIENT_HEADER = "CF-Connecting-IP";
 /** Of one connection only (RFC 9110 §7.6.1). */
@@ -24,7 +24,7 @@ export async function startTlsFront(
   certificates: Certificates,
 ): Promise<Front> {
   const agent = new Agent({ keepAlive: true });
-  const worker = { host: "127.0.0.1", port: workerPort, agent };
+  agent.createConnection = () => connectToWorker(workerPort);
   const server = createServer({
     ...certificates.own,
     SNICallback: (name, done) => done(null, certificates.contextFor(name)),
@@ -34,7 +34,7 @@ export async function startTlsFront(
   });
   const pass = (request: IncomingMessage, response: ServerResponse): void => {
     const outgoing = httpRequest({
-      ...worker,
+      agent,
       method: request.method ?? "GET",
       path: absoluteTarget(request),
       headers: passedHeaders(request),
@@ -62,10 +62,9 @@ export async function startTlsFront(
   server.on("request", pass);
   server.on("checkContinue", pass);
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    const upstream = connect(workerPort, worker.host, () => {
-      upstream.write(requestHead(request));
-      upstream.write(head);
-    });
+    const upstream = connectToWorker(workerPort);
+    upstream.write(requestHead(request));
+    upstream.write(head);
     pipeline(upstream, socket, () => {});
     pipeline(socket, upstream, () => upstream.resetAndDestroy());
   });

@@ -226,7 +226,7 @@ function runFeature(
       feature.scope === "host"
         ? "every request for the host gets 403"
         : "every route that it guards answers 503";
-    context.remark("error", firstName(feature), `${outcome.reason}; ${effect}.`);
+    context.remark("error", outcome.annotation ?? firstName(feature), `${outcome.reason}; ${effect}.`);
   }
   return outcome;
 }

@@ -76,7 +76,7 @@ export const affinity = defineFeature("affinity", {
   compile(annotations, { path, regex, remark }): AffinityPolicy | undefined {
     if (annotations.affinity === undefined) return undefined;
     const written = annotations["session-cookie-path"];
-    if (written === undefined && regex) {
+    if (written === undefined && regex && /[()[\]{}*+?|\\^$]/.test(path)) {
       remark(
         "warning",
         "session-cookie-path",

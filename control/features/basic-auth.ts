@@ -38,10 +38,11 @@ export const basicAuth = defineFeature("basicAuth", {
     const named = annotations["auth-secret"];
     if (named === undefined) return deny("auth-type is given, but auth-secret names no Secret");
     const found = context.secret(named);
-    if (found.kind === "Missing") return deny(found.reason);
+    if (found.kind === "Missing") return deny(found.reason, "auth-secret");
     const users =
       annotations["auth-secret-type"] === "auth-file" ? usersOfFile(found.object) : usersOfMap(found.object);
-    if (users === undefined) return deny(`Secret ${found.name} has no key "auth" with an htpasswd file`);
+    if (users === undefined)
+      return deny(`Secret ${found.name} has no key "auth" with an htpasswd file`, "auth-secret");
     return {
       realm: annotations["auth-realm"] ?? "",
       users: { kind: "secret", text: users.map(([user, hash]) => `${user}:${hash}\n`).join("") },

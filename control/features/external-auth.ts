@@ -93,12 +93,18 @@ export const externalAuth = defineFeature("externalAuth", {
     const named = annotations["auth-proxy-set-headers"];
     if (own !== undefined && named !== undefined) {
       const found = context.configMap(named);
-      if (found.kind === "Missing") return deny(found.reason);
+      if (found.kind === "Missing") return deny(found.reason, "auth-proxy-set-headers");
       for (const [name, content] of Object.entries(found.object.data).sort(([a], [b]) => (a < b ? -1 : 1))) {
         if (!isHeaderName(name))
-          return deny(`ConfigMap ${found.name} has the key "${name}", which is no name of a header`);
+          return deny(
+            `ConfigMap ${found.name} has the key "${name}", which is no name of a header`,
+            "auth-proxy-set-headers",
+          );
         if (!/^[\t\x20-\x7e]{0,4096}$/.test(content))
-          return deny(`ConfigMap ${found.name} has a value of ${name} that no header can have`);
+          return deny(
+            `ConfigMap ${found.name} has a value of ${name} that no header can have`,
+            "auth-proxy-set-headers",
+          );
         requestHeaders.push([name, content]);
       }
     }

@@ -50,10 +50,12 @@ export interface Denied {
   readonly kind: "Denied";
   /** A sentence for the operator, without a full stop. Clients never see it. */
   readonly reason: string;
+  /** Which annotation is at fault; absent: the first of the feature. */
+  readonly annotation?: string;
 }
 
-export function deny(reason: string): Denied {
-  return { kind: "Denied", reason };
+export function deny(reason: string, annotation?: string): Denied {
+  return { kind: "Denied", reason, ...(annotation === undefined ? {} : { annotation }) };
 }
 
 export type Found<T> =

@@ -173,7 +173,7 @@ function reportAnnotation(
 }
 
 function judge(
-  entry: Entry,
+  entry: Pick<Entry, "verdict" | "reason" | "advice" | "group">,
   value: string,
   diagnostics: readonly Diagnostic[],
 ): Pick<AnnotationReport, "verdict" | "reason" | "advice"> {
@@ -216,27 +216,8 @@ function reportConfigMap(
           reason: "It is not a key of ingress-nginx's ConfigMap.",
         };
       }
-      const own = diagnostics.filter(
-        ({ field, severity }) => field === `data.${key}` && severity === "error",
-      );
-      if (entry.group !== undefined && own.length > 0) {
-        return {
-          name: key,
-          value,
-          verdict: "refused",
-          reason: own.map(({ message }) => sentence(message)).join(" "),
-          advice: "Correct the value.",
-        };
-      }
-      const { verdict, reason, advice } = entry;
-      return {
-        name: key,
-        value,
-        verdict,
-        reason,
-        ...(advice === undefined ? {} : { advice }),
-        ...translated(key, value),
-      };
+      const own = diagnostics.filter(({ field }) => field === `data.${key}`);
+      return { name: key, value, ...judge(entry, value, own), ...translated(key, value) };
     });
   return { name, settings };
 }

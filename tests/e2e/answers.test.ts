@@ -16,6 +16,9 @@ const site = (service: string, name: string, annotations: Record<string, string>
 const object = (kind: string, name: string, data: Record<string, string>, namespace = "default") =>
   `---\n${JSON.stringify({ apiVersion: "v1", kind, metadata: { name, namespace }, data })}\n`;
 
+const controller = (data: Record<string, string>) =>
+  object("ConfigMap", "ingress-nginx-controller", data, "ingress-nginx");
+
 const PLAIN = { "proxy-redirect-from": "http://pod.internal/", "proxy-redirect-to": "https://shop.example/" };
 
 beforeAll(async () => {
@@ -43,12 +46,7 @@ beforeAll(async () => {
       },
     },
     manifests: [
-      object(
-        "ConfigMap",
-        "ingress-nginx-controller",
-        { "global-allowed-response-headers": "X-Frame-Options,X-Two" },
-        "ingress-nginx",
-      ),
+      controller({ "global-allowed-response-headers": "X-Frame-Options,X-Two" }),
       object("ConfigMap", "headers", { "X-Frame-Options": "DENY", "x-two": "$remote_addr" }),
       object("ConfigMap", "not-allowed", { "X-Frame-Options": "DENY", Server: "mine" }),
       object("ConfigMap", "broken", { "X-Two": "a\r\nSet-Cookie: b=c" }),
@@ -306,6 +304,18 @@ describe("enable-access-log", () => {
     });
     expect(found.filter(({ uri }) => uri === "/wrong")).toHaveLength(1);
   });
+
+  test("disable-access-log of the ConfigMap", async () => {
+    const from = edge.dev.stderr.length;
+    const write = (data: Record<string, string>) =>
+      edge.apply({ "manifests.yaml": [controller(data), site("web", "logged")].join("") });
+    await write({ "disable-access-log": "true" });
+    await get("logged", "/silent");
+    await write({});
+    await get("logged", "/again");
+    await edge.dev.waitFor(edge.dev.stderr, /\/again/, from);
+    expect(lines().filter(({ uri }) => uri === "/silent")).toEqual([]);
+  });
 });
 
 test("Strict-Transport-Security over https, in place of the pod's, where the host has a TLS section", async () => {
@@ -314,4 +324,9 @@ test("Strict-Transport-Security over https, in place of the pod's, where the hos
   expect(await hsts("tls.example.com")).toBe("max-age=31536000; includeSubDomains");
   expect(await hsts("denied.example.com")).toBe("max-age=31536000; includeSubDomains");
   expect(await hsts("plain.example.com")).toBe("max-age=1");
+  const settings = (data: Record<string, string>) => secure.apply({ "settings.yaml": controller(data) });
+  await settings({ "hsts-max-age": "600", "hsts-include-subdomains": "false", "hsts-preload": "true" });
+  expect(await hsts("tls.example.com")).toBe("max-age=600; preload");
+  await settings({ hsts: "false" });
+  expect(await hsts("tls.example.com")).toBe("max-age=1");
 });

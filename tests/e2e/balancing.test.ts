@@ -54,6 +54,11 @@ beforeAll(async () => {
         "session-cookie-samesite": "Lax",
         "session-cookie-secure": "true",
       }),
+      site("three", "none", {
+        affinity: "cookie",
+        "session-cookie-samesite": "None",
+        "session-cookie-conditional-samesite-none": "true",
+      }),
       site(
         "persistent",
         "persistent",
@@ -70,6 +75,11 @@ beforeAll(async () => {
       site("main", "canary", { affinity: "cookie" }, { name: "main" }),
       site("canary", "canary", { canary: "true", "canary-by-header": "X-Canary" }, { name: "canary" }),
       site("dying", "dying"),
+      site("old", "none", {
+        affinity: "cookie",
+        "session-cookie-samesite": "None",
+        "session-cookie-conditional-samesite-none": "true",
+      }),
       site("failing", "failing", { affinity: "cookie", "session-cookie-change-on-failure": "true" }),
     ].join(""),
   });
@@ -137,6 +147,13 @@ describe("cookie affinity", () => {
     );
   });
 
+  test("SameSite=None is left out for browsers that misread it", async () => {
+    const cookie = async (userAgent: string) =>
+      (await get("none", { headers: { "User-Agent": userAgent } })).cookies[0];
+    expect(await cookie("Mozilla/5.0 Chrome/120.0.0.0 Safari/537.36")).toMatch(/; SameSite=None$/);
+    expect(await cookie("Mozilla/5.0 Chrome/51.0.2704.103 Safari/537.36")).toMatch(/; HttpOnly$/);
+  });
+
   test("who has it stays, and gets no other", async () => {
     const first = await get("sticky");
     for (let i = 0; i < 9; i++) {
@@ -171,6 +188,15 @@ describe("cookie affinity", () => {
       expect(reply.echo.pod).toBe(pod.name);
       expect(reply.cookies).toEqual([]);
     }
+  });
+
+  test("SameSite=None is left out for browsers that misread it", async () => {
+    expect((await get("none", { headers: { "User-Agent": "Mozilla/5.0 Chrome/120.0" } })).cookies[0]).toMatch(
+      /; SameSite=None$/,
+    );
+    expect((await get("none", { headers: { "User-Agent": "Mozilla/5.0 Chrome/59.0" } })).cookies[0]).toMatch(
+      /; HttpOnly$/,
+    );
   });
 
   test("the Path is the rule's where none is given", async () => {
@@ -226,6 +252,24 @@ describe("cookie affinity", () => {
     const stays = await get("canary", { headers: { Cookie: cookieOf(toMain), "X-Canary": "always" } });
     expect(stays.echo.pod).toBe(toMain.echo.pod);
   });
+});
+
+test("service-upstream goes to the Service's own address and port", async () => {
+  const service = await BackendUnderTest.start("cluster-ip");
+  try {
+    const manifest = {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name: "upstream" },
+      spec: { clusterIP: "127.0.0.1", ports: [{ port: service.port, targetPort: 1 }] },
+    };
+    await edge.apply({
+      "upstream.yaml": `${JSON.stringify(manifest)}\n${site("upstream", "upstream", { "service-upstream": "true" }, { name: "upstream", port: service.port })}`,
+    });
+    expect((await get("upstream")).echo.pod).toBe("cluster-ip");
+  } finally {
+    await service.stop();
+  }
 });
 
 describe("pods that die", () => {

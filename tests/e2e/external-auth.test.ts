@@ -398,8 +398,39 @@ describe("global-auth-url", () => {
       settings({ "global-auth-url": `${SERVICE}/200`, "global-auth-response-headers": "X-Auth-User" }),
     );
     expect((await get("global")).echo.headers["x-auth-user"]).toBe("alice");
+    asked = [];
+    await edge.apply(
+      settings({
+        "global-auth-url": `${SERVICE}/by-user?cookie`,
+        "global-auth-method": "HEAD",
+        "global-auth-request-redirect": "$host",
+        "global-auth-signin": "https://sign.example/in",
+        "global-auth-signin-redirect-param": "from",
+        "global-auth-cache-key": "$http_x_user",
+        "global-auth-cache-duration": "200 1m",
+      }),
+    );
+    expect((await get("global", "/x", { "X-User": "wrong" })).headers.location).toBe(
+      "https://sign.example/in?from=http://global.example.com%2Fx",
+    );
+    await get("global", "/x", { "X-User": "right" });
+    await get("global", "/x", { "X-User": "right" });
+    expect(asked.map(({ method }) => method)).toEqual(["HEAD", "HEAD"]);
+    expect(asked[0]?.headers["x-auth-request-redirect"]).toBe("global.example.com");
+    const failing = ingress("failing", { host: "global-failing.example.com" });
+    const cookies = async (always: string) => {
+      const data = { "global-auth-url": `${SERVICE}/200?cookie`, "global-auth-always-set-cookie": always };
+      await edge.apply({ ...settings(data), "failing.yaml": failing });
+      return (await get("global-failing")).cookies;
+    };
+    expect(await cookies("true")).toEqual(["session=1", "more=2; Path=/"]);
+    expect(await cookies("false")).toEqual([]);
     await edge.apply(settings({ "global-auth-url": "nonsense" }));
     expect((await get("global")).status).toBe(503);
+    await edge.apply(settings({ "allow-cross-namespace-resources": "true" }));
+    asked = [];
+    expect((await get("set-headers-foreign")).status).toBe(200);
+    expect(asked[0]?.headers["x-tenant"]).toBe("foreign");
     await edge.settled(() => edge.remove("settings.yaml"));
     expect((await get("global")).status).toBe(200);
   });

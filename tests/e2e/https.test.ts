@@ -26,7 +26,9 @@ beforeAll(async () => {
         host: "tls.example.com",
         annotations: { "ssl-redirect": "true" },
         tls: [{ hosts: ["tls.example.com"] }],
-      }) + ingress("hash", { host: "hash.example.com", annotations: { "proxy-body-size": "0" } }),
+      }) +
+      ingress("echo", { host: "small.example.com", annotations: { "proxy-body-size": "10" } }) +
+      ingress("hash", { host: "hash.example.com", annotations: { "proxy-body-size": "0" } }),
   });
 });
 
@@ -60,6 +62,11 @@ test("bodies stream, with and without a length", async () => {
   expect(
     (await edge.request({ host: "hash.example.com", method: "POST", body: Readable.from([body]) })).text,
   ).toBe(want);
+});
+
+test("an answer that comes before a body was read reaches the client that is still sending", async () => {
+  const body = Buffer.alloc(5_000_000);
+  expect((await edge.request({ host: "small.example.com", method: "POST", body })).status).toBe(413);
 });
 
 test("HEAD, OPTIONS and unusual methods pass", async () => {

@@ -36,6 +36,12 @@ beforeAll(async () => {
       limited("both", { "limit-rps": "100", "limit-rpm": "1" }),
       limited("multiplier", { "limit-rps": "1", "limit-burst-multiplier": "1" }),
       limited("exempt", { "limit-rps": "1", "limit-whitelist": "10.0.0.0/8,2001:db8::/32" }),
+      limited("exempt-too", {
+        "limit-rps": "1",
+        "limit-whitelist": "0.0.0.0/0",
+        "limit-allowlist": "10.0.0.0/8",
+      }),
+      limited("allowed", { "limit-rps": "1", "limit-allowlist": "192.0.2.7" }),
       limited("six", { "limit-rps": "1" }),
       limited("redirected", { "limit-rps": "1", "permanent-redirect": "https://example.com" }),
       limited("preflight", { "limit-rps": "1", "enable-cors": "true" }),
@@ -159,6 +165,10 @@ describe("limit-rps, limit-rpm", () => {
     expect(await statuses("exempt", 20, { clientAddress: "10.1.2.3" })).toEqual({ 200: 20 });
     expect(await statuses("exempt", 20, { clientAddress: "2001:db8::1" })).toEqual({ 200: 20 });
     expect((await statuses("exempt", 20))[503]).toBeGreaterThan(10);
+    // limit-allowlist counts before the older name.
+    expect(await statuses("exempt-too", 20, { clientAddress: "10.1.2.4" })).toEqual({ 200: 20 });
+    expect((await statuses("exempt-too", 20))[503]).toBeGreaterThan(10);
+    expect(await statuses("allowed", 20, { clientAddress: "192.0.2.7" })).toEqual({ 200: 20 });
   });
 
   test("redirects and preflights use no token; what a check refuses has used one", async () => {
@@ -250,11 +260,7 @@ test("answers tell what remains where the operator wants it", async () => {
   const first = await edge.request({ host: "minute.example.com", clientAddress });
   expect(first.headers.ratelimit).toBeUndefined();
   await edge.apply({
-    "settings.yaml": `apiVersion: v1
-kind: ConfigMap
-metadata: { namespace: ingress-nginx, name: ingress-nginx-controller }
-data: { fairlead-limit-headers: "true", limit-req-status-code: "429" }
-`,
+    "settings.yaml": settings({ "fairlead-limit-headers": "true", "limit-req-status-code": "429" }),
   });
   const second = await edge.request({ host: "minute.example.com", clientAddress });
   expect([second.status, second.headers.ratelimit]).toEqual([200, '"client";r=4']);
@@ -263,4 +269,28 @@ data: { fairlead-limit-headers: "true", limit-req-status-code: "429" }
   expect(refused.status).toBe(429);
   expect(refused.headers.ratelimit).toMatch(/^"client";r=0;t=\d+$/);
   expect(Number(refused.headers["retry-after"])).toBeGreaterThan(0);
+});
+
+/** The controller's ConfigMap. */
+function settings(data: Readonly<Record<string, string>>): string {
+  const metadata = { namespace: "ingress-nginx", name: "ingress-nginx-controller" };
+  return JSON.stringify({ apiVersion: "v1", kind: "ConfigMap", metadata, data });
+}
+
+test("statuses, the width of an IPv6 client and the mode are the operator's", async () => {
+  await edge.apply({
+    "settings.yaml": settings({
+      "fairlead-limit-mode": "local",
+      "fairlead-limit-ipv6-prefix": "48",
+      "limit-conn-status-code": "430",
+      "global-rate-limit-status-code": "420",
+    }),
+  });
+  await statuses("minute", 6, { clientAddress: "2001:db8:48:1::1" });
+  expect(await statuses("minute", 2, { clientAddress: "2001:db8:48:2::1" })).toEqual({ 503: 2 });
+  expect(await statuses("window", 6, { path: "/?key=statuses" })).toEqual({ 200: 5, 420: 1 });
+  const clientAddress = newClient();
+  const open = await edge.open({ host: "stream.example.com", path: "/stream", clientAddress });
+  expect((await edge.request({ host: "stream.example.com", path: "/x", clientAddress })).status).toBe(430);
+  open.destroy();
 });

@@ -18,7 +18,7 @@ beforeEach(() => {
 });
 
 afterEach(async () => {
-  await dev?.end("SIGKILL");
+  await dev?.end();
   dev = undefined;
   rmSync(folder, { recursive: true, force: true });
 });

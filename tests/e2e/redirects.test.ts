@@ -26,6 +26,8 @@ beforeAll(async () => {
         "temporal-redirect": "https://t.example.com",
         "permanent-redirect": "https://p.example.com",
       }),
+      site("temporary-307", { "temporal-redirect": "/t", "temporal-redirect-code": "307" }),
+      site("temporary-308", { "temporal-redirect": "/t", "temporal-redirect-code": "308" }),
       site("relative", { "permanent-redirect": "/new", "relative-redirects": "true" }),
       site("broken", { "permanent-redirect": "https://$host" }),
       site("root", { "app-root": "/shop" }),
@@ -91,6 +93,8 @@ describe("permanent-redirect, temporal-redirect", () => {
     ["permanent-404.example.com", "/", [301, "https://www.example.com"]],
     ["permanent-300.example.com", "/", [300, undefined]],
     ["temporary.example.com", "/", [302, "https://t.example.com"]],
+    ["temporary-307.example.com", "/", [307, "http://temporary-307.example.com/t"]],
+    ["temporary-308.example.com", "/", [302, "http://temporary-308.example.com/t"]],
     ["relative.example.com", "/", [301, "/new"]],
   ] as const)("%s%s", async (host, path, want) => {
     expect(await location(host, path)).toEqual(want);

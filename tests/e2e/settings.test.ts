@@ -40,6 +40,8 @@ beforeAll(async () => {
           "denylist-source-range": "203.0.113.9",
         }),
         site("web", "www", { "from-to-www-redirect": "true" }),
+        site("web", "limited", { "limit-rpm": "1", "limit-burst-multiplier": "1" }),
+        site("web", "crowded", { "limit-connections": "1" }),
         site("teller", "teller"),
         site("ill", "ill"),
         site("ill", "ill-own", { "proxy-next-upstream": "error" }),
@@ -128,6 +130,33 @@ describe("defaults under the annotations", () => {
     expect(await tries("ill", { body: "x" })).toBe(1);
     await apply({ "proxy-next-upstream": "http_500", "retry-non-idempotent": "true" });
     expect(await tries("ill", { body: "x" })).toBe(3);
+  });
+});
+
+describe("limits", () => {
+  /** Statuses of requests one after the other. */
+  const burst = async (count: number, from: (at: number) => string) => {
+    const replies = [];
+    for (let at = 0; at < count; at++) replies.push(await ask("limited", { from: from(at) }));
+    return replies;
+  };
+
+  test("limit-req-status-code, limit-conn-status-code, fairlead-limit-*", async () => {
+    await apply({
+      "limit-req-status-code": "429",
+      "limit-conn-status-code": "430",
+      "fairlead-limit-headers": "true",
+    });
+    const refused = (await burst(3, () => "198.51.100.1")).at(-1);
+    expect(refused?.status).toBe(429);
+    expect(Number(refused?.headers["retry-after"])).toBeGreaterThan(0);
+    // One household: addresses of one /64 count together, and apart under a longer prefix.
+    const household = (at: number) => `2001:db8:1:1::${at + 1}`;
+    expect((await burst(3, household)).at(-1)?.status).toBe(429);
+    await apply({ "fairlead-limit-mode": "local", "fairlead-limit-ipv6-prefix": "128" });
+    expect((await burst(3, household)).map((reply) => reply.status)).toEqual([200, 200, 200]);
+    expect((await burst(3, () => "2001:db8:2::1")).at(-1)?.status).toBe(503);
+    expect((await ask("crowded", { from: "198.51.100.2" })).status).toBe(200);
   });
 });
 

@@ -32,6 +32,7 @@ beforeAll(async () => {
       .map((service) =>
         ingress(service, { host: `${service}.example.com`, annotations: { "proxy-body-size": "0" } }),
       )
+      .concat(ingress("echo", { host: "small.example.com", annotations: { "proxy-body-size": "10" } }))
       .join(""),
   });
   const sockets = new WebSocketServer({ noServer: true });
@@ -73,6 +74,10 @@ function* hashed(parts: Iterable<Buffer>, hash: Hash): Generator<Buffer> {
     hash.update(part);
     yield Buffer.from(part);
   }
+}
+
+function* chunksOf(bytes: number): Generator<Buffer> {
+  for (let left = bytes; left > 0; left -= 65_536) yield Buffer.alloc(Math.min(left, 65_536));
 }
 
 function sendEventsOnDemand(_request: IncomingMessage, response: ServerResponse): void {
@@ -221,6 +226,17 @@ describe("methods", () => {
     edge.backend("echo").onRequest = (request, response) => edge.backend("echo").echo(request, response);
   });
 });
+
+test.each([100_000, 1_048_577, 20 * MEGABYTE])(
+  "an answer that comes before a body of %d bytes was read reaches the client that is still sending",
+  async (bytes) => {
+    for (const body of [Buffer.alloc(bytes), Readable.from(chunksOf(bytes))]) {
+      const reply = await edge.request({ host: "small.example.com", method: "POST", body });
+      expect(reply.status).toBe(413);
+      expect(reply.text).toContain("413 Request Entity Too Large");
+    }
+  },
+);
 
 test("a client that goes away ends the pod's request", async () => {
   const gone = Promise.withResolvers<void>();

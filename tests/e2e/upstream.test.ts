@@ -55,6 +55,7 @@ beforeAll(async () => {
     manifests: [
       [
         serviceManifests("half", [{ port: dead }]),
+        throughClusterIp("by-ip", portOf(tls)),
         serviceManifests("tls", [{ port: portOf(tls) }]),
         serviceManifests("silent", [{ port: portOf(silent) }]),
       ].join("---\n"),
@@ -107,6 +108,11 @@ beforeAll(async () => {
       site("tls", "https-old", { "ingress.kubernetes.io/secure-backends": "true" }),
       site("tls", "https-old-off", { "secure-backends": "false" }),
       site("tls", "http-to-tls"),
+      ingress("by-ip", {
+        host: "by-ip.example.com",
+        port: portOf(tls),
+        annotations: { "service-upstream": "true", "backend-protocol": "HTTPS" },
+      }),
       site("web", "auto", { "backend-protocol": "AUTO_HTTP" }),
       site("web", "wrong-protocol", { "backend-protocol": "SPDY" }),
       site("web", "fcgi", { "backend-protocol": "FCGI" }),
@@ -118,6 +124,14 @@ beforeAll(async () => {
     ].join(""),
   });
 });
+
+/** A Service whose only pod is dead, while its ClusterIP answers. */
+function throughClusterIp(name: string, port: number): string {
+  return serviceManifests(name, [{ port: dead }], { servicePort: port }).replace(
+    "spec:\n",
+    "spec:\n  clusterIP: 127.0.0.1\n",
+  );
+}
 
 beforeEach(() => {
   seen = [];
@@ -362,6 +376,10 @@ describe("backend-protocol", () => {
   });
 });
 
+test("service-upstream: the ClusterIP is the only endpoint", async () => {
+  expect((await get("by-ip")).echo.pod).toBe("tls");
+});
+
 describe("upstream-vhost", () => {
   test.each([
     ["vhost", "internal.example.net:81"],
@@ -377,7 +395,8 @@ describe("upstream-vhost", () => {
 describe("limit-rate", () => {
   const milliseconds = async (name: string) => {
     const since = performance.now();
-    expect((await get(name)).bytes).toHaveLength(40 * 1024);
+    const { bytes } = await get(name);
+    expect(bytes).toHaveLength(40 * 1024);
     return performance.now() - since;
   };
 

@@ -223,7 +223,7 @@ test("a KV that fails half a bulk write, is down or slow: the edge stays whole, 
 test("a server that restarts: the loss shows, the edge goes on, and what changed meanwhile arrives", async () => {
   await server.stop("SIGKILL");
   await eventually(
-    () => control.json("/v1/clusters/default"),
+    () => control.json("/v1/clusters/default/state"),
     (state) => JSON.stringify(state).includes("is disconnected since"),
   );
   expect(await control.metric("fairlead_kubernetes_watch_connected", 'kind="Ingress"')).toBe(0);

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { connectKubernetes, type KubernetesApi } from "../../../cluster/watch/api.ts";
-import { kubernetesApiServerPath } from "../../../setup/kubernetes-apiserver.mjs";
+import { goProgramPath } from "../../../setup/go-programs.mjs";
 
 export interface Manifest {
   readonly apiVersion: string;
@@ -51,7 +51,7 @@ export class ApiServer {
   /** Starts it, or starts it again on the same port with the same data; `flags` are kube-apiserver's. */
   async start(...flags: readonly string[]): Promise<void> {
     this.#lines = [];
-    const child = spawn(kubernetesApiServerPath(), ["--directory", this.folder, "--", ...flags], {
+    const child = spawn(goProgramPath("apiserver"), ["--directory", this.folder, "--", ...flags], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;

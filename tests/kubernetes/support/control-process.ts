@@ -25,7 +25,7 @@ export class ControlProcess {
   }
 
   static async start(
-    server: ApiServer,
+    server: Pick<ApiServer, "kubeconfig">,
     edge: LocalEdge,
     ...args: readonly string[]
   ): Promise<ControlProcess> {
@@ -46,7 +46,10 @@ export class ControlProcess {
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       const lines = (rest + text).split("\n");
       rest = lines.pop() ?? "";
-      log.push(...lines);
+      for (const line of lines) {
+        log.push(line);
+        child.emit("log", line);
+      }
     });
     const url = await new Promise<string>((resolve, reject) => {
       let output = "";
@@ -71,6 +74,22 @@ export class ControlProcess {
     const lines = (await (await fetch(`${this.url}/metrics`)).text()).split("\n");
     const line = lines.find((one) => one.startsWith(name) && labels.every((label) => one.includes(label)));
     return line === undefined ? undefined : Number(line.slice(line.lastIndexOf(" ")));
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? -1;
+  }
+
+  /** When the next line comes that is right, on the clock of `performance.now()`. */
+  nextLine(isRight: (line: string) => boolean): Promise<number> {
+    return new Promise((resolve) => {
+      const look = (line: string): void => {
+        if (!isRight(line)) return;
+        this.#child.off("log", look);
+        resolve(performance.now());
+      };
+      this.#child.on("log", look);
+    });
   }
 
   freeze(): void {

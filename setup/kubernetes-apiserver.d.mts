@@ -1,2 +1,0 @@
-export function kubernetesApiServerPath(): string;
-export function buildKubernetesApiServer(): Promise<boolean>;

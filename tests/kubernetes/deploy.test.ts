@@ -1,0 +1,220 @@
+/** `deploy/` against a real API server: every object is taken as it stands, and the rights are enough and no more. */
+
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse, parseAllDocuments } from "yaml";
+import { connectKubernetes, type KubernetesApi } from "../../cluster/watch/api.ts";
+import type { ApiError } from "../../cluster/watch/api-error.ts";
+import { createLeaseElection, LEASE_TIMES } from "../../control/kubernetes/lease.ts";
+import { createKubernetesSource } from "../../control/kubernetes/source.ts";
+import { createLog } from "../../control/log.ts";
+import { createMetrics } from "../../control/metrics.ts";
+import { goProgramPath } from "../../setup/go-programs.mjs";
+import { ApiServer, type Manifest } from "./support/api-server.ts";
+import { ingress, namespace } from "./support/objects.ts";
+
+const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
+const KUSTOMIZATION = join(DEPLOY, "kubernetes", "control", "kustomization.yaml");
+const CHART = join(DEPLOY, "helm", "fairlead-control");
+
+let server: ApiServer;
+
+beforeAll(async () => {
+  server = await ApiServer.start();
+  // A dry run stores nothing, not even a namespace for what follows.
+  await server.apply(namespace("fairlead"), namespace("ingress-nginx"), namespace("shop"), namespace("blog"));
+});
+afterAll(async () => {
+  await server?.remove();
+});
+
+function documentsOf(text: string): readonly Manifest[] {
+  return parseAllDocuments(text)
+    .map((document) => document.toJS() as Manifest | null)
+    .filter((manifest): manifest is Manifest => manifest !== null);
+}
+
+function kustomizeBase(): readonly Manifest[] {
+  const { resources } = parse(readFileSync(KUSTOMIZATION, "utf8")) as {
+    readonly resources: readonly string[];
+  };
+  return resources.flatMap((file) => documentsOf(readFileSync(join(dirname(KUSTOMIZATION), file), "utf8")));
+}
+
+function chart(values: unknown): readonly Manifest[] {
+  const text = execFileSync(goProgramPath("helm-template"), [CHART, "fairlead-control", "fairlead"], {
+    input: JSON.stringify(values),
+    encoding: "utf8",
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  return documentsOf(text);
+}
+
+const CLOUDFLARE = { cloudflare: { account: "a", kvNamespace: "n" } };
+
+describe.each([
+  ["the Kustomize base", kustomizeBase],
+  ["the chart", () => chart(CLOUDFLARE)],
+  [
+    "the chart with everything set",
+    () =>
+      chart({
+        ...CLOUDFLARE,
+        namespaces: ["shop", "blog"],
+        edgeAddresses: ["edge.example.net"],
+        controllerConfigMap: "ingress-nginx/settings",
+        events: false,
+        imagePullSecrets: [{ name: "registry" }],
+        nodeSelector: { "kubernetes.io/os": "linux" },
+        tolerations: [{ operator: "Exists" }],
+        env: { FAIRLEAD_WRITE_BUDGET: "1000" },
+      }),
+  ],
+] as const)("%s", (_, manifests) => {
+  test("is taken by the API server, every field of it", async () => {
+    const all = manifests();
+    expect(all.map(({ kind }) => kind)).toEqual(
+      expect.arrayContaining([
+        "Deployment",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+        "ClusterRole",
+        "Service",
+      ]),
+    );
+    for (const manifest of all) await server.dryRun(manifest);
+  });
+
+  test("runs two replicas without any privilege", () => {
+    const deployment = manifests().find(({ kind }) => kind === "Deployment") as unknown as {
+      readonly spec: {
+        readonly replicas: number;
+        readonly template: {
+          readonly spec: { readonly securityContext: unknown; readonly containers: readonly unknown[] };
+        };
+      };
+    };
+    expect(deployment.spec.replicas).toBe(2);
+    expect(deployment.spec.template.spec.securityContext).toMatchObject({
+      runAsNonRoot: true,
+      seccompProfile: { type: "RuntimeDefault" },
+    });
+    expect(deployment.spec.template.spec.containers).toEqual([
+      expect.objectContaining({
+        securityContext: {
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ["ALL"] },
+        },
+      }),
+    ]);
+  });
+});
+
+test("a chart without an account says what is missing", () => {
+  expect(() => chart({})).toThrow(/cloudflare\.account is needed/);
+});
+
+test("a field that does not exist would be found", async () => {
+  const [deployment] = kustomizeBase().filter(({ kind }) => kind === "Deployment") as unknown as [
+    Manifest & { readonly spec: object },
+  ];
+  const wrong = { ...deployment, spec: { ...deployment.spec, replicaCount: 2 } };
+  await expect(server.dryRun(wrong)).rejects.toThrow(/replicaCount/);
+});
+
+/** Applies the rights of a deployment alone, and connects with its ServiceAccount. */
+async function connectWithRights(manifests: readonly Manifest[]): Promise<KubernetesApi> {
+  const rights = manifests.filter(({ kind }) => kind === "ServiceAccount" || /Role(Binding)?$/.test(kind));
+  await server.apply(...rights);
+  return connectKubernetes({ kubeconfig: await server.kubeconfigOf("fairlead", "fairlead-control") });
+}
+
+async function removeRights(manifests: readonly Manifest[]): Promise<void> {
+  for (const manifest of manifests) if (/Role(Binding)?$/.test(manifest.kind)) await server.delete(manifest);
+}
+
+test.each([
+  ["the Kustomize base", kustomizeBase, undefined],
+  [
+    "the chart for two namespaces",
+    () => chart({ ...CLOUDFLARE, namespaces: ["shop", "blog"] }),
+    ["shop", "blog"],
+  ],
+] as const)(
+  "the rights of %s are enough to follow the cluster and to lead",
+  async (_, manifests, namespaces) => {
+    const all = manifests();
+    const api = await connectWithRights(all);
+    const log = createLog("json", () => {});
+    await server.apply(
+      ingress("web", "web.example.com", {
+        namespace: "shop",
+        annotations: {
+          "nginx.ingress.kubernetes.io/auth-type": "basic",
+          "nginx.ingress.kubernetes.io/auth-secret": "users",
+        },
+      }),
+    );
+    const source = createKubernetesSource({
+      cluster: "default",
+      api,
+      compile: {},
+      namespaces,
+      metrics: createMetrics(),
+      log,
+    });
+    const lease = { namespace: "fairlead", name: "fairlead-control", identity: "test", ...LEASE_TIMES };
+    const election = createLeaseElection(api, lease, log);
+    try {
+      for await (const { model } of source.states) {
+        expect([...model.ingresses.keys()]).toEqual(["shop/web"]);
+        break;
+      }
+      expect(source.problem()).toBeUndefined();
+      for await (const term of election.terms) {
+        expect(term.kind).toBe("lead");
+        break;
+      }
+    } finally {
+      source.close();
+      await election.stop();
+      api.close();
+      await removeRights(all);
+    }
+  },
+);
+
+test("the rights of the Kustomize base: a status and Events may be written, and nothing else", async () => {
+  const all = kustomizeBase();
+  const api = await connectWithRights(all);
+  const path = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses/web";
+  const patch = (target: string, body: unknown): Promise<unknown> =>
+    api.request({ method: "PATCH", path: target, contentType: "application/merge-patch+json", body });
+  try {
+    await patch(`${path}/status`, {
+      status: { loadBalancer: { ingress: [{ hostname: "edge.example.net" }] } },
+    });
+    const denied: readonly Promise<unknown>[] = [
+      patch(path, { metadata: { annotations: { a: "b" } } }),
+      api.request({ path: "/api/v1/namespaces/shop/secrets/users" }),
+      api.request({ path: "/api/v1/pods" }),
+      api.request({ path: "/api/v1/nodes" }),
+      api.request({ method: "DELETE", path }),
+      api.request({ path: "/apis/coordination.k8s.io/v1/namespaces/fairlead/leases/other" }),
+      api.request({
+        method: "POST",
+        path: "/api/v1/namespaces/shop/secrets",
+        body: { metadata: { name: "a" } },
+      }),
+    ];
+    for (const attempt of denied)
+      await expect(attempt).rejects.toSatisfy((error) => (error as ApiError).status === 403);
+  } finally {
+    api.close();
+    await removeRights(all);
+  }
+});
