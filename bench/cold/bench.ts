@@ -49,7 +49,7 @@ export const bench: Bench = {
     const kvs = new Map<Subject, KvService>();
     try {
       const pod = `127.0.0.1:${await upstream.line()}`;
-      const worker = await bundleModule("worker/index.ts");
+      const worker = await bundleModule("worker/index.ts", { minify: true });
       for (const size of ["1000", "10000"] as const) {
         const kv = await KvService.start();
         kvs.set(size, kv);

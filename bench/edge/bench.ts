@@ -42,7 +42,7 @@ export const bench: Bench = {
     const processes: Partial<Record<(typeof SUBJECTS)[number], WorkerdProcess>> = {};
     try {
       const pod = `127.0.0.1:${await upstream.line()}`;
-      const worker = await bundleModule("worker/index.ts");
+      const worker = await bundleModule("worker/index.ts", { minify: true });
       for (const subject of SUBJECTS) {
         if (subject === "raw") {
           processes.raw = await WorkerdProcess.start({ module: rawWorker(pod) });
@@ -149,4 +149,3 @@ function configOf(hosts: number, pod: string): EdgeConfig {
     ),
   };
 }
-
