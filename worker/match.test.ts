@@ -1,7 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { HostConfig, Route } from "../edge-config/config.ts";
+import { loadRe2 } from "../edge-config/pattern/pattern.ts";
 import { compileMatcher } from "./match.ts";
+
+await loadRe2();
 
 type Rule = readonly [pathType: "Exact" | "Prefix", path: string];
 

@@ -7,7 +7,7 @@
 
 import { join } from "node:path";
 import type { EdgeConfig, Route } from "../../edge-config/config.ts";
-import { compilePattern } from "../../edge-config/pattern/pattern.ts";
+import { compilePattern } from "../../edge-config/pattern/loaded.ts";
 import { encodePointer, POINTER_KEY } from "../../edge-config/pointer.ts";
 import { cutShards } from "../../edge-config/shards.ts";
 import { KvService } from "../../tests/edge/kv-service.ts";
