@@ -40,6 +40,7 @@ import type { SatisfyPolicy } from "./features/satisfy.ts";
 import type { SslRedirectPolicy } from "./features/ssl-redirect.ts";
 import type { TimeoutsPolicy } from "./features/timeouts.ts";
 import type { TracingPolicy } from "./features/tracing.ts";
+import type { UpstreamTlsPolicy } from "./features/upstream-tls.ts";
 import type { UpstreamVhostPolicy } from "./features/upstream-vhost.ts";
 import type { WwwRedirectPolicy } from "./features/www-redirect.ts";
 
@@ -85,6 +86,7 @@ export interface RoutePolicies {
   readonly sslRedirect?: SslRedirectPolicy;
   readonly timeouts?: TimeoutsPolicy;
   readonly tracing?: TracingPolicy;
+  readonly upstreamTls?: UpstreamTlsPolicy;
   readonly upstreamVhost?: UpstreamVhostPolicy;
 }
 

@@ -2,9 +2,12 @@
  * `npm run setup`: everything that a fresh clone needs, in order. Says what it does; does nothing the second time.
  * `npm start` and `npm test` run what they need of it first.
  */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { buildKubernetesApiServer } from "./go-programs.mjs";
 import { installNpmPackages } from "./npm-packages.mjs";
-import { installNetworkTools, installRust } from "./system-packages.mjs";
+import { root } from "./process.mjs";
+import { installNetworkTools, installRust, installTestTools } from "./system-packages.mjs";
 import { buildWasmModule } from "./wasm.mjs";
 
 /** What the edge needs: packages. */
@@ -15,10 +18,17 @@ export async function setUpEdge() {
 /** What all of Fairlead and its tests need. What could not be had has been said; the tests that need it count as skips. */
 export async function setUpEverything() {
   await installNpmPackages();
+  await installTestTools();
+  await setUpNodeHalf();
+  await buildKubernetesApiServer();
+}
+
+/** What the NAT compiler and the node agent need, where this checkout has them. */
+async function setUpNodeHalf() {
+  if (!existsSync(join(root, "wasm-nat"))) return;
   await installNetworkTools();
   await installRust();
   await buildWasmModule();
-  await buildKubernetesApiServer();
 }
 
 /** Runs `action` and turns an error into one sentence and exit code 1. */

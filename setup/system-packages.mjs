@@ -14,7 +14,13 @@ const NETWORK_TOOLS = {
   ip: "iproute2",
   modprobe: "kmod",
 };
+const TEST_TOOLS = { openssl: "openssl", curl: "curl" };
 const RUST_TOOLS = { cargo: "cargo-web", rustc: "rustc-web", cc: "gcc" };
+
+/** What the tests of the edge half call. */
+export async function installTestTools() {
+  return install(packagesFor(TEST_TOOLS), "tests make certificates and run the examples' lines with them");
+}
 
 /** What the node half is tested with. */
 export async function installNetworkTools() {

@@ -16,6 +16,7 @@
 import { ANY_HOST } from "../edge-config/config.ts";
 import { type ConfigKeys, deriveConfigKeys } from "../edge-config/config-keys.ts";
 import { decodeHostRecord } from "../edge-config/host-record.ts";
+import { loadRe2 } from "../edge-config/pattern/pattern.ts";
 import {
   decodePointer,
   type HostShards,
@@ -207,6 +208,7 @@ export class ConfigStore {
       const known = this.#tables.get(key);
       if (known?.line === line) return known.table;
       const loaded = this.#current;
+      if (mayHoldPatterns(line)) await loadRe2();
       const record = await decodeHostRecord(key, line, await this.#configKeys());
       if (this.#current !== loaded) return undefined; // The caller asks again.
       const table = new HostTable(key, record, this.#pools);
@@ -301,7 +303,10 @@ export class ConfigStore {
         text === null
           ? ({ kind: "refused", reason: "there is no pointer in KV" } as const)
           : await decodePointer(text, keys);
-      if (reading.kind === "pointer") return reading.loaded;
+      if (reading.kind === "pointer") {
+        if (text !== null && mayHoldPatterns(text)) await loadRe2();
+        return reading.loaded;
+      }
       this.#fail(reading.reason);
     } catch (error) {
       this.#fail(messageOf(error));
@@ -327,6 +332,11 @@ function shardNames({ exact, wildcard, any }: HostShards): readonly ShardName[] 
   for (const name of [exact, wildcard, any])
     if (name !== undefined && !names.includes(name)) names.push(name);
   return names;
+}
+
+/** Fields by which a record or a pointer asks for the pattern engine, which most never need. */
+function mayHoldPatterns(text: string): boolean {
+  return text.includes('"regex"') || text.includes('"pattern"');
 }
 
 function messageOf(error: unknown): string {

@@ -87,18 +87,20 @@ export class Edge {
   }
 
   /** Cloudflare writes `Server` and `Date` itself; elsewhere we do, as every server should (RFC 9110 §6.6.1, §10.2.4). */
-  answer(request: Request, context: ExecutionContext): Promise<Response> {
+  answer(request: Request, context: ExecutionContext): Response | Promise<Response> {
     const { serverHeader, logsAccess } = this.settings;
-    const startedAt = logsAccess ? Date.now() : 0;
-    const { method } = request;
-    const mayLinger = method !== "GET" && method !== "HEAD";
-    const answer = this.#route(request, context);
-    if (serverHeader === undefined && !logsAccess && !mayLinger) return answer;
-    return answer.then((routed) => {
-      const response = mayLinger ? lingering(request, routed) : routed;
-      if (logsAccess) this.#log(request, response.status, startedAt);
-      return serverHeader === undefined ? response : withServer(response, serverHeader);
-    });
+    return serverHeader === undefined && !logsAccess && !mayBeSending(request)
+      ? this.#route(request, context)
+      : this.#answerWithMore(request, context);
+  }
+
+  async #answerWithMore(request: Request, context: ExecutionContext): Promise<Response> {
+    const { serverHeader, logsAccess } = this.settings;
+    const startedAt = Date.now();
+    const response = await this.#route(request, context);
+    if (logsAccess) this.#log(request, response.status, startedAt);
+    const shown = mayBeSending(request) ? lingering(request, response) : response;
+    return serverHeader === undefined ? shown : withServer(shown, serverHeader);
   }
 
   /** Whether a host by this name (without a port) is one of ours; the catch-all makes no name ours. */
@@ -126,14 +128,14 @@ export class Edge {
    * From the request to its host, path and route. What need not wait does not: a promise within a promise costs
    * every request, so these steps hand on the promise of the next.
    */
-  #route(request: Request, context: ExecutionContext): Promise<Response> {
-    const read = readRequestTarget(request.url);
-    const path = read && normalisePath(read.rawPath);
-    if (read === undefined || path === undefined) return Promise.resolve(errorPage(400));
-    const host = this.store.host(read.host, context);
+  #route(request: Request, context: ExecutionContext): Response | Promise<Response> {
+    const target = readRequestTarget(request.url);
+    const path = target && normalisePath(target.rawPath);
+    if (target === undefined || path === undefined) return errorPage(400);
+    const host = this.store.host(target.host, context);
     return host instanceof Promise
-      ? host.then((found) => this.#enter(request, read, path, found, context))
-      : this.#enter(request, read, path, host, context);
+      ? host.then((found) => this.#enter(request, target, path, found, context))
+      : this.#enter(request, target, path, host, context);
   }
 
   /** From the host to its path, and through the host's hooks. */
@@ -143,10 +145,10 @@ export class Edge {
     path: string,
     host: HostAnswer,
     context: ExecutionContext,
-  ): Promise<Response> {
-    if (host === "unavailable") return Promise.resolve(errorPage(503));
-    if (host === undefined) return Promise.resolve(errorPage(404));
-    if (host.config.denied !== undefined) return Promise.resolve(errorPage(403));
+  ): Response | Promise<Response> {
+    if (host === "unavailable") return errorPage(503);
+    if (host === undefined) return errorPage(404);
+    if (host.config.denied !== undefined) return errorPage(403);
     const { forwarding } = this;
     const target =
       forwarding?.target(read, peerAddress(request) ?? this.settings.defaultClient, request.headers) ?? read;
@@ -176,16 +178,15 @@ export class Edge {
     path: string,
     host: HostTable,
     context: ExecutionContext,
-  ): Promise<Response> {
+  ): Response | Promise<Response> {
     const match = host.find(path);
-    if (match === undefined) return Promise.resolve(errorPage(404));
+    if (match === undefined) return errorPage(404);
     const { entry } = match;
-    if (entry.route.denied !== undefined) return Promise.resolve(errorPage(503));
+    if (entry.route.denied !== undefined) return errorPage(503);
     if (match.kind === "trailingSlash") {
       const location = `${encodePath(path)}/${target.query}`;
       const isRelative = entry.route.policies?.redirect?.relative === true;
-      const origin = isRelative ? "" : `${target.scheme}://${target.host}`;
-      return Promise.resolve(redirectPage(301, origin + location));
+      return redirectPage(301, isRelative ? location : `${target.scheme}://${target.host}${location}`);
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
     if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
@@ -201,10 +202,10 @@ export class Edge {
     return exchange.host.pipeline === undefined ? untouchedResponse(answer) : clientResponse(answer);
   }
 
-  #filter(exchange: Exchange, pipeline: RoutePipeline): Promise<Response> {
+  #filter(exchange: Exchange, pipeline: RoutePipeline): Response | Promise<Response> {
     const answer = runRequestHooks(pipeline, exchange);
     if (answer instanceof Promise) return answer.then((settled) => this.#finish(exchange, pipeline, settled));
-    return Promise.resolve(this.#finish(exchange, pipeline, answer));
+    return this.#finish(exchange, pipeline, answer);
   }
 
   /** To the pod, unless a filter has answered; then the way out. */
@@ -222,6 +223,11 @@ export class Edge {
     exchange.answeredBy = "filter";
     return runResponseHooks(pipeline, answer, exchange);
   }
+}
+
+/** The client may still send a body when the answer is made. */
+function mayBeSending({ method }: Request): boolean {
+  return method !== "GET" && method !== "HEAD";
 }
 
 function withServer(response: Response, server: string): Response {

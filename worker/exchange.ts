@@ -65,6 +65,15 @@ export interface Refusal {
 /** `edge`: our own 404, 502, 503, 504. `filter`: a feature's `onRequest`. `origin`: the pod. */
 export type Answerer = "origin" | "edge" | "filter";
 
+/** A client certificate for the pod, and what its own must be. */
+export interface UpstreamTls {
+  /** `namespace/name`, known to the gateway. */
+  readonly secret: string;
+  readonly verifies: boolean;
+  /** Sent in the handshake, and wanted in the certificate. */
+  readonly name?: string;
+}
+
 /** What will be sent to the pod. */
 export class UpstreamRequest {
   /** A canary chooses another one. `undefined`: the default of a host without a default backend, 404. */
@@ -72,6 +81,8 @@ export class UpstreamRequest {
   /** `Host` that the pod sees: the client's own, with its port, unless `upstream-vhost` names another. */
   host: string;
   scheme: "http" | "https" = "http";
+  /** With `https`: how the gateway speaks TLS with the pod. */
+  tls: UpstreamTls | undefined = undefined;
   /** A rewritten path, normalised; it is encoded anew (`encodePath`). `undefined`: the client's own bytes. */
   path: string | undefined = undefined;
   /** A query with its `?`, in place of the client's. `undefined`: the client's own. */

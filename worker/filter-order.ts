@@ -38,6 +38,7 @@ export const FILTER_ORDER = [
   "timeouts", // Before `nextUpstream`, which completes what both say about attempts.
   "nextUpstream", // The origin stage repeats attempts by it.
   "backendProtocol", // Only how the pod is spoken to.
+  "upstreamTls", // Only how the pod is spoken to.
   "tracing", // Only what the pod sees.
   "rewrite", // Last of those that shape the request for the pod: what came before goes by the client's own path.
   "upstreamVhost", // Only what the pod sees.

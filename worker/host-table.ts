@@ -9,17 +9,17 @@ import type { BackendName, HostConfig, Route } from "../edge-config/config.ts";
 import type { HostRecord } from "../edge-config/host-record.ts";
 import type { BackendPool } from "./balance/backend-pool.ts";
 import type { BackendPools } from "./balance/backend-pools.ts";
-import type { Matcher } from "./match.ts";
+import type { Match } from "./match.ts";
 import { buildHostPipeline, buildRoutePipeline, type HostPipeline, type RoutePipeline } from "./pipeline.ts";
-import { buildRouteTable } from "./table.ts";
+import { buildRouteTable, type RouteTable } from "./table.ts";
 
 export class HostTable {
   /** As the configuration has it: `shop.example.com`, `*.example.com` or `*`. */
   readonly name: string;
   readonly config: HostConfig;
-  readonly find: Matcher<RouteEntry>;
   /** Every backend that a route or a policy of this host names. */
   readonly backends: ReadonlyMap<BackendName, BackendPool>;
+  readonly #table: RouteTable<RouteEntry>;
   #pipeline: HostPipeline | undefined;
   #isPipelineBuilt = false;
 
@@ -28,7 +28,12 @@ export class HostTable {
     this.config = config;
     // At once, not at first use: an old table still in use must not bring back old endpoints.
     this.backends = new Map([...backends].map(([backend, found]) => [backend, pools.pool(backend, found)]));
-    this.find = buildRouteTable(config, (route) => new RouteEntry(this, route)).find;
+    this.#table = buildRouteTable(config, (route) => new RouteEntry(this, route));
+  }
+
+  /** What a normalised path meets. */
+  find(path: string): Match<RouteEntry> | undefined {
+    return this.#table.find(path);
   }
 
   /** `undefined` for a host without policies of its own. */

@@ -1,7 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { HostConfig, Route } from "../edge-config/config.ts";
+import { loadRe2 } from "../edge-config/pattern/pattern.ts";
 import { compileMatcher } from "./match.ts";
+
+await loadRe2();
 
 type Rule = readonly [pathType: "Exact" | "Prefix", path: string];
 
@@ -16,13 +19,13 @@ function matcher(matching: HostConfig["matching"], rules: readonly Rule[]) {
   const routes = sorted(rules).map(
     ([pathType, path]): Route => ({ pathType, path, ingress: "default/test", backend: "b" }),
   );
-  const find = compileMatcher(
+  const compiled = compileMatcher(
     matching,
     routes,
     routes.map(({ pathType, path }) => `${pathType} ${path}`),
   );
   return (path: string) => {
-    const match = find(path);
+    const match = compiled.find(path);
     return match === undefined ? undefined : match.kind === "route" ? match.entry : `301 ${match.entry}`;
   };
 }

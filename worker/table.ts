@@ -10,15 +10,12 @@
 import type { HostConfig, Route } from "../edge-config/config.ts";
 import { compileMatcher, type Matcher } from "./match.ts";
 
-export interface RouteTable<E> {
-  readonly config: HostConfig;
-  /** One for each route, in the routes' order. */
-  readonly entries: readonly E[];
-  /** What a normalised path meets (`normalisePath`). */
-  readonly find: Matcher<E>;
-}
+/** Finds the entry of a normalised path (`normalisePath`). */
+export type RouteTable<E> = Matcher<E>;
 
-export function buildRouteTable<E>(config: HostConfig, prepare: (route: Route) => E): RouteTable<E> {
-  const entries = config.routes.map(prepare);
-  return { config, entries, find: compileMatcher(config.matching, config.routes, entries) };
+export function buildRouteTable<E>(
+  { matching, routes }: HostConfig,
+  prepare: (route: Route) => E,
+): RouteTable<E> {
+  return compileMatcher(matching, routes, routes.map(prepare));
 }

@@ -7,13 +7,12 @@
 
 import { join } from "node:path";
 import type { EdgeConfig } from "../../edge-config/config.ts";
-import { encodePointer, POINTER_KEY } from "../../edge-config/pointer.ts";
-import { cutShards } from "../../edge-config/shards.ts";
 import { KvService } from "../../tests/edge/kv-service.ts";
 import { bundleModule, WorkerdProcess, workerdVersion } from "../../tests/edge/workerd-process.ts";
 import type { Bench } from "../bench.ts";
 import { interleave, median, medianRatio } from "../statistics.ts";
 import { cpuMicroseconds, ScriptProcess } from "./processes.ts";
+import { publish } from "./publish.ts";
 
 const SUBJECTS = ["raw", "one", "many"] as const;
 const NAMES = {
@@ -43,7 +42,7 @@ export const bench: Bench = {
     const processes: Partial<Record<(typeof SUBJECTS)[number], WorkerdProcess>> = {};
     try {
       const pod = `127.0.0.1:${await upstream.line()}`;
-      const worker = await bundleModule("worker/index.ts");
+      const worker = await bundleModule("worker/index.ts", { minify: true });
       for (const subject of SUBJECTS) {
         if (subject === "raw") {
           processes.raw = await WorkerdProcess.start({ module: rawWorker(pod) });
@@ -137,29 +136,16 @@ function configOf(hosts: number, pod: string): EdgeConfig {
             path,
             pathType: "Prefix",
             ingress: `default/h${at}`,
-            backend: `default-h${at}-80`,
+            backend: `default/h${at}:80`,
           })),
         },
       ]),
     ),
     backends: Object.fromEntries(
       Array.from({ length: hosts }, (_, at) => [
-        `default-h${at}-80`,
+        `default/h${at}:80`,
         { namespace: "default", service: `h${at}`, port: "80", endpoints: [pod] },
       ]),
     ),
   };
-}
-
-export async function publish(kv: KvService, config: EdgeConfig): Promise<void> {
-  const { directory, shards } = await cutShards(config);
-  for (const [name, text] of shards) kv.values.set(name, text);
-  const pointer = {
-    ...directory,
-    version: 1,
-    generation: 1,
-    epoch: 0,
-    createdAt: "2026-01-01T00:00:00.000Z",
-  } as const;
-  kv.values.set(POINTER_KEY, await encodePointer(pointer, undefined));
 }

@@ -7,7 +7,7 @@
  */
 
 import { parseCidr } from "../../edge-config/address.ts";
-import { compilePattern } from "../../edge-config/pattern/pattern.ts";
+import { compilePattern } from "../../edge-config/pattern/loaded.ts";
 import type { Template } from "../../edge-config/template.ts";
 import { isDnsName, isServiceName } from "./addresses.ts";
 import { type Reader, type ReaderOptions, type Reading, unreadable, value } from "./reader.ts";

@@ -14,7 +14,7 @@
 
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import { ANY_HOST, type BackendName, type HostConfig, type Route } from "../../edge-config/config.ts";
-import { compilePattern } from "../../edge-config/pattern/pattern.ts";
+import { compilePattern } from "../../edge-config/pattern/loaded.ts";
 import { quote } from "../annotations/readers.ts";
 import type { AddedHost } from "../features/feature.ts";
 import { useRegex } from "../features/structure.ts";

@@ -1,7 +1,7 @@
 /** Who is refused everywhere. Keys of the controller's ConfigMap, with the syntax of nginx's `map`. */
 
 import type { BlockedText } from "../../edge-config/features/blocklist.ts";
-import { compilePattern } from "../../edge-config/pattern/pattern.ts";
+import { compilePattern } from "../../edge-config/pattern/loaded.ts";
 import { type Reader, unreadable, value } from "../annotations/reader.ts";
 import { cidrs, quote } from "../annotations/readers.ts";
 import { defineFeature } from "./feature.ts";

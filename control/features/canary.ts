@@ -3,7 +3,7 @@
  * `canary: "true"`, which makes it one, is read by `structure.ts`.
  */
 
-import { compilePattern } from "../../edge-config/pattern/pattern.ts";
+import { compilePattern } from "../../edge-config/pattern/loaded.ts";
 import { type Reader, unreadable, value } from "../annotations/reader.ts";
 import { choice, headerName, integer, text } from "../annotations/readers.ts";
 import { defineFeature } from "./feature.ts";

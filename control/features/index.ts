@@ -39,6 +39,7 @@ import { sslRedirect } from "./ssl-redirect.ts";
 import { structures } from "./structure.ts";
 import { timeouts } from "./timeouts.ts";
 import { tracing } from "./tracing.ts";
+import { upstreamTls } from "./upstream-tls.ts";
 import { upstreamVhost } from "./upstream-vhost.ts";
 import { wwwRedirect } from "./www-redirect.ts";
 
@@ -60,8 +61,8 @@ export const features = {
   customErrors,
   customHeaders,
   externalAuth,
-  globalRateLimit,
   forwarding,
+  globalRateLimit,
   hiddenHeaders,
   hsts,
   limitEnforcement,
@@ -75,6 +76,7 @@ export const features = {
   sslRedirect,
   timeouts,
   tracing,
+  upstreamTls,
   upstreamVhost,
   wwwRedirect,
 } satisfies { readonly [N in FeatureName]: Feature<N> };

@@ -3,7 +3,8 @@ import { RE2JS } from "re2js";
 import { describe, expect, test } from "vitest";
 import { ByteSet } from "./byte-set.ts";
 import { isLinearByBacktracking } from "./linear.ts";
-import { compilePattern, type Pattern } from "./pattern.ts";
+import { compilePattern } from "./loaded.ts";
+import type { Pattern } from "./pattern.ts";
 import { parsePattern, type Syntax } from "./syntax.ts";
 
 const insensitive = { ignoreCase: true };

@@ -5,9 +5,12 @@
  * V8's RegExp runs what `linear.ts` proves harmless; RE2 (the `re2js` package) runs everything else.
  * Both are given the same syntax tree of byte sets, so they agree; `pattern.test.ts` holds that.
  * The control service compiles each pattern once to refuse it early, the Worker to run it.
+ *
+ * RE2 is large and most edges never need it, so it is loaded on demand: `await loadRe2()` before the first
+ * `compilePattern` that may meet a pattern of users.
  */
 
-import { RE2JS } from "re2js";
+import type { RE2JS } from "re2js";
 import { isLinearByBacktracking } from "./linear.ts";
 import { parsePattern, type Syntax } from "./syntax.ts";
 
@@ -26,11 +29,18 @@ export type CompiledPattern =
   | { readonly kind: "pattern"; readonly pattern: Pattern }
   | { readonly kind: "refused"; readonly reason: string };
 
+let re2: typeof RE2JS | undefined;
+
+/** Makes `compilePattern` able to take every pattern. */
+export async function loadRe2(): Promise<void> {
+  re2 ??= (await import("re2js")).RE2JS;
+}
+
 export interface PatternOptions {
   readonly ignoreCase: boolean;
 }
 
-/** Compiles `text`; `reason` completes "the pattern …". */
+/** Compiles `text`; `reason` completes "the pattern …". Throws where `loadRe2` was forgotten. */
 export function compilePattern(text: string, options: PatternOptions): CompiledPattern {
   const parsed = parsePattern(text, options);
   if (parsed.kind === "refused") return parsed;
@@ -41,8 +51,9 @@ export function compilePattern(text: string, options: PatternOptions): CompiledP
       pattern: nativePattern(new RegExp(`^(?:${render(syntax, "RegExp")})`), captures),
     };
   }
+  if (re2 === undefined) throw new Error("loadRe2 was not awaited before a pattern was compiled");
   try {
-    return { kind: "pattern", pattern: re2Pattern(RE2JS.compile(render(syntax, "RE2")), captures) };
+    return { kind: "pattern", pattern: re2Pattern(re2.compile(render(syntax, "RE2")), captures) };
   } catch (error) {
     return {
       kind: "refused",

@@ -29,7 +29,10 @@ export function workerdVersion(): string {
 }
 
 /** One ES module with all that it imports, as wrangler would bundle it. */
-export async function bundleModule(entry: string): Promise<string> {
+export async function bundleModule(
+  entry: string,
+  options: { readonly minify?: boolean } = {},
+): Promise<string> {
   const { outputFiles } = await build({
     entryPoints: [entry],
     bundle: true,
@@ -38,6 +41,7 @@ export async function bundleModule(entry: string): Promise<string> {
     conditions: ["workerd", "worker", "browser"],
     external: ["cloudflare:*", "node:*"],
     alias: { crypto: "node:crypto" },
+    minify: options.minify ?? false,
     write: false,
     logLevel: "error",
   });

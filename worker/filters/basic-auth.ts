@@ -7,7 +7,6 @@
  */
 
 import { WeightedLru } from "../lru.ts";
-import { verifyPassword } from "../passwords/verify.ts";
 import type { FilterFor } from "./filter.ts";
 
 const REMEMBERED_MILLISECONDS = 60_000;
@@ -36,6 +35,7 @@ export const basicAuth: FilterFor<"basicAuth"> = ({ realm, users: { text } }) =>
     const now = Date.now();
     const known = verdicts.get(name);
     if (known !== undefined && known.until > now) return known.isRight;
+    const { verifyPassword } = await import("../passwords/verify.ts"); // Most edges never need it.
     const verdict = await verifyPassword(password, hash);
     verdicts.set(name, { isRight: verdict, until: now + REMEMBERED_MILLISECONDS }, 1);
     return verdict;

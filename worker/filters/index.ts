@@ -34,6 +34,7 @@ import { satisfy } from "./satisfy.ts";
 import { sslRedirect } from "./ssl-redirect.ts";
 import { timeouts } from "./timeouts.ts";
 import { tracing } from "./tracing.ts";
+import { upstreamTls } from "./upstream-tls.ts";
 import { upstreamVhost } from "./upstream-vhost.ts";
 import { wwwRedirect } from "./www-redirect.ts";
 
@@ -66,6 +67,7 @@ export const ROUTE_FILTERS = {
   sslRedirect,
   timeouts,
   tracing,
+  upstreamTls,
   upstreamVhost,
 } satisfies {
   readonly [N in RouteFeatureName]: FilterFor<N>;

@@ -39,10 +39,19 @@ function failureOf(error: string): Failure {
   };
 }
 
-function targetOf({ endpoint, scheme, host }: Attempt): GatewayTarget {
+function targetOf({ endpoint, scheme, tls, host }: Attempt): GatewayTarget {
   const place = parseEndpoint(endpoint);
   if (place === undefined) throw new TypeError(`${endpoint} is no endpoint`);
-  return { ...place, scheme, host };
+  if (tls === undefined || scheme !== "https") return { ...place, scheme, host };
+  const { secret, verifies, name } = tls;
+  return {
+    ...place,
+    scheme,
+    host,
+    ...(name === undefined ? {} : { sni: name }),
+    verify: verifies,
+    tlsSecret: secret,
+  };
 }
 
 function readSigner(keys: string) {

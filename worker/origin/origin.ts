@@ -42,16 +42,24 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
 
   for (let count = 1; ; count++) {
     const isLast = count === retry.tries || !body.canReplay;
-    const result = await sendOnce(exchange, pool, endpoint, transport, {
-      endpoint: endpoint.address,
-      scheme: upstream.scheme,
-      host: upstream.host,
-      target,
-      method,
-      headers,
-      body: body.take(isLast),
-      carrier: body.carrier,
-    });
+    const result = await sendOnce(
+      pool,
+      endpoint,
+      retry,
+      transport,
+      {
+        endpoint: endpoint.address,
+        scheme: upstream.scheme,
+        tls: upstream.tls,
+        host: upstream.host,
+        target,
+        method,
+        headers,
+        body: body.take(isLast),
+        carrier: body.carrier,
+      },
+      upstream.bodyStalled,
+    );
     if (
       result.kind !== "answered" &&
       !isLast &&
@@ -107,13 +115,13 @@ function isRepeated(failure: AttemptResult["kind"], retry: RetryPolicy, mayRepea
 }
 
 async function sendOnce(
-  { upstream }: Exchange,
   pool: BackendPool,
   endpoint: Endpoint,
+  retry: RetryPolicy,
   transport: Transport,
   attempt: Attempt,
+  bodyStalled: Promise<undefined> | undefined,
 ): Promise<AttemptResult> {
-  const { retry, bodyStalled } = upstream;
   const { settle } = pool.balancer;
   const startedAt = settle === undefined ? 0 : Date.now();
   let response: Response | undefined;

@@ -5,6 +5,8 @@
  * cluster; `direct.ts` dials the endpoint itself and lives with the limits.
  */
 
+import type { UpstreamTls } from "../exchange.ts";
+
 export interface Transport {
   /**
    * One attempt. Resolves with the head of the answer, whatever its status; rejects when there was no connection
@@ -26,6 +28,8 @@ export interface Attempt {
   /** `address:port` of the endpoint. */
   readonly endpoint: string;
   readonly scheme: "http" | "https";
+  /** With `https`, where the route asks for more than an unverified connection. */
+  readonly tls?: UpstreamTls | undefined;
   /** `Host` for the pod. */
   readonly host: string;
   /** Path and query as they shall stand in the request line. */

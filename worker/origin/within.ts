@@ -2,8 +2,8 @@
 
 /**
  * `undefined` when the time is up, or somebody says so (`earlier`). Every request pays for this, so it does no more
- * than it must: the timer is not cleared, since it ends with the request and wakes nobody after the head has come; and
- * a request that is given up is not aborted, since it ends with the client's.
+ * than it must: the timer is not cleared, since it ends with the request and wakes nobody once there is an answer;
+ * and a request that is given up is not aborted, since it ends with the client's.
  */
 export function within<T>(
   milliseconds: number,
