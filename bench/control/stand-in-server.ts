@@ -46,7 +46,12 @@ export class StandInServer {
       JSON.stringify({
         "current-context": "bench",
         contexts: [{ name: "bench", context: { cluster: "bench", user: "bench" } }],
-        clusters: [{ name: "bench", cluster: { server: `http://127.0.0.1:${port}` } }],
+        clusters: [
+          {
+            name: "bench",
+            cluster: { server: `http://127.0.0.1:${port}`, "insecure-skip-tls-verify": true },
+          },
+        ],
         users: [{ name: "bench", user: {} }],
       }),
     );

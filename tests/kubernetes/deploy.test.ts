@@ -198,21 +198,22 @@ test("the rights of the Kustomize base: a status and Events may be written, and 
     await patch(`${path}/status`, {
       status: { loadBalancer: { ingress: [{ hostname: "edge.example.net" }] } },
     });
-    const denied: readonly Promise<unknown>[] = [
-      patch(path, { metadata: { annotations: { a: "b" } } }),
-      api.request({ path: "/api/v1/namespaces/shop/secrets/users" }),
-      api.request({ path: "/api/v1/pods" }),
-      api.request({ path: "/api/v1/nodes" }),
-      api.request({ method: "DELETE", path }),
-      api.request({ path: "/apis/coordination.k8s.io/v1/namespaces/fairlead/leases/other" }),
-      api.request({
-        method: "POST",
-        path: "/api/v1/namespaces/shop/secrets",
-        body: { metadata: { name: "a" } },
-      }),
+    const denied: readonly (() => Promise<unknown>)[] = [
+      () => patch(path, { metadata: { annotations: { a: "b" } } }),
+      () => api.request({ path: "/api/v1/namespaces/shop/secrets/users" }),
+      () => api.request({ path: "/api/v1/pods" }),
+      () => api.request({ path: "/api/v1/nodes" }),
+      () => api.request({ method: "DELETE", path }),
+      () => api.request({ path: "/apis/coordination.k8s.io/v1/namespaces/fairlead/leases/other" }),
+      () =>
+        api.request({
+          method: "POST",
+          path: "/api/v1/namespaces/shop/secrets",
+          body: { metadata: { name: "a" } },
+        }),
     ];
     for (const attempt of denied)
-      await expect(attempt).rejects.toSatisfy((error) => (error as ApiError).status === 403);
+      await expect(attempt()).rejects.toSatisfy((error) => (error as ApiError).status === 403);
   } finally {
     api.close();
     await removeRights(all);

@@ -29,9 +29,20 @@ export class ControlProcess {
     edge: LocalEdge,
     ...args: readonly string[]
   ): Promise<ControlProcess> {
+    return await ControlProcess.startWith([], server, edge, ...args);
+  }
+
+  /** With flags for Node itself. */
+  static async startWith(
+    nodeFlags: readonly string[],
+    server: Pick<ApiServer, "kubeconfig">,
+    edge: LocalEdge,
+    ...args: readonly string[]
+  ): Promise<ControlProcess> {
     const child = spawn(
       NODE,
       [
+        ...nodeFlags,
         PROGRAM,
         "control",
         ...["--kubeconfig", server.kubeconfig],
