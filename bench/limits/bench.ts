@@ -8,8 +8,8 @@ import type { EdgeConfig, Route } from "../../edge-config/config.ts";
 import { KvService } from "../../tests/edge/kv-service.ts";
 import { bundleModule, WorkerdProcess, workerdVersion } from "../../tests/edge/workerd-process.ts";
 import type { Bench } from "../bench.ts";
-import { publish } from "../edge/publish.ts";
 import { cpuMicroseconds, ScriptProcess } from "../edge/processes.ts";
+import { publish } from "../edge/publish.ts";
 import { interleave, median, medianRatio } from "../statistics.ts";
 
 const SUBJECTS = ["plain", "guarded", "refused"] as const;
