@@ -14,14 +14,15 @@ import { interleave, median, medianRatio } from "../statistics.ts";
 import { cpuMicroseconds, ScriptProcess } from "./processes.ts";
 import { publish } from "./publish.ts";
 
-const SUBJECTS = ["raw", "one", "many"] as const;
+const SUBJECTS = ["raw", "headers", "one", "many"] as const;
 const NAMES = {
   raw: "rewrite the URL and fetch",
+  headers: "the same, with nginx's eight headers",
   one: "Fairlead, 1 Ingress",
   many: "Fairlead, 10 000 Ingresses",
 } as const;
 
-const HOSTS = { raw: 1, one: 1, many: 10_000 } as const;
+const HOSTS = { raw: 1, headers: 1, one: 1, many: 10_000 } as const;
 const PATHS = ["/api/v1/items?page=1", "/", "/assets/app.js", "/api/v1/items/42"];
 const CONNECTIONS = 32;
 const ROUND_MILLISECONDS = 1500;
@@ -44,8 +45,9 @@ export const bench: Bench = {
       const pod = `127.0.0.1:${await upstream.line()}`;
       const worker = await bundleModule("worker/index.ts", { minify: true });
       for (const subject of SUBJECTS) {
-        if (subject === "raw") {
-          processes.raw = await WorkerdProcess.start({ module: rawWorker(pod) });
+        if (subject === "raw" || subject === "headers") {
+          const module = subject === "raw" ? rawWorker(pod) : headersWorker(pod);
+          processes[subject] = await WorkerdProcess.start({ module });
           continue;
         }
         const kv = await KvService.start();
@@ -90,6 +92,8 @@ export const bench: Bench = {
         rateOne: medianRatio(rate("one"), rate("raw")),
         rateMany: medianRatio(rate("many"), rate("raw")),
         cpuManyOverOne: medianRatio(cpu("many"), cpu("one")),
+        cpuHeaders: medianRatio(cpu("headers"), cpu("raw")),
+        cpuOneOverHeaders: medianRatio(cpu("one"), cpu("headers")),
       };
       return {
         table: [
@@ -120,6 +124,20 @@ function rawWorker(pod: string): string {
   fetch(request) {
     const { url } = request;
     return fetch("http://${pod}" + url.slice(url.indexOf("/", 8)), request);
+  },
+};`;
+}
+
+/** The least that one can do that tells the pod what ingress-nginx tells it; every header costs on its way. */
+function headersWorker(pod: string): string {
+  return `const NAMES = ["X-Request-ID", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port",
+  "X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Scheme"];
+export default {
+  fetch(request) {
+    const { url } = request;
+    const copy = new Request(request);
+    for (const name of NAMES) copy.headers.set(name, "203.0.113.7");
+    return fetch("http://${pod}" + url.slice(url.indexOf("/", 8)), copy);
   },
 };`;
 }
