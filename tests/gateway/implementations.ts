@@ -6,6 +6,7 @@
 import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
 import type { TlsSecret } from "../../gateway/dial.ts";
 import { startGateway } from "../../gateway/server.ts";
+import { startHaproxy } from "./haproxy.ts";
 
 export interface GatewayOptions {
   /** As `FAIRLEAD_GATEWAY_KEYS`. */
@@ -37,4 +38,5 @@ export const implementations: readonly GatewayImplementation[] = [
     start: ({ keys, tlsSecrets, ...options }) =>
       startGateway({ ...options, keys: parseTokenKeys(keys), tlsSecret: (name) => tlsSecrets.get(name) }),
   },
+  { name: "HAProxy", keepsSpelling: false, start: startHaproxy },
 ];
