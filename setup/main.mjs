@@ -4,7 +4,7 @@
  */
 import { buildKubernetesApiServer } from "./go-programs.mjs";
 import { installNpmPackages } from "./npm-packages.mjs";
-import { installNetworkTools, installRust } from "./system-packages.mjs";
+import { installGateway, installNetworkTools, installRust } from "./system-packages.mjs";
 import { buildWasmModule } from "./wasm.mjs";
 
 /** What the edge needs: packages. */
@@ -16,6 +16,7 @@ export async function setUpEdge() {
 export async function setUpEverything() {
   await installNpmPackages();
   await installNetworkTools();
+  await installGateway();
   await installRust();
   await buildWasmModule();
   await buildKubernetesApiServer();

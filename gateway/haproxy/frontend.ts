@@ -125,6 +125,9 @@ function headerRules(): readonly string[] {
       (name) => `http-request del-header ${name}`,
     ),
     "http-request set-header host %[var(txn.host)]",
+    "# HTTP/2 gets :authority and :scheme only from a whole URL; HAProxy would send Host instead.",
+    "http-request set-uri http://%[var(txn.host)]%[pathq] if { var(txn.scheme) -m str h2c }",
+    "http-request set-uri https://%[var(txn.host)]%[pathq] if { var(txn.scheme) -m str h2 }",
   ];
 }
 

@@ -3,8 +3,8 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -39,7 +39,9 @@ export async function startHaproxy(options: GatewayOptions): Promise<RunningGate
 }
 
 /** Resolves when HAProxy listens; rejects with what it said when it ends instead. */
-export async function runHaproxy(settings: Omit<HaproxySettings, "folder">): Promise<{ readonly close: () => Promise<void> }> {
+export async function runHaproxy(
+  settings: Omit<HaproxySettings, "folder">,
+): Promise<{ readonly close: () => Promise<void> }> {
   const folder = await mkdtemp(join(tmpdir(), "fairlead-haproxy-"));
   await writeFiles(folder, renderHaproxy({ ...settings, folder }));
   const child = spawn("haproxy", ["-W", "-db", "-f", join(folder, "haproxy.cfg")], {
