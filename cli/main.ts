@@ -12,6 +12,7 @@ import { registerCompile } from "./commands/compile.ts";
 import { registerControl } from "./commands/control.ts";
 import { registerDev } from "./commands/dev.ts";
 import { registerExplain } from "./commands/explain.ts";
+import { registerGateway } from "./commands/gateway.ts";
 import { registerGenerations } from "./commands/generations.ts";
 import { registerLint } from "./commands/lint.ts";
 import { registerPush } from "./commands/push.ts";
@@ -27,6 +28,7 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   registerControl,
   registerPush,
   registerGenerations,
+  registerGateway,
 ];
 
 export function buildProgram(): Command {

@@ -15,7 +15,7 @@ export interface AddressSettings {
 }
 
 /** Never a pod, whatever the CIDRs say: this host, its links (cloud metadata lives there), groups, reserved. */
-const NEVER = [
+export const NEVER_DIALLED = [
   "0.0.0.0/8",
   "169.254.0.0/16",
   "224.0.0.0/4",
@@ -24,12 +24,12 @@ const NEVER = [
   "fe80::/10",
   "ff00::/8",
 ];
-const LOOPBACK = ["127.0.0.0/8", "::1/128"];
+export const LOOPBACK = ["127.0.0.0/8", "::1/128"];
 
 /** Throws a `RangeError` with a sentence when a CIDR is none. */
 export function createAddressPolicy(settings: AddressSettings): (address: string) => boolean {
   const allowed = addressSet(settings.allowedCidrs);
-  const never = addressSet(NEVER);
+  const never = addressSet(NEVER_DIALLED);
   const loopback = addressSet(LOOPBACK);
   return (address) => {
     const plain = withoutMapping(address);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { buildKubernetesApiServer } from "./go-programs.mjs";
 import { installNpmPackages } from "./npm-packages.mjs";
 import { root } from "./process.mjs";
-import { installNetworkTools, installRust, installTestTools } from "./system-packages.mjs";
+import { installGateway, installNetworkTools, installRust, installTestTools } from "./system-packages.mjs";
 import { buildWasmModule } from "./wasm.mjs";
 
 /** What the edge needs: packages. */
@@ -19,6 +19,7 @@ export async function setUpEdge() {
 export async function setUpEverything() {
   await installNpmPackages();
   await installTestTools();
+  await installGateway();
   await setUpNodeHalf();
   await buildKubernetesApiServer();
 }

@@ -15,6 +15,7 @@ const NETWORK_TOOLS = {
   modprobe: "kmod",
 };
 const TEST_TOOLS = { openssl: "openssl", curl: "curl" };
+const GATEWAY_TOOLS = { haproxy: "haproxy" };
 const RUST_TOOLS = { cargo: "cargo-web", rustc: "rustc-web", cc: "gcc" };
 
 /** What the tests of the edge half call. */
@@ -25,6 +26,11 @@ export async function installTestTools() {
 /** What the node half is tested with. */
 export async function installNetworkTools() {
   return install(packagesFor(NETWORK_TOOLS), "the node agent's tests need them");
+}
+
+/** The gateway of clusters. */
+export async function installGateway() {
+  return install(packagesFor(GATEWAY_TOOLS), "the gateway's contract is tested against it");
 }
 
 /** A host compiler for the tests of the Rust crate. */

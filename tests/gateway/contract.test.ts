@@ -23,7 +23,7 @@ import {
 } from "node:net";
 import { text } from "node:stream/consumers";
 import type { TLSSocket } from "node:tls";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import WebSocket, { WebSocketServer } from "ws";
 import {
   createTokenSigner,
@@ -112,6 +112,8 @@ interface Sent {
 }
 
 describe.each(implementations)("the $name gateway", (implementation) => {
+  beforeEach(({ skip }) => skip(!implementation.isInstalled, `${implementation.name} is not installed`));
+
   async function start(
     allowedCidrs: readonly string[] = ["0.0.0.0/0"],
     allowLoopback = true,
@@ -532,6 +534,14 @@ describe.each(implementations)("the $name gateway", (implementation) => {
   });
 
   describe("WebSockets", () => {
+    /** RFC 6455 §4.1 wants all of these. */
+    const HANDSHAKE = {
+      connection: "Upgrade",
+      upgrade: "websocket",
+      "sec-websocket-version": "13",
+      "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    };
+
     async function echoPod(): Promise<number> {
       const { port, server } = await pod((_, response) => response.writeHead(426).end("upgrade, please"));
       const sockets = new WebSocketServer({ server, handleProtocols: () => "chat" });
@@ -592,10 +602,21 @@ describe.each(implementations)("the $name gateway", (implementation) => {
       await closed;
     });
 
+    test("without a key are none: whether the gateway or the pod says so is its choice", async () => {
+      const { port } = await pod((_, response) => response.writeHead(401).end("not you"));
+      const gateway = await start();
+      const headers = { [TOKEN_HEADER]: await sign({ port }), connection: "Upgrade", upgrade: "websocket" };
+      const [answer] = (await once(httpRequest(gateway.url, { headers }).end(), "response")) as [
+        IncomingMessage,
+      ];
+      expect(answer.statusCode).toBe(implementation.checksWebSocketHandshakes ? 400 : 401);
+      answer.resume();
+    });
+
     test("that the pod declines get its answer", async () => {
       const { port } = await pod((_, response) => response.writeHead(401, { "x-pod": "yes" }).end("not you"));
       const gateway = await start();
-      const headers = { [TOKEN_HEADER]: await sign({ port }), connection: "Upgrade", upgrade: "websocket" };
+      const headers = { [TOKEN_HEADER]: await sign({ port }), ...HANDSHAKE };
       const [answer] = (await once(httpRequest(gateway.url, { headers }).end(), "response")) as [
         IncomingMessage,
       ];
@@ -608,7 +629,7 @@ describe.each(implementations)("the $name gateway", (implementation) => {
 
     test("without a good token, or to a dead pod, are refused like any request", async () => {
       const gateway = await start();
-      const headers = { connection: "Upgrade", upgrade: "websocket" };
+      const headers = HANDSHAKE;
       const [refused] = (await once(httpRequest(gateway.url, { headers }).end(), "response")) as [
         IncomingMessage,
       ];

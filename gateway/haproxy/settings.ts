@@ -1,0 +1,36 @@
+/** What an operator says about HAProxy as the gateway of a cluster. Checked by whoever reads it from flags. */
+
+import type { TokenKey } from "../../edge-config/gateway-token.ts";
+import type { AddressSettings } from "../allowed-addresses.ts";
+import type { TlsSecret } from "../dial.ts";
+
+export interface HaproxySettings extends AddressSettings {
+  /** Any of them may have signed a token. */
+  readonly keys: readonly TokenKey[];
+  /** As `bind` takes it: `:8080`, `127.0.0.1:8080`, `[::]:8080`. */
+  readonly listen: string;
+  /** Certificate and key in one PEM text: the listener speaks TLS then. */
+  readonly listenCertificate?: string;
+  /** Where `/healthz` and `/metrics` are. */
+  readonly healthListen: string;
+  /** Secrets that tokens may name for TLS towards pods, by `namespace/name`. */
+  readonly tlsSecrets: ReadonlyMap<string, TlsSecret>;
+  /** DNS servers as `10.96.0.10:53`; none: those of /etc/resolv.conf. */
+  readonly nameservers: readonly string[];
+  readonly connectTimeoutMs: number;
+  /** How long a stopped process finishes what is under way. */
+  readonly drainSeconds: number;
+  /** Absolute path of the folder in which HAProxy finds the files; certificates need it. */
+  readonly folder: string;
+  readonly maxConnections: number;
+  /** Unix socket of HAProxy's runtime API; absent: there is none. */
+  readonly adminSocket?: string;
+}
+
+/** A file that HAProxy reads, named relative to its configuration. */
+export interface RenderedFile {
+  readonly name: string;
+  readonly text: string;
+  /** Whether it holds a key: only its owner may read it then. */
+  readonly secret: boolean;
+}

@@ -1,0 +1,86 @@
+/** The real `haproxy` with the configuration that `fairlead gateway render` writes. */
+
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import type { AddressInfo } from "node:net";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
+import { renderHaproxy } from "../../gateway/haproxy/render.ts";
+import type { HaproxySettings } from "../../gateway/haproxy/settings.ts";
+import { writeFiles } from "../../gateway/haproxy/write.ts";
+import type { GatewayOptions, RunningGateway } from "./implementations.ts";
+import { startNameServer } from "./name-server.ts";
+
+export const haveHaproxy = spawnSync("haproxy", ["-v"]).status === 0;
+
+export async function startHaproxy(options: GatewayOptions): Promise<RunningGateway> {
+  const nameServer = await startNameServer();
+  const [port, healthPort] = await freePorts(2);
+  const running = await runHaproxy({
+    ...options,
+    keys: parseTokenKeys(options.keys),
+    listen: `127.0.0.1:${port}`,
+    healthListen: `127.0.0.1:${healthPort}`,
+    nameservers: [`127.0.0.1:${nameServer.port}`],
+    drainSeconds: 1,
+    maxConnections: 200,
+  });
+  return {
+    url: `http://127.0.0.1:${port}`,
+    close: async () => {
+      await running.close();
+      await nameServer.close();
+    },
+  };
+}
+
+/** Resolves when HAProxy listens; rejects with what it said when it ends instead. */
+export async function runHaproxy(
+  settings: Omit<HaproxySettings, "folder">,
+): Promise<{ readonly close: () => Promise<void> }> {
+  const folder = await mkdtemp(join(tmpdir(), "fairlead-haproxy-"));
+  await writeFiles(folder, renderHaproxy({ ...settings, folder }));
+  const child = spawn("haproxy", ["-W", "-db", "-f", join(folder, "haproxy.cfg")], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const ended = once(child, "exit");
+  const close = async (): Promise<void> => {
+    child.kill("SIGTERM");
+    await ended;
+    await rm(folder, { recursive: true, force: true });
+  };
+  try {
+    await listening(child);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { close };
+}
+
+async function listening(child: ChildProcess & { readonly stderr: NodeJS.ReadableStream }): Promise<void> {
+  const said: string[] = [];
+  await new Promise<void>((resolve, reject) => {
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      said.push(line);
+      if (line.includes("Loading success")) resolve();
+    });
+    child.once("exit", () => reject(new Error(`haproxy ended: ${said.join("\n")}`)));
+  });
+  child.stderr.resume();
+}
+
+/** Ports that nobody has at the moment; HAProxy cannot tell which one it was given for 0. */
+export async function freePorts(count: number): Promise<readonly number[]> {
+  const servers = Array.from({ length: count }, () => createServer());
+  await Promise.all(
+    servers.map((server) => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
+  );
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
