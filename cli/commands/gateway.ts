@@ -27,7 +27,7 @@ interface RenderFlags {
   readonly nameservers: readonly string[];
   readonly connectTimeout: number;
   readonly drain: number;
-  readonly maxConnections: number;
+  readonly maxConnections?: number;
   readonly adminSocket?: string;
 }
 
@@ -113,9 +113,11 @@ export function registerGateway(program: Command): void {
         .env("FAIRLEAD_GATEWAY_DRAIN"),
     )
     .addOption(
-      new Option("--max-connections <number>", "of clients at once")
+      new Option(
+        "--max-connections <number>",
+        "of clients at once (default: by the limit of open files, 25000 at most)",
+      )
         .argParser(positiveWhole)
-        .default(20_000)
         .env("FAIRLEAD_GATEWAY_MAX_CONNECTIONS"),
     )
     .addOption(
@@ -158,7 +160,7 @@ async function readSettings(flags: RenderFlags, environment: NodeJS.ProcessEnv):
     nameservers: flags.nameservers,
     connectTimeoutMs: Math.ceil(flags.connectTimeout * 1_000),
     drainSeconds: flags.drain,
-    maxConnections: flags.maxConnections,
+    ...(flags.maxConnections === undefined ? {} : { maxConnections: flags.maxConnections }),
     folder: flags.installedAt ?? path(resolve(flags.out)),
     ...(flags.adminSocket === undefined ? {} : { adminSocket: flags.adminSocket }),
   };

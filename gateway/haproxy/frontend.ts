@@ -65,7 +65,8 @@ function tokenRules(): readonly string[] {
 }
 
 /**
- * The families are kept apart: HAProxy finds IPv4 addresses in `::/0` and IPv4-mapped ones in IPv4 networks.
+ * The families are kept apart: HAProxy finds IPv4 addresses in `::/0` and IPv4-mapped ones in IPv4 networks,
+ * and vice versa.
  * Nobody needs mapped addresses (EndpointSlices have none), so they are refused as a whole.
  */
 function addressRules(allowLoopback: boolean): readonly string[] {
@@ -76,13 +77,15 @@ function addressRules(allowLoopback: boolean): readonly string[] {
     "http-request do-resolve(txn.ip,cluster,ipv4) var(txn.address) unless { var(txn.ip) -m found }",
     refuse("connect", "the name of its endpoint does not resolve", "unless { var(txn.ip) -m found }"),
     "acl ipv6 var(txn.ip) -m sub :",
-    `acl never_dialled ${matches([...NEVER_DIALLED, "::ffff:0:0/96"])}`,
+    `acl never_dialled ${matches(NEVER_DIALLED)}`,
+    `acl mapped ${matches(["::ffff:0:0/96"])}`,
     `acl loopback ${matches(LOOPBACK)}`,
     "acl allowed_ipv4 var(txn.ip) -m ip -f allowed-ipv4.acl",
     "acl allowed_ipv6 var(txn.ip) -m ip -f allowed-ipv6.acl",
     ...(allowLoopback
       ? [refuseAddress("if never_dialled !loopback")]
       : [refuseAddress("if never_dialled or loopback")]),
+    refuseAddress("if ipv6 mapped"),
     ...[refuseAddress("if !loopback !ipv6 !allowed_ipv4"), refuseAddress("if !loopback ipv6 !allowed_ipv6")],
     "http-request set-dst var(txn.ip)",
     "http-request set-dst-port var(txn.port)",

@@ -19,6 +19,8 @@ import type { HaproxySettings, RenderedFile } from "./settings.ts";
 /** A Worker may send 128 KB of headers; the rest is room for the line of the request and for what rules write. */
 const BUFFER_BYTES = 144 * 1024;
 
+const MAX_OPEN_FILES = 50_000;
+
 /** Throws a `RangeError` with a sentence when a CIDR is none. */
 export function renderHaproxy(settings: HaproxySettings): readonly RenderedFile[] {
   createAddressPolicy(settings); // Checks the CIDRs.
@@ -63,7 +65,8 @@ function renderGlobal({ folder, maxConnections, drainSeconds, adminSocket }: Hap
     "# Certificates of servers are read after the paths above were forgotten.",
     `crt-base ${folder}/tls`,
     "log stdout format raw local0 notice",
-    `maxconn ${maxConnections}`,
+    // Two files a connection; without a bound, a container that may open a million would buy memory for all.
+    maxConnections === undefined ? `fd-hard-limit ${MAX_OPEN_FILES}` : `maxconn ${maxConnections}`,
     `hard-stop-after ${drainSeconds}s`,
     `tune.bufsize ${BUFFER_BYTES}`,
     "tune.maxrewrite 8192",

@@ -22,7 +22,8 @@ export interface HaproxySettings extends AddressSettings {
   readonly drainSeconds: number;
   /** Absolute path of the folder in which HAProxy finds the files; certificates need it. */
   readonly folder: string;
-  readonly maxConnections: number;
+  /** Absent: as many as the limit of open files gives, 25 000 at most. */
+  readonly maxConnections?: number;
   /** Unix socket of HAProxy's runtime API; absent: there is none. */
   readonly adminSocket?: string;
 }

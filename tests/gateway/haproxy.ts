@@ -10,7 +10,6 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
 import { renderHaproxy } from "../../gateway/haproxy/render.ts";
-import type { HaproxySettings } from "../../gateway/haproxy/settings.ts";
 import { writeFiles } from "../../gateway/haproxy/write.ts";
 import type { GatewayOptions, RunningGateway } from "./implementations.ts";
 import { startNameServer } from "./name-server.ts";
@@ -18,48 +17,52 @@ import { startNameServer } from "./name-server.ts";
 export const haveHaproxy = spawnSync("haproxy", ["-v"]).status === 0;
 
 export async function startHaproxy(options: GatewayOptions): Promise<RunningGateway> {
+  const folder = await mkdtemp(join(tmpdir(), "fairlead-haproxy-"));
   const nameServer = await startNameServer();
-  const [port, healthPort] = await freePorts(2);
-  const running = await runHaproxy({
-    ...options,
-    keys: parseTokenKeys(options.keys),
-    listen: `127.0.0.1:${port}`,
-    healthListen: `127.0.0.1:${healthPort}`,
-    nameservers: [`127.0.0.1:${nameServer.port}`],
-    drainSeconds: 1,
-    maxConnections: 200,
-  });
-  return {
-    url: `http://127.0.0.1:${port}`,
-    close: async () => {
-      await running.close();
-      await nameServer.close();
-    },
+  const cleanUp = async (): Promise<void> => {
+    await nameServer.close();
+    await rm(folder, { recursive: true, force: true });
   };
+  try {
+    const [port, healthPort] = await freePorts(2);
+    const files = renderHaproxy({
+      ...options,
+      keys: parseTokenKeys(options.keys),
+      listen: `127.0.0.1:${port}`,
+      healthListen: `127.0.0.1:${healthPort}`,
+      nameservers: [`127.0.0.1:${nameServer.port}`],
+      drainSeconds: 1,
+      maxConnections: 200,
+      folder,
+    });
+    await writeFiles(folder, files);
+    const running = await startRendered(folder);
+    return {
+      url: `http://127.0.0.1:${port}`,
+      close: async () => {
+        await running.close();
+        await cleanUp();
+      },
+    };
+  } catch (error) {
+    await cleanUp();
+    throw error;
+  }
 }
 
-/** Resolves when HAProxy listens; rejects with what it said when it ends instead. */
-export async function runHaproxy(
-  settings: Omit<HaproxySettings, "folder">,
-): Promise<{ readonly close: () => Promise<void> }> {
-  const folder = await mkdtemp(join(tmpdir(), "fairlead-haproxy-"));
-  await writeFiles(folder, renderHaproxy({ ...settings, folder }));
+/** Runs what was rendered into `folder`. Rejects with what HAProxy said when it ends instead of listening. */
+export async function startRendered(folder: string): Promise<{ readonly close: () => Promise<void> }> {
   const child = spawn("haproxy", ["-W", "-db", "-f", join(folder, "haproxy.cfg")], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   const ended = once(child, "exit");
-  const close = async (): Promise<void> => {
-    child.kill("SIGTERM");
-    await ended;
-    await rm(folder, { recursive: true, force: true });
+  await listening(child);
+  return {
+    close: async () => {
+      child.kill("SIGTERM");
+      await ended;
+    },
   };
-  try {
-    await listening(child);
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  return { close };
 }
 
 async function listening(child: ChildProcess & { readonly stderr: NodeJS.ReadableStream }): Promise<void> {

@@ -1,0 +1,315 @@
+/**
+ * What HAProxy alone has, beyond the contract: `fairlead gateway render` by its command line, the health page,
+ * metrics, TLS towards the Worker, changes without a restart. The real `haproxy`, over sockets.
+ */
+
+import { execFile } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { Agent, createServer, request as httpRequest, type IncomingMessage } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { type AddressInfo, connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import {
+  createTokenSigner,
+  GATEWAY_ERROR_HEADER,
+  parseTokenKeys,
+  TOKEN_HEADER,
+} from "../../edge-config/gateway-token.ts";
+import { createAuthority } from "./certificates.ts";
+import { freePorts, haveHaproxy, startRendered } from "./haproxy.ts";
+
+const KEY = `now:${"bm93".repeat(11)}`;
+const NEXT_KEY = `next:${"bmV4".repeat(11)}`;
+
+const cleanUps: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+});
+
+let folder: string;
+beforeEach(async ({ skip }) => {
+  skip(!haveHaproxy, "haproxy is not installed");
+  folder = await mkdtemp(join(tmpdir(), "fairlead-gateway-"));
+  cleanUps.push(() => rm(folder, { recursive: true, force: true }));
+});
+
+/** Runs `fairlead gateway render`. */
+async function render(
+  flags: readonly string[],
+  environment: Readonly<Record<string, string>> = { FAIRLEAD_GATEWAY_KEYS: KEY },
+): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+  const main = join(import.meta.dirname, "../../cli/main.ts");
+  try {
+    const { stdout, stderr } = await promisify(execFile)(
+      process.execPath,
+      [main, "gateway", "render", ...flags],
+      { env: { PATH: process.env.PATH, ...environment } },
+    );
+    return { code: 0, stdout, stderr };
+  } catch (error) {
+    return error as { code: number; stdout: string; stderr: string };
+  }
+}
+
+interface Started {
+  readonly port: number;
+  readonly healthPort: number;
+  readonly adminSocket: string;
+}
+
+/** Renders by the command line and starts HAProxy with the result. */
+async function startWith(...flags: readonly string[]): Promise<Started> {
+  const [port = 0, healthPort = 0] = await freePorts(2);
+  const adminSocket = join(folder, "admin.sock");
+  const { code, stderr } = await render([
+    ...["--out", folder, "--allow-loopback", "--admin-socket", adminSocket, "--max-connections", "200"],
+    ...["--listen", `127.0.0.1:${port}`, "--health-listen", `127.0.0.1:${healthPort}`, "--drain", "1"],
+    ...flags,
+  ]);
+  expect([code, stderr]).toEqual([0, ""]);
+  const running = await startRendered(folder);
+  cleanUps.push(() => running.close());
+  return { port, healthPort, adminSocket };
+}
+
+/** A pod that answers with its name, and with the `Host` that it saw. */
+async function pod(name: string): Promise<number> {
+  const server = createServer((request, response) => response.end(`${name} ${request.headers.host}`));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  cleanUps.push(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+function sign(port: number, host = "shop.example", key = KEY): Promise<string> {
+  const signer = createTokenSigner(parseTokenKeys(key));
+  return Promise.resolve(signer.sign({ address: "127.0.0.1", port, scheme: "http", host }, Date.now()));
+}
+
+interface Answer {
+  readonly status: number | undefined;
+  readonly error: string | string[] | undefined;
+  readonly body: string;
+}
+
+async function get(
+  port: number,
+  headers: Readonly<Record<string, string>> = {},
+  options: { readonly path?: string; readonly agent?: Agent } = {},
+): Promise<Answer> {
+  const request = httpRequest({ host: "127.0.0.1", port, headers, ...options }).end();
+  const [answer] = (await once(request, "response")) as [IncomingMessage];
+  return {
+    status: answer.statusCode,
+    error: answer.headers[GATEWAY_ERROR_HEADER],
+    body: await text(answer),
+  };
+}
+
+async function tellHaproxy(socketPath: string, command: string): Promise<string> {
+  const socket = connect(socketPath);
+  socket.end(`${command}\n`);
+  return text(socket);
+}
+
+describe("fairlead gateway render", () => {
+  test("writes what HAProxy finds no fault with, and keeps keys to their owner", async () => {
+    const { code, stdout } = await render(["--out", folder, "--allowed-cidrs", "10.244.0.0/16,fd00::/8"]);
+    expect(code).toBe(0);
+    expect(stdout.split("\n")).toContain(join(folder, "haproxy.cfg"));
+    const checked = await promisify(execFile)("haproxy", ["-c", "-f", join(folder, "haproxy.cfg")]);
+    expect(`${checked.stdout}${checked.stderr}`).not.toMatch(/WARNING|ALERT/);
+    expect((await stat(join(folder, "keys.map"))).mode & 0o777).toBe(0o600);
+    expect(await readFile(join(folder, "allowed-ipv4.acl"), "utf8")).toBe("10.244.0.0/16\n");
+    expect(await readFile(join(folder, "allowed-ipv6.acl"), "utf8")).toBe("fd00::/8\n");
+    expect(await readFile(join(folder, "haproxy.cfg"), "utf8")).not.toContain("bm93");
+  });
+
+  test("takes keys from a file, one a line", async () => {
+    const file = join(folder, "keys");
+    await writeFile(file, `${KEY}\n${NEXT_KEY}\n`);
+    const flags = ["--out", folder, "--allowed-cidrs", "10.0.0.0/8", "--keys-file", file];
+    expect((await render(flags, {})).code).toBe(0);
+    expect(await readFile(join(folder, "keys.map"), "utf8")).toBe(
+      `${KEY.replace(":", " ")}\n${NEXT_KEY.replace(":", " ")}\n`,
+    );
+  });
+
+  test.each([
+    ["no keys", ["--allowed-cidrs", "10.0.0.0/8"], {}, "FAIRLEAD_GATEWAY_KEYS"],
+    ["a short key", ["--allowed-cidrs", "10.0.0.0/8"], { FAIRLEAD_GATEWAY_KEYS: "a:eA==" }, "32 bytes"],
+    ["no CIDRs", [], undefined, "--allowed-cidrs"],
+    ["a wrong CIDR", ["--allowed-cidrs", "10.0.0.0/33"], undefined, "10.0.0.0/33"],
+    [
+      "a line break in an address",
+      ["--allowed-cidrs", "10.0.0.0/8", "--listen", ":1\nx"],
+      undefined,
+      "IP:PORT",
+    ],
+  ] as const)("says in one sentence what is wrong: %s", async (_, flags, environment, sentence) => {
+    const { code, stderr } = await render(["--out", folder, ...flags], environment);
+    expect([code, stderr.trim().split("\n").length]).toEqual([2, 1]);
+    expect(stderr).toContain(sentence);
+  });
+});
+
+describe("HAProxy, beyond the contract", () => {
+  test("sends each of 2000 requests at once to its own pod with its own Host", async () => {
+    const { port } = await startWith();
+    const pods = await Promise.all(["a", "b", "c"].map(async (name) => ({ name, port: await pod(name) })));
+    const agent = new Agent({ keepAlive: true, maxSockets: 20 });
+    cleanUps.push(async () => agent.destroy());
+    const wrong: string[] = [];
+    await Promise.all(
+      Array.from({ length: 2_000 }, async (_, n) => {
+        const { name, port: podPort } = pods[n % 3] ?? { name: "", port: 0 };
+        const host = `${n % 7}.example`;
+        const { body } = await get(port, { [TOKEN_HEADER]: await sign(podPort, host) }, { agent });
+        if (body !== `${name} ${host}`) wrong.push(`${n}: ${body}`);
+      }),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test("has a health page and metrics, on a port of their own", async () => {
+    const { port, healthPort } = await startWith();
+    expect((await get(healthPort, {}, { path: "/healthz" })).status).toBe(200);
+    expect((await get(healthPort, {}, { path: "/metrics" })).body).toContain("haproxy_process_");
+    expect((await get(port, {}, { path: "/metrics" })).status).toBe(403);
+  });
+
+  test("takes new keys and networks, and forgets old ones, without a restart", async () => {
+    const { port, adminSocket } = await startWith("--allowed-cidrs", "10.0.0.0/8");
+    const podPort = await pod("a");
+    const withKey = async (key: string): Promise<number | undefined> =>
+      (await get(port, { [TOKEN_HEADER]: await sign(podPort, "shop.example", key) })).status;
+    expect([await withKey(KEY), await withKey(NEXT_KEY)]).toEqual([200, 403]);
+    await tellHaproxy(adminSocket, `add map keys.map ${NEXT_KEY.replace(":", " ")}`);
+    expect([await withKey(KEY), await withKey(NEXT_KEY)]).toEqual([200, 200]);
+    await tellHaproxy(adminSocket, "del map keys.map now");
+    expect([await withKey(KEY), await withKey(NEXT_KEY)]).toEqual([403, 200]);
+
+    const far = createTokenSigner(parseTokenKeys(NEXT_KEY)).sign(
+      // With a Secret that is not there, it is not dialled even when it is allowed.
+      { address: "192.0.2.1", port: 1, scheme: "https", host: "shop.example", tlsSecret: "shop/none" },
+      Date.now(),
+    );
+    const toFar = async (): Promise<unknown> => (await get(port, { [TOKEN_HEADER]: await far })).error;
+    expect(await toFar()).toBe("address");
+    await tellHaproxy(adminSocket, "add acl allowed-ipv4.acl 192.0.2.0/24");
+    expect(await toFar()).toBe("connect");
+  });
+
+  test.each([
+    ["10.1.2.3", "connect"],
+    ["10.2.0.1", "address"],
+    ["2001:db8::1", "connect"],
+    ["2001:db9::1", "address"],
+    ["::ffff:10.1.2.3", "address"],
+    ["2002:a01:203::1", "address"], // 6to4 of 10.1.2.3.
+    ["0x0a010203", "connect"], // A name, which does not resolve.
+  ])("says of %s, with networks of both families allowed: %s", async (address, error) => {
+    const { port } = await startWith(
+      ...["--allowed-cidrs", "10.1.0.0/16,2001:db8::/32", "--nameservers", "127.0.0.1:9"],
+    );
+    const token = createTokenSigner(parseTokenKeys(KEY)).sign(
+      { address, port: 1, scheme: "https", host: "shop.example", tlsSecret: "shop/none" },
+      Date.now(),
+    );
+    expect((await get(port, { [TOKEN_HEADER]: await token })).error).toBe(error);
+  });
+
+  test.each([
+    ["no algorithm", { alg: "none", kid: "now" }, {}],
+    ["another algorithm", { alg: "HS512", kid: "now" }, {}],
+    ["no key id", { alg: "HS256" }, {}],
+    ["a line break in its host", { alg: "HS256", kid: "now" }, { host: "a\r\nx: y" }],
+    ["no host", { alg: "HS256", kid: "now" }, { host: undefined }],
+    ["port 0", { alg: "HS256", kid: "now" }, { port: 0 }],
+    ["port 65536", { alg: "HS256", kid: "now" }, { port: 65_536 }],
+    ["no port", { alg: "HS256", kid: "now" }, { port: undefined }],
+    ["an unknown scheme", { alg: "HS256", kid: "now" }, { scheme: "ftp" }],
+    ["a verify that is not `on`", { alg: "HS256", kid: "now" }, { verify: "off" }],
+    ["no exp", { alg: "HS256", kid: "now" }, { exp: undefined }],
+  ])("refuses a token with %s", async (_, head, claims) => {
+    const { port } = await startWith();
+    const whole = {
+      ...{ address: "127.0.0.1", port: await pod("a"), scheme: "http", host: "shop.example" },
+      ...{ exp: Math.floor(Date.now() / 1_000) + 100, ...claims },
+    };
+    const encoded = [head, whole].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"));
+    const key = Buffer.from(KEY.slice(4), "base64");
+    const signature = createHmac("sha256", key).update(encoded.join(".")).digest("base64url");
+    const answer = await get(port, { [TOKEN_HEADER]: `${encoded.join(".")}.${signature}` });
+    expect([answer.status, answer.error]).toEqual([403, "token"]);
+  });
+
+  test("takes 100 KB of headers", async () => {
+    const { port } = await startWith();
+    const headers = Object.fromEntries(
+      Array.from({ length: 10 }, (_, n) => [`x-large-${n}`, "x".repeat(10_000)]),
+    );
+    const server = createServer({ maxHeaderSize: 200_000 }, (request, response) =>
+      response.end(String(request.rawHeaders.join("").length > 100_000)),
+    );
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    cleanUps.push(() => new Promise((resolve) => server.close(resolve)));
+    cleanUps.push(async () => server.closeAllConnections());
+    const token = await sign((server.address() as AddressInfo).port);
+    expect((await get(port, { ...headers, [TOKEN_HEADER]: token })).body).toBe("true");
+  });
+
+  test("settles `Expect: 100-continue` itself", async () => {
+    const { port } = await startWith();
+    const server = createServer(async (request, response) =>
+      response.end(JSON.stringify([request.headers.expect ?? null, await text(request)])),
+    );
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    cleanUps.push(() => new Promise((resolve) => server.close(resolve)));
+    cleanUps.push(async () => server.closeAllConnections());
+    const token = await sign((server.address() as AddressInfo).port);
+    const request = httpRequest({
+      ...{ host: "127.0.0.1", port, method: "POST" },
+      headers: { [TOKEN_HEADER]: token, expect: "100-continue", "content-length": "5" },
+    });
+    request.flushHeaders();
+    await once(request, "continue");
+    request.end("hello");
+    const [answer] = (await once(request, "response")) as [IncomingMessage];
+    expect(JSON.parse(await text(answer))).toEqual([null, "hello"]);
+  });
+
+  test("listens with TLS, and reads the Secrets of pods from a folder", async () => {
+    const authority = await createAuthority();
+    cleanUps.push(() => authority.close());
+    const { cert, key } = await authority.issue("gateway.example");
+    await writeFile(join(folder, "listen.pem"), cert + key);
+    const secret = join(folder, "secrets", "shop", "backend");
+    await mkdir(secret, { recursive: true });
+    await Promise.all([
+      writeFile(join(secret, "ca.crt"), authority.ca),
+      writeFile(join(secret, "tls.crt"), cert),
+      writeFile(join(secret, "tls.key"), key),
+    ]);
+    const { port } = await startWith(
+      ...["--listen-certificate", join(folder, "listen.pem"), "--tls-secrets", join(folder, "secrets")],
+    );
+    expect(await readFile(join(folder, "backends.map"), "utf8")).toContain(
+      "https/verified/reuse/shop/backend https:verified:shop:backend\n",
+    );
+    const request = httpsRequest({
+      ...{ host: "127.0.0.1", port, servername: "gateway.example", ca: authority.ca, agent: false },
+      headers: { [TOKEN_HEADER]: await sign(await pod("a")) },
+    }).end();
+    const [answer] = (await once(request, "response")) as [IncomingMessage];
+    expect(await text(answer)).toBe("a shop.example");
+  });
+});
