@@ -66,8 +66,7 @@ function tokenRules(): readonly string[] {
 
 /**
  * The families are kept apart: HAProxy finds IPv4 addresses in `::/0` and IPv4-mapped ones in IPv4 networks,
- * and vice versa.
- * Nobody needs mapped addresses (EndpointSlices have none), so they are refused as a whole.
+ * and vice versa. 2.6 reads a mapped address as the IPv4 address that it means; where a later one does not, it is refused.
  */
 function addressRules(allowLoopback: boolean): readonly string[] {
   const matches = (networks: readonly string[]): string => `var(txn.ip) -m ip ${networks.join(" ")}`;

@@ -213,7 +213,9 @@ describe("HAProxy, beyond the contract", () => {
     ["10.2.0.1", "address"],
     ["2001:db8::1", "connect"],
     ["2001:db9::1", "address"],
-    ["::ffff:10.1.2.3", "address"],
+    ["::ffff:10.1.2.3", "connect"], // Is 10.1.2.3.
+    ["::ffff:a02:1", "address"],
+    ["::ffff:169.254.169.254", "address"],
     ["2002:a01:203::1", "address"], // 6to4 of 10.1.2.3.
     ["0x0a010203", "connect"], // A name, which does not resolve.
   ])("says of %s, with networks of both families allowed: %s", async (address, error) => {
