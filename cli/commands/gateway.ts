@@ -28,6 +28,7 @@ interface RenderFlags {
   readonly connectTimeout: number;
   readonly drain: number;
   readonly maxConnections?: number;
+  readonly maxHead: number;
   readonly adminSocket?: string;
 }
 
@@ -121,6 +122,12 @@ export function registerGateway(program: Command): void {
         .env("FAIRLEAD_GATEWAY_MAX_CONNECTIONS"),
     )
     .addOption(
+      new Option("--max-head <kibibytes>", "largest head of a request, up to 128; larger ones are slower")
+        .argParser(headSize)
+        .default(32)
+        .env("FAIRLEAD_GATEWAY_MAX_HEAD"),
+    )
+    .addOption(
       new Option("--admin-socket <path>", "Unix socket of HAProxy's runtime API, to change keys and CIDRs")
         .argParser(path)
         .env("FAIRLEAD_GATEWAY_ADMIN_SOCKET"),
@@ -161,6 +168,7 @@ async function readSettings(flags: RenderFlags, environment: NodeJS.ProcessEnv):
     connectTimeoutMs: Math.ceil(flags.connectTimeout * 1_000),
     drainSeconds: flags.drain,
     ...(flags.maxConnections === undefined ? {} : { maxConnections: flags.maxConnections }),
+    maxHeadKibibytes: flags.maxHead,
     folder: flags.installedAt ?? path(resolve(flags.out)),
     ...(flags.adminSocket === undefined ? {} : { adminSocket: flags.adminSocket }),
   };
@@ -287,5 +295,12 @@ function positiveWhole(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 10_000_000)
     throw new InvalidArgumentError("Expected is a whole number above 0.");
+  return value;
+}
+
+function headSize(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 8 || value > 128)
+    throw new InvalidArgumentError("Expected is a whole number from 8 to 128.");
   return value;
 }

@@ -16,8 +16,8 @@ import { errorFiles } from "./errors.ts";
 import { renderFrontend } from "./frontend.ts";
 import type { HaproxySettings, RenderedFile } from "./settings.ts";
 
-/** A Worker may send 128 KB of headers; the rest is room for the line of the request and for what rules write. */
-const BUFFER_BYTES = 144 * 1024;
+/** Room beside the head, for what rules write (`tune.maxrewrite`). */
+const REWRITE_KIBIBYTES = 4;
 
 const MAX_OPEN_FILES = 50_000;
 
@@ -59,7 +59,13 @@ function renderConfiguration(settings: HaproxySettings, backends: readonly PodBa
   return `${parts.join("\n\n")}\n`;
 }
 
-function renderGlobal({ folder, maxConnections, drainSeconds, adminSocket }: HaproxySettings): string {
+function renderGlobal({
+  folder,
+  maxHeadKibibytes,
+  maxConnections,
+  drainSeconds,
+  adminSocket,
+}: HaproxySettings): string {
   return section("global", [
     "default-path config",
     "# Certificates of servers are read after the paths above were forgotten.",
@@ -68,8 +74,8 @@ function renderGlobal({ folder, maxConnections, drainSeconds, adminSocket }: Hap
     // Two files a connection; without a bound, a container that may open a million would buy memory for all.
     maxConnections === undefined ? `fd-hard-limit ${MAX_OPEN_FILES}` : `maxconn ${maxConnections}`,
     `hard-stop-after ${drainSeconds}s`,
-    `tune.bufsize ${BUFFER_BYTES}`,
-    "tune.maxrewrite 8192",
+    `tune.bufsize ${(maxHeadKibibytes + REWRITE_KIBIBYTES) * 1024}`,
+    `tune.maxrewrite ${REWRITE_KIBIBYTES * 1024}`,
     "tune.http.maxhdr 1000",
     "lua-load connection-headers.lua",
     ...(adminSocket === undefined ? [] : [`stats socket ${adminSocket} mode 600 level admin`]),

@@ -22,6 +22,8 @@ export interface HaproxySettings extends AddressSettings {
   readonly drainSeconds: number;
   /** Absolute path of the folder in which HAProxy finds the files; certificates need it. */
   readonly folder: string;
+  /** Largest head of a request, in KiB. Every request under way costs about twice this, and large buffers are slow. */
+  readonly maxHeadKibibytes: number;
   /** Absent: as many as the limit of open files gives, 25 000 at most. */
   readonly maxConnections?: number;
   /** Unix socket of HAProxy's runtime API; absent: there is none. */

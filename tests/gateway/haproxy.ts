@@ -33,6 +33,7 @@ export async function startHaproxy(options: GatewayOptions): Promise<RunningGate
       nameservers: [`127.0.0.1:${nameServer.port}`],
       drainSeconds: 1,
       maxConnections: 200,
+      maxHeadKibibytes: 32,
       folder,
     });
     await writeFiles(folder, files);
