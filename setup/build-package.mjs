@@ -4,8 +4,8 @@
  * Node strips no types under `node_modules`, so the package holds bundled JavaScript: the command with everything it
  * imports but the Worker's runtime (`miniflare`, which is a dependency), the edge Worker, the NAT compiler.
  */
-import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { root, say } from "./process.mjs";
 
@@ -17,7 +17,8 @@ const EXTERNAL = ["esbuild", "miniflare"];
 const { build } = await import("esbuild");
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
-await build({
+const bundle = await build({
+  metafile: true,
   entryPoints: { fairlead: join(root, "cli", "main.ts") },
   outdir: dist,
   bundle: true,
@@ -35,6 +36,38 @@ await build({
 });
 const { bundleWorker } = await import(pathToFileURL(join(root, "cli", "dev", "worker-bundle.ts")).href);
 writeFileSync(join(dist, "worker.js"), await bundleWorker());
+// Not what is shipped: only which files the Worker's bundle has.
+const workerBundle = await build({
+  entryPoints: [join(root, "worker", "index.ts")],
+  metafile: true,
+  write: false,
+  bundle: true,
+  format: "esm",
+  conditions: ["workerd"],
+  external: ["cloudflare:*", "node:*"],
+});
+const bundled = [bundle, workerBundle].flatMap(({ metafile }) => Object.keys(metafile.inputs));
+writeFileSync(join(dist, "THIRD-PARTY-LICENSES.txt"), licencesOf(bundled));
 const wasm = join(root, "wasm-nat", "dist", "wasm_nat.wasm");
 if (existsSync(wasm)) cpSync(wasm, join(dist, "wasm_nat.wasm"));
 say(`built ${dist}`);
+
+/** The licence texts of the packages whose files are in a bundle; their licences ask to travel with copies. */
+function licencesOf(files) {
+  const packages = new Set(
+    files
+      .map((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file.replaceAll(sep, "/"))?.[0])
+      .filter(Boolean),
+  );
+  return [...packages]
+    .sort()
+    .map((path) => {
+      const { name, version, license } = JSON.parse(readFileSync(join(root, path, "package.json"), "utf8"));
+      const texts = readdirSync(join(root, path)).filter((file) =>
+        /^(licen[cs]e|copying|notice)/i.test(file),
+      );
+      const text = texts.map((file) => readFileSync(join(root, path, file), "utf8").trim()).join("\n\n");
+      return `${name} ${version} (${license})\n\n${text}\n`;
+    })
+    .join(`\n${"-".repeat(80)}\n\n`);
+}
