@@ -7,7 +7,6 @@
  * A transaction is atomic for each table (`*nat … COMMIT`), not over tables; whoever writes it orders the tables.
  */
 
-import { readFile } from "node:fs/promises";
 import type { IpFamily } from "../../cluster/model.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
 import { excerptOf, KernelError } from "./kernel-error.ts";
@@ -129,7 +128,7 @@ export async function removeChains(
   options: IptablesOptions = {},
 ): Promise<boolean> {
   let removed = false;
-  for (const table of await presentTables(programs, tables)) {
+  for (const table of await presentTables(programs, tables, options)) {
     const plan = planRemoval(await saveIptables(programs, table, options), isOurs);
     if (plan === undefined) continue;
     await restoreIptables(programs, [plan], options);
@@ -145,11 +144,13 @@ export async function removeChains(
 async function presentTables(
   { family, variant }: IptablesPrograms,
   tables: readonly IptablesTable[],
+  options: IptablesOptions,
 ): Promise<readonly IptablesTable[]> {
   if (variant === "nft") return tables;
   const file = family === "IPv4" ? "/proc/net/ip_tables_names" : "/proc/net/ip6_tables_names";
-  const names = await readFile(file, "utf8").catch(() => "");
-  return tables.filter((table) => names.split("\n").includes(table));
+  // Read by a program, since the file tells the tables of its reader's network namespace.
+  const { output } = await runCommand("cat", [file], { timeoutMs: SAVE_TIMEOUT_MS, ...options });
+  return tables.filter((table) => output.split("\n").includes(table));
 }
 
 /**
@@ -162,7 +163,7 @@ export async function detectVariant(options: IptablesOptions = {}): Promise<Ipta
       let count = 0;
       for (const family of ["IPv4", "IPv6"] as const) {
         const programs: IptablesPrograms = { family, variant };
-        for (const table of await presentTables(programs, ["mangle", "nat"])) {
+        for (const table of await presentTables(programs, ["mangle", "nat"], options)) {
           const saved = await saveIptables(programs, table, options).catch(() => "");
           count += saved.split("\n").filter((line) => line.startsWith(":KUBE-")).length;
         }
