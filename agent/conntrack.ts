@@ -24,6 +24,7 @@ import {
   type FlowGroup,
   listUdpFlows,
 } from "./kernel/conntrack.ts";
+import { isProxied } from "./proxied-service.ts";
 
 /** One UDP port of a Service. */
 export interface UdpPort {
@@ -65,13 +66,8 @@ export function udpPortsOf(
   slices: readonly EndpointSlice[],
   exposed: readonly { readonly port: string | number; readonly nodePort: number }[] = [],
 ): readonly UdpPort[] {
-  const { type, clusterIPs, externalIPs, loadBalancerIngress, meta } = service;
-  const isOurs =
-    type !== "ExternalName" &&
-    clusterIPs.length > 0 &&
-    clusterIPs[0] !== "None" &&
-    meta.labels[SERVICE_PROXY_NAME] === undefined;
-  if (!isOurs) return [];
+  if (!isProxied(service)) return [];
+  const { clusterIPs, externalIPs, loadBalancerIngress } = service;
   const addresses = [
     ...clusterIPs,
     ...externalIPs,
@@ -88,9 +84,6 @@ export function udpPortsOf(
       return [{ destinations, nodePort: port.nodePort, endpoints }, ...further];
     });
 }
-
-/** Present with any value: another proxy serves the Service. */
-export const SERVICE_PROXY_NAME = "service.kubernetes.io/service-proxy-name";
 
 function servingAddresses(portName: string, slices: readonly EndpointSlice[]): ReadonlySet<string> {
   const serving = new Set<string>();

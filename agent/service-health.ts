@@ -8,8 +8,8 @@
  */
 
 import type { EndpointSlice, ObjectName, Service } from "../cluster/model.ts";
-import { SERVICE_PROXY_NAME } from "./conntrack.ts";
 import { type HttpAnswer, type HttpServer, JSON_HEADERS, serveHttp } from "./http-server.ts";
+import { isProxied } from "./proxied-service.ts";
 
 export interface ServiceHealthPort {
   readonly service: ObjectName;
@@ -19,14 +19,13 @@ export interface ServiceHealthPort {
 
 /** `undefined`: the Service has no health check of its own. */
 export function serviceHealthPort(
-  { type, externalTrafficPolicy, healthCheckNodePort, clusterIPs, meta }: Service,
+  service: Service,
   slices: readonly EndpointSlice[],
   node: string,
 ): ServiceHealthPort | undefined {
+  const { type, externalTrafficPolicy, healthCheckNodePort, meta } = service;
   if (type !== "LoadBalancer" || externalTrafficPolicy !== "Local") return undefined;
-  if (healthCheckNodePort === undefined || clusterIPs.length === 0 || clusterIPs[0] === "None")
-    return undefined;
-  if (meta.labels[SERVICE_PROXY_NAME] !== undefined) return undefined;
+  if (healthCheckNodePort === undefined || !isProxied(service)) return undefined;
   const local = new Set(
     slices
       .flatMap(({ endpoints }) => endpoints)

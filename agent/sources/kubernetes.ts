@@ -9,7 +9,7 @@ import type { ObjectName } from "../../cluster/model.ts";
 import type { KubernetesApi } from "../../cluster/watch/api.ts";
 import { watchCluster } from "../../cluster/watch/cluster-watch.ts";
 import type { ReflectorNote } from "../../cluster/watch/reflector.ts";
-import { SERVICE_PROXY_NAME } from "../conntrack.ts";
+import { HEADLESS, SERVICE_PROXY_NAME } from "../proxied-service.ts";
 import type { ClusterSource, ClusterState } from "./source.ts";
 
 export interface KubernetesSourceOptions {
@@ -21,8 +21,8 @@ export interface KubernetesSourceOptions {
   readonly onNote?: (kind: string, note: ReflectorNote) => void;
 }
 
-/** Headless Services are none of a proxy's business; the label spares their slices the way (kube-proxy does the same). */
-const NOT_HEADLESS = "!service.kubernetes.io/headless";
+/** What is none of ours does not even travel here; slices carry the labels of their Services. */
+const OURS = `!${SERVICE_PROXY_NAME},!${HEADLESS}`;
 /** After a first change the next state comes so much later at the soonest; the sync loop has a pace of its own. */
 const DISTANCE_MS = 15;
 
@@ -32,8 +32,8 @@ export function followKubernetes(options: KubernetesSourceOptions): ClusterSourc
     api: options.api,
     kinds: ["Service", "EndpointSlice", "Node"],
     labelSelectors: {
-      Service: `!${SERVICE_PROXY_NAME},${NOT_HEADLESS}`,
-      EndpointSlice: `!${SERVICE_PROXY_NAME},${NOT_HEADLESS}`,
+      Service: OURS,
+      EndpointSlice: OURS,
     },
     fieldSelectors: { Node: `metadata.name=${options.node}` },
     references: () => ({ secrets: new Set(), configMaps }),
