@@ -50,7 +50,7 @@ describe("one sentence", () => {
       "a kernel without ip_tables",
       "iptables",
       {
-        "iptables-nft-save":
+        "iptables-save":
           'echo "iptables-save v1.8.9 (legacy): Cannot initialize: Table does not exist (do you need to insmod?)" >&2; exit 3',
       },
       "The kernel has no iptables table nat for IPv4",

@@ -108,7 +108,7 @@ async function obstacleOfNftKernel(
 const NOT_ROOT = "Rules can be changed by root, or with CAP_NET_ADMIN, only.";
 
 async function obstacleOfIptables(
-  { families, variant = "nft" }: Needs,
+  { families, variant }: Needs,
   options: ProbeOptions,
 ): Promise<string | undefined> {
   for (const family of families) {

@@ -1,8 +1,7 @@
 /**
  * iptables through `iptables-restore`: applies partial transactions, reads tables back, and removes chains.
  *
- * In: text of `iptables-save`'s format. Out: nothing, or a `KernelError`. Nothing is decided here but which of the
- * two variants (legacy and nft) is meant where nobody says so.
+ * In: text of `iptables-save`'s format. Out: nothing, or a `KernelError`. Nothing is decided here.
  *
  * A transaction is atomic for each table (`*nat … COMMIT`), not over tables; whoever writes it orders the tables.
  */
@@ -16,7 +15,8 @@ export type IptablesTable = "filter" | "nat" | "mangle" | "raw";
 
 export interface IptablesPrograms {
   readonly family: IpFamily;
-  readonly variant: IptablesVariant;
+  /** Absent: what the system means by `iptables`, which is what everybody else on the node uses. */
+  readonly variant?: IptablesVariant | undefined;
 }
 
 export type IptablesOptions = Pick<CommandOptions, "through" | "signal"> & { readonly timeoutMs?: number };
@@ -56,9 +56,10 @@ export async function saveIptables(
   return result.output;
 }
 
-/** `ip6tables-nft-restore`. The plain name (`iptables-restore`) would be what the distribution chose, not what we mean. */
+/** `iptables-restore`, or `ip6tables-nft-restore` where a variant is meant. */
 export function programName({ family, variant }: IptablesPrograms, verb: "restore" | "save"): string {
-  return `${family === "IPv4" ? "iptables" : "ip6tables"}-${variant}-${verb}`;
+  const name = family === "IPv4" ? "iptables" : "ip6tables";
+  return variant === undefined ? `${name}-${verb}` : `${name}-${variant}-${verb}`;
 }
 
 /** Four ways to tell the line: `line 3 failed`, `line 3 failed: why`, `Error occurred at line: 3`, `line 5: CHAIN_DEL failed (why): …`. */
@@ -80,7 +81,7 @@ export function restoreError(
     .replace(/^line \d+ failed(?:: )?/, "")
     .replace(/^line \d+: /, "");
   // The nft variant resolves targets when it sees the next line, and names that one.
-  if (line !== undefined && reason.startsWith("Chain '") && program.includes("-nft-")) line -= 1;
+  if (line !== undefined && reason.startsWith("Chain '") && errors.includes("(nf_tables)")) line -= 1;
   return new KernelError({
     program,
     reason: reason === "" ? "the kernel does not take it" : reason,
@@ -146,31 +147,19 @@ async function presentTables(
   tables: readonly IptablesTable[],
   options: IptablesOptions,
 ): Promise<readonly IptablesTable[]> {
-  if (variant === "nft") return tables;
+  if ((variant ?? (await systemVariant(options))) === "nft") return tables;
   const file = family === "IPv4" ? "/proc/net/ip_tables_names" : "/proc/net/ip6_tables_names";
   // Read by a program, since the file tells the tables of its reader's network namespace.
   const { output } = await runCommand("cat", [file], { timeoutMs: SAVE_TIMEOUT_MS, ...options });
   return tables.filter((table) => output.split("\n").includes(table));
 }
 
-/**
- * The variant that this node uses: the one that holds more of kubelet's and kube-proxy's chains, and nft where neither
- * does, as Kubernetes' own iptables wrapper decides. Two variants at once work against each other.
- */
-export async function detectVariant(options: IptablesOptions = {}): Promise<IptablesVariant> {
-  const counts = await Promise.all(
-    (["legacy", "nft"] as const).map(async (variant) => {
-      let count = 0;
-      for (const family of ["IPv4", "IPv6"] as const) {
-        const programs: IptablesPrograms = { family, variant };
-        for (const table of await presentTables(programs, ["mangle", "nat"], options)) {
-          const saved = await saveIptables(programs, table, options).catch(() => "");
-          count += saved.split("\n").filter((line) => line.startsWith(":KUBE-")).length;
-        }
-      }
-      return count;
-    }),
-  );
-  const [legacy = 0, nft = 0] = counts;
-  return legacy > nft ? "legacy" : "nft";
+/** Which variant the plain names stand for; `undefined`: there is no iptables. */
+export async function systemVariant(options: IptablesOptions = {}): Promise<IptablesVariant | undefined> {
+  const result = await runCommand("iptables", ["--version"], {
+    timeoutMs: SAVE_TIMEOUT_MS,
+    ...options,
+  }).catch(() => undefined);
+  if (result === undefined || result.code !== 0) return undefined;
+  return result.output.includes("nf_tables") ? "nft" : "legacy";
 }
