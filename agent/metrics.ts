@@ -6,7 +6,7 @@
  */
 
 import type { IpFamily } from "../cluster/model.ts";
-import type { BackendName } from "./backend.ts";
+import type { BackendName } from "./backends/backend.ts";
 import { createRegistry, type Registry } from "./prometheus.ts";
 
 export interface AgentMetrics {

@@ -7,7 +7,7 @@
  */
 
 import type { IpFamily } from "../cluster/model.ts";
-import type { BackendName } from "./backend.ts";
+import type { BackendName } from "./backends/backend.ts";
 import { CommandError, type CommandOptions, runCommand } from "./kernel/command.ts";
 import { type IptablesVariant, programName } from "./kernel/iptables.ts";
 

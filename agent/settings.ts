@@ -1,7 +1,7 @@
 /** What the operator chose; the same for the agent, for rendering and for tracing. */
 
 import type { ObjectName } from "../cluster/model.ts";
-import type { BackendName } from "./backend.ts";
+import type { BackendName } from "./backends/backend.ts";
 
 export interface NatSettings {
   readonly node: string;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import type { Audit, Backend, Written } from "./backend.ts";
+import type { Audit, Backend, Written } from "./backends/backend.ts";
 import { applyNft, listStructure, listTable } from "./kernel/nft.ts";
 import { RuleSync, type SyncEvent } from "./sync.ts";
 import { makeNamespace, type TestNamespace, whyNoKernel } from "./testing/namespace.ts";

@@ -11,7 +11,7 @@
  */
 
 import { type BackoffLimits, backoffMs, pause } from "../cluster/watch/backoff.ts";
-import type { Backend } from "./backend.ts";
+import type { Backend } from "./backends/backend.ts";
 import { Pace } from "./pace.ts";
 
 export interface SyncEvent {

@@ -5,7 +5,7 @@
  */
 
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { BackendName } from "../agent/backend.ts";
+import type { BackendName } from "../agent/backends/backend.ts";
 import { DEFAULT_NODE_PORT_ADDRESSES, type NatSettings, type NodePortAddresses } from "../agent/settings.ts";
 import { parseIpAddress, parseIpRange } from "../cluster/ip-address.ts";
 import type { ObjectName } from "../cluster/model.ts";
