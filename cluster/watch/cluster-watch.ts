@@ -47,6 +47,8 @@ export interface ClusterWatchOptions {
   readonly namespaces?: readonly string[] | undefined;
   /** Kubernetes label selectors, by kind. */
   readonly labelSelectors?: Partial<Record<WatchedKind, string>> | undefined;
+  /** Kubernetes field selectors, by kind: a node follows its own Node only. */
+  readonly fieldSelectors?: Partial<Record<WatchedKind, string>> | undefined;
   /** What of Secrets and ConfigMaps is needed; absent: nothing. Asked anew for every model. */
   readonly references?: ((model: ClusterModel) => NamedReferences) | undefined;
   readonly onSnapshot: (snapshot: ClusterSnapshot) => void;
@@ -131,8 +133,9 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
 
   const whole = options.kinds.flatMap((kind) => {
     const labelSelector = options.labelSelectors?.[kind];
+    const fieldSelector = options.fieldSelectors?.[kind];
     const namespaces = RESOURCES[kind].isNamespaced ? (options.namespaces ?? [undefined]) : [undefined];
-    return namespaces.map((namespace) => start({ kind, namespace, labelSelector }));
+    return namespaces.map((namespace) => start({ kind, namespace, labelSelector, fieldSelector }));
   });
   const named: { readonly secrets: NamedObjects; readonly configMaps: NamedObjects } = {
     secrets: createNamedObjects("Secret", start),

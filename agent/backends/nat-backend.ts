@@ -1,0 +1,145 @@
+/**
+ * A backend made of the NAT compiler and the kernel's programs: plans go in as transactions, listings come back.
+ *
+ * In: a `Nat` that knows what is wanted, and how its rules are read back. Out: writes, resyncs and audits for the sync loop.
+ * The compiler's committed state moves only when the kernel has taken every transaction of a plan.
+ */
+
+import type { Nat, NatDiagnostic, NatPlan } from "../../wasm-nat/nat.ts";
+import { applyTransaction, type KernelOptions } from "../kernel/transactions.ts";
+import type { Audit, Backend, Written } from "./backend.ts";
+import type { ReadBack } from "./read-back.ts";
+
+export interface NatBackendOptions {
+  readonly nat: Nat;
+  readonly readBack: ReadBack;
+  /** Hands the changes that have come to the compiler; called right before a plan is made. */
+  readonly takeChanges: () => void;
+  readonly kernel?: KernelOptions;
+  /** What stood in the kernel when it was read back, before anything is written. */
+  readonly onListing?: (text: string | Uint8Array) => void;
+  readonly onDiagnostics?: (diagnostics: readonly NatDiagnostic[]) => void;
+  readonly nowMs?: () => number;
+}
+
+/** Reading everything back takes at most one part in so many of the time, and of one processor. */
+const AUDIT_SHARE = 25;
+const SHORTEST_AUDIT_PAUSE_MS = 4_000;
+/** Audits stand behind everything else on the node. */
+const POLITELY = ["nice", "-n", "10"] as const;
+
+export class NatBackend implements Backend {
+  readonly #options: NatBackendOptions;
+  readonly #kernel: KernelOptions;
+  readonly #nowMs: () => number;
+  /** Of the kernel right after the last write; `undefined`: not read since. */
+  #fingerprint: string | undefined;
+  /** Counts writes, so that an audit knows whether one came in between. */
+  #writes = 0;
+  #nextFullAuditMs = 0;
+  #auditing = false;
+  /** Of a full audit that has ended. */
+  #found: Audit | Error | undefined;
+  /** Chains or rules are others than were written, so their number proves nothing. */
+  #isForged = false;
+
+  constructor(options: NatBackendOptions) {
+    this.#options = options;
+    this.#kernel = options.kernel ?? {};
+    this.#nowMs = options.nowMs ?? (() => performance.now());
+  }
+
+  readonly write = async (): Promise<Written> => {
+    this.#options.takeChanges();
+    return this.#carryOut(this.#options.nat.plan());
+  };
+
+  readonly resync = async (): Promise<Written> => {
+    const { nat, readBack, takeChanges, onListing } = this.#options;
+    const listings = await readBack.listing(this.#kernel);
+    for (const { text } of listings) onListing?.(text);
+    takeChanges();
+    const plan = nat.reconcile(listings);
+    // A listing tells how many rules a chain has, not whether they are ours.
+    const written = await this.#carryOut(plan.empty && this.#isForged ? nat.replace() : plan);
+    this.#isForged = false;
+    this.#fingerprint ??= await readBack.fingerprint(this.#kernel);
+    this.#nextFullAuditMs = this.#nowMs() + SHORTEST_AUDIT_PAUSE_MS;
+    return written;
+  };
+
+  readonly audit = async (): Promise<Audit> => {
+    const { readBack } = this.#options;
+    const writes = this.#writes;
+    const fingerprint = await readBack.fingerprint(this.#kernel);
+    if (writes !== this.#writes) return INTACT;
+    this.#fingerprint ??= fingerprint;
+    if (fingerprint !== this.#fingerprint) {
+      this.#fingerprint = undefined;
+      this.#isForged = true;
+      return { kind: "drifted", what: "somebody else has changed the chains or rules of this node's Services" };
+    }
+    return this.#auditEverything();
+  };
+
+  /** Tells what the last full audit has found, or begins one when it is time. Never waits: changes must not. */
+  #auditEverything(): Audit {
+    const found = this.#found;
+    this.#found = undefined;
+    if (found instanceof Error) throw found;
+    if (found !== undefined) return found;
+    if (!this.#auditing && this.#nowMs() >= this.#nextFullAuditMs) {
+      this.#auditing = true;
+      void this.#compareEverything()
+        .catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
+        .then((audit) => {
+          this.#found = audit;
+          this.#auditing = false;
+        });
+    }
+    return INTACT;
+  }
+
+  async #compareEverything(): Promise<Audit> {
+    const { nat, readBack } = this.#options;
+    const began = this.#nowMs();
+    const writes = this.#writes;
+    try {
+      const listings = await readBack.listing({
+        ...this.#kernel,
+        through: [...(this.#kernel.through ?? []), ...POLITELY],
+      });
+      // Something was written meanwhile: the listing may be of before or after.
+      if (writes !== this.#writes) return INTACT;
+      const { empty } = nat.reconcile(listings);
+      nat.rollback();
+      return empty
+        ? INTACT
+        : { kind: "drifted", what: "somebody else has changed the rules of this node's Services" };
+    } finally {
+      const cost = this.#nowMs() - began;
+      this.#nextFullAuditMs = this.#nowMs() + Math.max(SHORTEST_AUDIT_PAUSE_MS, cost * (AUDIT_SHARE - 1));
+    }
+  }
+
+  async #carryOut({ transactions, diagnostics }: NatPlan): Promise<Written> {
+    const { nat, onDiagnostics } = this.#options;
+    onDiagnostics?.(diagnostics);
+    let changes = 0;
+    try {
+      for (const transaction of transactions) {
+        this.#writes++;
+        this.#fingerprint = undefined;
+        changes += transaction.operations;
+        await applyTransaction(transaction, this.#kernel);
+      }
+    } catch (error) {
+      nat.rollback();
+      throw error;
+    }
+    nat.commit();
+    return { changes };
+  }
+}
+
+const INTACT: Audit = { kind: "intact" };

@@ -1,0 +1,73 @@
+/**
+ * How each backend's rules are read back from the kernel.
+ *
+ * `listing` is everything, for the compiler's `reconcile`; it costs what the rules cost. `fingerprint` is a text that is
+ * equal as long as nobody has touched what stands apart from single elements; it costs milliseconds.
+ */
+
+import type { IpFamily } from "../../cluster/model.ts";
+import type { NatListing } from "../../wasm-nat/nat.ts";
+import { saveIptables } from "../kernel/iptables.ts";
+import { listStructure, listTable, type NftTable } from "../kernel/nft.ts";
+import type { KernelOptions } from "../kernel/transactions.ts";
+import type { BackendName } from "./backend.ts";
+
+export interface ReadBack {
+  /** One for each family that has anything. */
+  readonly listing: (options: KernelOptions) => Promise<readonly NatListing[]>;
+  readonly fingerprint: (options: KernelOptions) => Promise<string>;
+}
+
+/** The table of either family, as `wasm-nat` names it. */
+export const NFT_TABLE = "fairlead";
+
+export function createReadBack(backend: BackendName, families: readonly IpFamily[]): ReadBack {
+  switch (backend) {
+    case "nftables":
+      return nftReadBack(families);
+    case "iptables":
+    case "ipvs":
+      return iptablesReadBack(families);
+    default:
+      return backend satisfies never;
+  }
+}
+
+export function nftTables(families: readonly IpFamily[]): readonly (NftTable & { readonly of: IpFamily })[] {
+  return families.map((of) => ({ of, family: of === "IPv4" ? "ip" : "ip6", name: NFT_TABLE }));
+}
+
+function nftReadBack(families: readonly IpFamily[]): ReadBack {
+  const tables = nftTables(families);
+  return {
+    listing: async (options) => {
+      const listings: NatListing[] = [];
+      for (const table of tables) {
+        const pieces: Buffer[] = [];
+        const isThere = await listTable(table, (piece) => pieces.push(piece), options);
+        if (isThere) listings.push({ family: table.of, text: Buffer.concat(pieces) });
+      }
+      return listings;
+    },
+    fingerprint: async (options) => {
+      const texts = await Promise.all(tables.map((table) => listStructure(table, options)));
+      return texts.map((text) => text ?? "").join("\n");
+    },
+  };
+}
+
+function iptablesReadBack(families: readonly IpFamily[]): ReadBack {
+  const save = async (family: IpFamily, options: KernelOptions): Promise<string> => {
+    const nat = await saveIptables({ family }, "nat", options);
+    return nat + (await saveIptables({ family }, "filter", options));
+  };
+  return {
+    listing: async (options) => {
+      const listings: NatListing[] = [];
+      for (const family of families) listings.push({ family, text: await save(family, options) });
+      return listings;
+    },
+    // iptables has nothing that could be asked for less than everything.
+    fingerprint: async () => "",
+  };
+}

@@ -1,0 +1,280 @@
+/**
+ * Which UDP flows are stale, and their removal (kubernetes/kubernetes#139628 tells what happens without).
+ *
+ * UDP has no end: a client that keeps its source port keeps its entry in the connection table, and with it the endpoint
+ * that was chosen when the entry was made, whatever the rules say now. So after the rules have changed, a flow is deleted
+ * - whose destination is one of ours (an address and port of a UDP Service, or a UDP node port at an address of this
+ *   node), and
+ * - that is answered by somebody who is no serving endpoint of it. A flow that was never translated (made while there
+ *   was no rule) is answered by its own destination and falls under the same words.
+ *
+ * Also for Services without any endpoint, and for those deleted since. Traffic policy, hints and termination do not count:
+ * what flows goes on, as a TCP connection would. TCP and SCTP are never touched, nor flows to other ports of our addresses.
+ *
+ * Flows are swept after the rules have been swapped, and once more a little later. Before the swap it would be for
+ * nothing: the next packet would make the flow anew, by the old rules. The second sweep takes the flows whose first packet
+ * was on its way through the old rules when the first sweep passed.
+ */
+
+import type { EndpointSlice, IpFamily, ObjectName, Service } from "../cluster/model.ts";
+import {
+  type ConntrackOptions,
+  deleteUdpFlows,
+  type Flow,
+  type FlowGroup,
+  listUdpFlows,
+} from "./kernel/conntrack.ts";
+import { isProxied } from "./proxied-service.ts";
+
+/** One UDP port of a Service. */
+export interface UdpPort {
+  /** `10.96.0.10:53`, `[fd00::a]:53`. */
+  readonly destinations: readonly string[];
+  readonly nodePort?: number | undefined;
+  /** `10.180.0.1:5353`; every endpoint that serves, wherever it is. */
+  readonly endpoints: ReadonlySet<string>;
+}
+
+/** A flow's destination, `address:port`, to the endpoints that may answer it. */
+export interface UdpDestinations {
+  readonly addresses: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly nodePorts: ReadonlyMap<number, ReadonlySet<string>>;
+  /** Where node ports are listened to. */
+  readonly nodeAddresses: ReadonlySet<string>;
+}
+
+export function isStale(flow: Flow, destinations: UdpDestinations): boolean {
+  const endpoints = endpointsFor(flow, destinations);
+  return endpoints !== undefined && !endpoints.has(hostPort(flow.replySource, flow.replySourcePort));
+}
+
+function endpointsFor(flow: Flow, destinations: UdpDestinations): ReadonlySet<string> | undefined {
+  const byAddress = destinations.addresses.get(hostPort(flow.destination, flow.destinationPort));
+  if (byAddress !== undefined) return byAddress;
+  return destinations.nodeAddresses.has(flow.destination)
+    ? destinations.nodePorts.get(flow.destinationPort)
+    : undefined;
+}
+
+export function hostPort(address: string, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** The UDP ports of a Service that this node translates; empty for headless Services and those of other proxies. */
+export function udpPortsOf(
+  service: Service,
+  slices: readonly EndpointSlice[],
+  exposed: readonly { readonly port: string | number; readonly nodePort: number }[] = [],
+): readonly UdpPort[] {
+  if (!isProxied(service)) return [];
+  const { clusterIPs, externalIPs, loadBalancerIngress } = service;
+  const addresses = [
+    ...clusterIPs,
+    ...externalIPs,
+    ...loadBalancerIngress.flatMap(({ ip, ipMode }) => (ip === undefined || ipMode === "Proxy" ? [] : [ip])),
+  ];
+  return service.ports
+    .filter(({ protocol }) => protocol === "UDP")
+    .flatMap((port) => {
+      const endpoints = servingAddresses(port.name, slices);
+      const destinations = addresses.map((address) => hostPort(address, port.port));
+      const further = exposed
+        .filter(({ port: wanted }) => wanted === port.port || wanted === port.name)
+        .map(({ nodePort }) => ({ destinations: [], nodePort, endpoints }));
+      return [{ destinations, nodePort: port.nodePort, endpoints }, ...further];
+    });
+}
+
+function servingAddresses(portName: string, slices: readonly EndpointSlice[]): ReadonlySet<string> {
+  const serving = new Set<string>();
+  for (const slice of slices) {
+    if (slice.addressType === "FQDN") continue;
+    for (const { name, protocol, port } of slice.ports) {
+      if (name !== portName || protocol !== "UDP" || port === undefined) continue;
+      for (const endpoint of slice.endpoints) {
+        if (!endpoint.ready && !endpoint.serving) continue;
+        for (const address of endpoint.addresses) serving.add(hostPort(address, port));
+      }
+    }
+  }
+  return serving;
+}
+
+export interface SweepResult {
+  readonly deleted: number;
+  readonly durationMs: number;
+}
+
+export interface UdpSweeperOptions {
+  readonly families: readonly IpFamily[];
+  /** Asked for every sweep: addresses come and go. */
+  readonly nodeAddresses: () => ReadonlySet<string>;
+  readonly kernel?: ConntrackOptions | undefined;
+  readonly onSweep?: ((family: IpFamily, result: SweepResult) => void) | undefined;
+  /** One sentence; the sweep is repeated. */
+  readonly onFailure?: ((message: string) => void) | undefined;
+  readonly confirmMs?: number;
+}
+
+const CONFIRM_MS = 1_000;
+const RETRY_MS = 5_000;
+/** Reading the table of a busy node takes seconds; it gets a fifth of the time at most. */
+const SWEEP_SHARE = 5;
+
+/** Follows the UDP Services of a cluster, and sweeps when a change can have left flows behind. */
+export class UdpSweeper {
+  readonly #options: UdpSweeperOptions;
+  readonly #ports = new Map<ObjectName, readonly UdpPort[]>();
+  /** Destinations that were ours and are no longer. Until a sweep and its confirmation have passed. */
+  #gone = new Set<string | number>();
+  #due = false;
+  #running: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #restUntilMs = 0;
+  readonly #stop = new AbortController();
+
+  constructor(options: UdpSweeperOptions) {
+    this.#options = options;
+  }
+
+  /** Tells what a Service's UDP ports are now; an empty list: none, or no such Service. */
+  update(service: ObjectName, ports: readonly UdpPort[]): void {
+    const before = this.#ports.get(service) ?? [];
+    if (ports.length === 0) this.#ports.delete(service);
+    else this.#ports.set(service, ports);
+    const now = new Set(ports.flatMap(destinationsOf));
+    for (const destination of before.flatMap(destinationsOf))
+      if (!now.has(destination)) this.#gone.add(destination);
+    if (leavesFlowsBehind(before, ports)) this.#due = true;
+  }
+
+  /** A sweep is needed whatever has changed: at the start, and after rules were missing for a while. */
+  suspectAll(): void {
+    this.#due = true;
+  }
+
+  /** Call after the rules are in the kernel. Returns at once. */
+  rulesChanged(): void {
+    if (!this.#due) return;
+    this.#due = false;
+    this.#schedule(Math.max(0, this.#restUntilMs - performance.now()), "first");
+  }
+
+  /** Sweeps now, and resolves when it is done; for `--once`. */
+  async sweepNow(): Promise<void> {
+    await this.#running;
+    await this.#sweep();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  #schedule(milliseconds: number, turn: "first" | "confirm"): void {
+    clearTimeout(this.#timer);
+    if (this.#stop.signal.aborted) return;
+    this.#timer = setTimeout(() => {
+      this.#running = (this.#running ?? Promise.resolve()).then(() => this.#run(turn));
+    }, milliseconds);
+  }
+
+  async #run(turn: "first" | "confirm"): Promise<void> {
+    const gone = this.#gone;
+    try {
+      await this.#sweep();
+    } catch (error) {
+      if (this.#stop.signal.aborted) return;
+      this.#options.onFailure?.(error instanceof Error ? error.message : String(error));
+      this.#schedule(RETRY_MS, turn);
+      return;
+    }
+    if (turn === "first") {
+      const { confirmMs = CONFIRM_MS } = this.#options;
+      this.#schedule(Math.max(confirmMs, this.#restUntilMs - performance.now()), "confirm");
+    } else {
+      // What has gone while we were reading stays for its own sweep.
+      if (!this.#due) for (const destination of gone) this.#gone.delete(destination);
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const destinations = this.#destinations();
+    const began = performance.now();
+    for (const family of this.#options.families) {
+      const startedMs = performance.now();
+      const deleted = await sweepFamily(family, destinations, {
+        ...this.#options.kernel,
+        signal: this.#stop.signal,
+      });
+      this.#options.onSweep?.(family, { deleted, durationMs: performance.now() - startedMs });
+    }
+    const now = performance.now();
+    this.#restUntilMs = now + (now - began) * (SWEEP_SHARE - 1);
+  }
+
+  #destinations(): UdpDestinations {
+    const addresses = new Map<string, Set<string>>();
+    const nodePorts = new Map<number, Set<string>>();
+    for (const destination of this.#gone) {
+      if (typeof destination === "number") nodePorts.set(destination, new Set());
+      else addresses.set(destination, new Set());
+    }
+    for (const ports of this.#ports.values()) {
+      for (const { destinations, nodePort, endpoints } of ports) {
+        // Where two Services claim one destination, flows of either may stay.
+        for (const destination of destinations) join(addresses, destination, endpoints);
+        if (nodePort !== undefined) join(nodePorts, nodePort, endpoints);
+      }
+    }
+    return { addresses, nodePorts, nodeAddresses: this.#options.nodeAddresses() };
+  }
+}
+
+function join<K>(map: Map<K, Set<string>>, key: K, endpoints: ReadonlySet<string>): void {
+  const known = map.get(key);
+  if (known === undefined) map.set(key, new Set(endpoints));
+  else for (const endpoint of endpoints) known.add(endpoint);
+}
+
+function destinationsOf({ destinations, nodePort }: UdpPort): readonly (string | number)[] {
+  return nodePort === undefined ? destinations : [...destinations, nodePort];
+}
+
+/** False only where everything that could flow before may flow on: nothing changed, or endpoints came to some that were there. */
+function leavesFlowsBehind(before: readonly UdpPort[], after: readonly UdpPort[]): boolean {
+  if (before.length !== after.length) return true;
+  return before.some((old, index) => {
+    const now = after[index];
+    if (now === undefined || String(destinationsOf(old)) !== String(destinationsOf(now))) return true;
+    if (old.endpoints.size === 0 && now.endpoints.size > 0) return true;
+    return [...old.endpoints].some((endpoint) => !now.endpoints.has(endpoint));
+  });
+}
+
+/** Deletes the stale flows of one family; how many there were. */
+export async function sweepFamily(
+  family: IpFamily,
+  destinations: UdpDestinations,
+  options: ConntrackOptions = {},
+): Promise<number> {
+  const groups = new Map<string, FlowGroup>();
+  await listUdpFlows(
+    family,
+    (flow) => {
+      if (!isStale(flow, destinations)) return;
+      const group = groupOf(flow, endpointsFor(flow, destinations)?.size === 0);
+      groups.set(JSON.stringify(group), group);
+    },
+    options,
+  );
+  let deleted = 0;
+  for (const group of groups.values()) deleted += await deleteUdpFlows(family, group, options);
+  return deleted;
+}
+
+/** Where nobody may answer, one call deletes all flows of the destination; else the flows that one answerer has. */
+function groupOf({ destination, destinationPort, zone, ...reply }: Flow, nobodyServes: boolean): FlowGroup {
+  return { destination, destinationPort, zone, ...(nobodyServes ? {} : reply) };
+}

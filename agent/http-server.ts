@@ -1,0 +1,60 @@
+/** A small HTTP server: one function answers every request. Health checkers and Prometheus are its clients. */
+
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+export interface HttpServer {
+  readonly port: number;
+  readonly close: () => Promise<void>;
+}
+
+/** A checker that opens a connection and says nothing is not waited for. */
+const REQUEST_TIMEOUT_MS = 5_000;
+
+/** `path` is without the query. Port 0 means any free one. Rejects when the address cannot be had. */
+export async function serveHttp(
+  address: { readonly host: string; readonly port: number },
+  answer: (path: string) => HttpAnswer,
+): Promise<HttpServer> {
+  const server = createServer((request, response) => {
+    request.resume();
+    const [path = "/"] = (request.url ?? "/").split("?");
+    const { status, headers, body } = answer(path);
+    response.writeHead(status, { ...headers, "Content-Length": Buffer.byteLength(body) });
+    response.end(request.method === "HEAD" ? undefined : body);
+  });
+  server.headersTimeout = REQUEST_TIMEOUT_MS;
+  server.requestTimeout = REQUEST_TIMEOUT_MS;
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ ...address, ipv6Only: address.host === "::" }, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+export const JSON_HEADERS = {
+  "Content-Type": "application/json",
+  "X-Content-Type-Options": "nosniff",
+} as const;
+
+export const NOT_FOUND: HttpAnswer = {
+  status: 404,
+  headers: { "Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff" },
+  body: "404 page not found\n",
+};

@@ -1,0 +1,114 @@
+/**
+ * Connection tracking through `conntrack`: reads the flows of one protocol, deletes flows.
+ *
+ * In: family and protocol, or a description of flows. Out: flows as values, one by one, while the table is read: it may
+ * hold a million. Nothing is decided here (`../conntrack.ts` decides).
+ *
+ * `conntrack -D` reads the whole table once for each call, whatever it is told to delete, so it is called once for each
+ * group of flows that have destination and answering address in common, never once for each flow.
+ */
+
+import type { IpFamily } from "../../cluster/model.ts";
+import { type CommandOptions, runCommand } from "./command.ts";
+import { KernelError } from "./kernel-error.ts";
+
+export interface Flow {
+  /** As the client sent it. */
+  readonly destination: string;
+  readonly destinationPort: number;
+  /** Who answers: the endpoint, or the destination itself where the flow was not translated. */
+  readonly replySource: string;
+  readonly replySourcePort: number;
+  readonly zone: number;
+}
+
+export type ConntrackOptions = Pick<CommandOptions, "through" | "signal"> & { readonly timeoutMs?: number };
+
+const LIST_TIMEOUT_MS = 60_000;
+
+/** Calls `take` for every UDP flow of the family. */
+export async function listUdpFlows(
+  family: IpFamily,
+  take: (flow: Flow) => void,
+  options: ConntrackOptions = {},
+): Promise<void> {
+  let rest = "";
+  const result = await runCommand(
+    "conntrack",
+    ["-L", "-p", "udp", "-f", familyName(family), "-o", "extended"],
+    {
+      timeoutMs: LIST_TIMEOUT_MS,
+      ...options,
+      onOutput: (piece) => {
+        const lines = (rest + piece.toString("latin1")).split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) {
+          const flow = parseFlow(line);
+          if (flow !== undefined) take(flow);
+        }
+      },
+    },
+  );
+  if (result.code !== 0) throw conntrackError(result);
+}
+
+/** Flows with a destination in common, and who answers them; without an answering address: whoever does. */
+export type FlowGroup = Omit<Flow, "replySource" | "replySourcePort"> &
+  Partial<Pick<Flow, "replySource" | "replySourcePort">>;
+
+/** Deletes every UDP flow of a group; how many there were. */
+export async function deleteUdpFlows(
+  family: IpFamily,
+  { destination, destinationPort, replySource, replySourcePort, zone }: FlowGroup,
+  options: ConntrackOptions = {},
+): Promise<number> {
+  const result = await runCommand(
+    "conntrack",
+    [
+      ...["-D", "-p", "udp", "-f", familyName(family), "-w", String(zone)],
+      ...["--orig-dst", destination, "--orig-port-dst", String(destinationPort)],
+      ...(replySource === undefined ? [] : ["--reply-src", replySource]),
+      ...(replySourcePort === undefined ? [] : ["--reply-port-src", String(replySourcePort)]),
+      // The answer names each flow; nobody reads it.
+      ...["-o", "id"],
+    ],
+    { timeoutMs: LIST_TIMEOUT_MS, ...options, onOutput: () => {} },
+  );
+  const deleted = /(\d+) flow entries have been deleted/.exec(result.errors);
+  // Code 1 with a count of 0: they were gone already.
+  if (deleted === null) throw conntrackError(result);
+  return Number(deleted[1]);
+}
+
+/**
+ * `ipv4 2 udp 17 99 src=10.0.0.2 dst=10.96.0.10 sport=1001 dport=53 [UNREPLIED] src=10.180.0.1 dst=10.0.0.2 sport=53 dport=1001 mark=0 zone=3 use=1`:
+ * the first tuple is the client's, the second the answer's.
+ */
+export function parseFlow(line: string): Flow | undefined {
+  const match =
+    /\bsrc=\S+ dst=(\S+) sport=\d+ dport=(\d+) .*?\bsrc=(\S+) dst=\S+ sport=(\d+) dport=\d+(?:.* zone=(\d+))?/.exec(
+      line,
+    );
+  if (match === null) return undefined;
+  const [, destination = "", destinationPort = "", replySource = "", replySourcePort = "", zone = "0"] =
+    match;
+  return {
+    destination,
+    destinationPort: Number(destinationPort),
+    replySource,
+    replySourcePort: Number(replySourcePort),
+    zone: Number(zone),
+  };
+}
+
+function familyName(family: IpFamily): string {
+  return family === "IPv4" ? "ipv4" : "ipv6";
+}
+
+function conntrackError({ code, errors }: { readonly code: number; readonly errors: string }): KernelError {
+  const reason = errors
+    .split("\n")
+    .map((line) => line.replace(/^conntrack v\S+ \(conntrack-tools\): /, "").trim())
+    .find((line) => line !== "");
+  return new KernelError({ program: "conntrack", reason: reason ?? `it ended with code ${code}` });
+}

@@ -1,0 +1,57 @@
+/** Applies what the compiler has made, each transaction by the program that it is for. Nothing is decided here. */
+
+import type { NatProgram, NatTransaction } from "../../wasm-nat/nat.ts";
+import { type CommandOptions, runCommand } from "./command.ts";
+import { restoreIptables } from "./iptables.ts";
+import { KernelError } from "./kernel-error.ts";
+import { applyNft } from "./nft.ts";
+
+export type KernelOptions = Pick<CommandOptions, "through" | "signal">;
+
+/** For people: what would apply a transaction by hand. */
+export const COMMAND_LINES: Readonly<Record<NatProgram, string>> = {
+  nft: "nft -f -",
+  "iptables-restore": "iptables-restore --noflush --counters -w 10",
+  "ip6tables-restore": "ip6tables-restore --noflush --counters -w 10",
+  "ipset-restore": "ipset restore",
+  "ipvsadm-restore": "ipvsadm --restore",
+};
+
+/** Rejects with `KernelError` or `CommandError`; then this transaction is not in force, and those before it are. */
+export async function applyTransaction(
+  { program, text }: Pick<NatTransaction, "program" | "text">,
+  options: KernelOptions,
+): Promise<void> {
+  switch (program) {
+    case "nft":
+      return applyNft([text], options);
+    case "iptables-restore":
+      return restoreIptables({ family: "IPv4" }, [text], options);
+    case "ip6tables-restore":
+      return restoreIptables({ family: "IPv6" }, [text], options);
+    case "ipset-restore":
+      return applyPlain("ipset", ["restore"], text, options);
+    case "ipvsadm-restore":
+      return applyPlain("ipvsadm", ["--restore"], text, options);
+    default:
+      return program satisfies never;
+  }
+}
+
+const PLAIN_TIMEOUT_MS = 60_000;
+
+async function applyPlain(
+  program: string,
+  args: readonly string[],
+  text: Uint8Array,
+  options: KernelOptions,
+): Promise<void> {
+  const { code, errors } = await runCommand(program, args, {
+    ...options,
+    timeoutMs: PLAIN_TIMEOUT_MS,
+    input: [text],
+  });
+  if (code === 0) return;
+  const reason = errors.trim().split("\n")[0];
+  throw new KernelError({ program, reason: reason || `it ended with code ${code}` });
+}

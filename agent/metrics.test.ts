@@ -1,0 +1,72 @@
+import { expect, test } from "vitest";
+import { createAgentMetrics } from "./metrics.ts";
+
+test("kube-proxy's names, labels and buckets", () => {
+  let nowMs = 1_000_000;
+  const metrics = createAgentMetrics("nftables", ["IPv4", "IPv6"], () => nowMs);
+  metrics.changesQueued(2, 3);
+  expect(lines(metrics, "kubeproxy_sync_proxy_rules_service_changes")).toEqual([
+    "kubeproxy_sync_proxy_rules_service_changes_total 2",
+    "kubeproxy_sync_proxy_rules_service_changes_pending 2",
+  ]);
+  nowMs += 1_500;
+  metrics.synced("resync", 3);
+  metrics.programmed([1_000_000, 999_999]);
+  metrics.swept("IPv6", 4, 20);
+  metrics.probed("/healthz", 503);
+  expect(lines(metrics, "kubeproxy_sync_proxy_rules_endpoint_changes_pending")).toEqual([
+    "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0",
+  ]);
+  const durations = lines(metrics, 'kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv4"');
+  expect(durations).toHaveLength(16);
+  expect(durations.slice(0, 3)).toEqual([
+    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv4",le="0.001"} 0',
+    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv4",le="0.002"} 0',
+    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv4",le="0.004"} 1',
+  ]);
+  expect(lines(metrics, "kubeproxy_sync_partial")).toEqual([]);
+  expect(lines(metrics, "kubeproxy_network_programming_duration_seconds_count")).toEqual([
+    'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"} 1',
+    'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1',
+  ]);
+  const programming = lines(
+    metrics,
+    'kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4"',
+  );
+  const bounds = programming.map((line) => /le="([^"]+)"/.exec(line)?.[1]);
+  expect(bounds.slice(0, 4)).toEqual(["0.25", "0.5", "1", "2"]);
+  expect(bounds.slice(60, 64)).toEqual(["59", "60", "65", "70"]);
+  expect(bounds.slice(-4)).toEqual(["240", "270", "300", "+Inf"]);
+  expect(lines(metrics, "kubeproxy_conntrack_reconciler_deleted_entries_total")).toEqual([
+    'kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv4"} 0',
+    'kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv6"} 4',
+  ]);
+  expect(lines(metrics, "kubeproxy_proxy_healthz_total")).toEqual([
+    'kubeproxy_proxy_healthz_total{code="503"} 1',
+  ]);
+  expect(lines(metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds")).toContain(
+    'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1001.5',
+  );
+});
+
+test("failures have the name of the backend", () => {
+  const nft = createAgentMetrics("nftables", ["IPv4"]);
+  nft.syncFailed("change");
+  expect(lines(nft, "kubeproxy_sync_proxy_rules_nftables_sync_failures_total")).toEqual([
+    'kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv4"} 1',
+  ]);
+  const iptables = createAgentMetrics("iptables", ["IPv4"]);
+  iptables.syncFailed("change");
+  iptables.syncFailed("resync");
+  expect(lines(iptables, "kubeproxy_sync_proxy_rules_iptables_")).toEqual([
+    'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 2',
+    'kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv4"} 1',
+  ]);
+});
+
+function lines(metrics: ReturnType<typeof createAgentMetrics>, beginning: string): readonly string[] {
+  return metrics.registry
+    .text()
+    .split("\n")
+    .filter((line) => line.startsWith(beginning));
+}

@@ -1,0 +1,168 @@
+/**
+ * What the agent counts, under kube-proxy's names (prefix `kubeproxy_`), so that dashboards and alerts made for
+ * it go on working. Fairlead's own are `fairlead_agent_…`.
+ *
+ * Durations are in seconds. Where a series has a label `ip_family`, it is `IPv4` or `IPv6`.
+ */
+
+import type { IpFamily } from "../cluster/model.ts";
+import type { BackendName } from "./backends/backend.ts";
+import { createRegistry, type Registry } from "./prometheus.ts";
+
+export interface AgentMetrics {
+  readonly registry: Registry;
+  readonly synced: (kind: "change" | "resync", durationMs: number) => void;
+  readonly syncFailed: (kind: "change" | "resync") => void;
+  /** Changes that came and are not written yet. */
+  readonly changesQueued: (services: number, slices: number) => void;
+  /** `triggeredAtMs`: `endpoints.kubernetes.io/last-change-trigger-time` of the slices that were written. */
+  readonly programmed: (triggeredAtMs: readonly number[]) => void;
+  readonly swept: (family: IpFamily, deleted: number, durationMs: number) => void;
+  readonly noLocalEndpoints: (policy: "internal" | "external", services: number) => void;
+  readonly probed: (path: "/healthz" | "/livez", status: number) => void;
+  readonly drifted: () => void;
+}
+
+/** 1 ms, doubled 14 times. */
+const SYNC_BOUNDS = Array.from({ length: 15 }, (_, power) => 0.001 * 2 ** power);
+const PROGRAMMING_BOUNDS = [...[0.25, 0.5], ...range(1, 59, 1), ...range(60, 115, 5), ...range(120, 300, 30)];
+
+export function createAgentMetrics(
+  backend: BackendName,
+  families: readonly IpFamily[],
+  nowMs: () => number = Date.now,
+): AgentMetrics {
+  const registry = createRegistry();
+  const { counter, gauge, histogram } = registry;
+  const startedAtMs = nowMs();
+  const each = (act: (labels: { readonly ip_family: IpFamily }) => void): void => {
+    for (const ip_family of families) act({ ip_family });
+  };
+
+  const all = histogram(
+    "kubeproxy_sync_proxy_rules_duration_seconds",
+    "How long a sync of the rules took.",
+    SYNC_BOUNDS,
+  );
+  const full = histogram(
+    "kubeproxy_sync_full_proxy_rules_duration_seconds",
+    "How long a sync took that read the kernel back.",
+    SYNC_BOUNDS,
+  );
+  const partial = histogram(
+    "kubeproxy_sync_partial_proxy_rules_duration_seconds",
+    "How long a sync took that wrote what had changed.",
+    SYNC_BOUNDS,
+  );
+  const lastSync = gauge(
+    "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+    "When the rules were last brought in line.",
+  );
+  const lastQueued = gauge(
+    "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+    "When a sync was last asked for.",
+  );
+  const servicesTotal = counter(
+    "kubeproxy_sync_proxy_rules_service_changes_total",
+    "Services that have changed.",
+  );
+  const servicesPending = gauge(
+    "kubeproxy_sync_proxy_rules_service_changes_pending",
+    "Services whose change is not in the kernel yet.",
+  );
+  const endpointsTotal = counter(
+    "kubeproxy_sync_proxy_rules_endpoint_changes_total",
+    "EndpointSlices that have changed.",
+  );
+  const endpointsPending = gauge(
+    "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
+    "EndpointSlices whose change is not in the kernel yet.",
+  );
+  const programming = histogram(
+    "kubeproxy_network_programming_duration_seconds",
+    "From a change of a Pod or Service until the rules have it.",
+    PROGRAMMING_BOUNDS,
+  );
+  const noLocal = gauge(
+    "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+    "Services with a Local traffic policy that have endpoints, and none on this node.",
+  );
+  const healthz = counter("kubeproxy_proxy_healthz_total", "Answers of /healthz, by status.");
+  const livez = counter("kubeproxy_proxy_livez_total", "Answers of /livez, by status.");
+  const sweeps = histogram(
+    "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+    "How long a search for stale UDP flows took.",
+    SYNC_BOUNDS,
+  );
+  const flows = counter(
+    "kubeproxy_conntrack_reconciler_deleted_entries_total",
+    "Stale UDP flows that were deleted.",
+  );
+  const drifts = counter(
+    "fairlead_agent_drifts_total",
+    "How often the kernel was found to hold other rules than were written.",
+  );
+  drifts.add(0);
+  const failures =
+    backend === "nftables"
+      ? counter("kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Transactions that were refused.")
+      : counter(
+          "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
+          "Runs of iptables-restore that failed.",
+        );
+  const partialFailures =
+    backend === "iptables"
+      ? counter(
+          "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
+          "Partial runs of iptables-restore that failed.",
+        )
+      : undefined;
+  each((labels) => {
+    failures.add(0, labels);
+    partialFailures?.add(0, labels);
+    flows.add(0, labels);
+  });
+
+  return {
+    registry,
+    synced: (kind, durationMs) => {
+      servicesPending.set(0);
+      endpointsPending.set(0);
+      each((labels) => {
+        all.observe(durationMs / 1000, labels);
+        (kind === "resync" ? full : partial).observe(durationMs / 1000, labels);
+        lastSync.set(nowMs() / 1000, labels);
+      });
+    },
+    syncFailed: (kind) =>
+      each((labels) => {
+        failures.add(1, labels);
+        if (kind === "change") partialFailures?.add(1, labels);
+      }),
+    changesQueued: (services, slices) => {
+      servicesTotal.add(services);
+      servicesPending.set(services);
+      endpointsTotal.add(slices);
+      endpointsPending.set(slices);
+      each((labels) => lastQueued.set(nowMs() / 1000, labels));
+    },
+    programmed: (triggeredAtMs) => {
+      // What changed before we were there did not wait for us.
+      for (const atMs of triggeredAtMs)
+        if (atMs >= startedAtMs)
+          each((labels) => programming.observe(Math.max(0, nowMs() - atMs) / 1000, labels));
+    },
+    swept: (ip_family, deleted, durationMs) => {
+      sweeps.observe(durationMs / 1000, { ip_family });
+      flows.add(deleted, { ip_family });
+    },
+    noLocalEndpoints: (traffic_policy, services) =>
+      each((labels) => noLocal.set(services, { ...labels, traffic_policy })),
+    probed: (path, status) => (path === "/healthz" ? healthz : livez).add(1, { code: String(status) }),
+    drifted: () => drifts.add(1),
+  };
+}
+
+function range(from: number, to: number, step: number): readonly number[] {
+  return Array.from({ length: (to - from) / step + 1 }, (_, index) => from + index * step);
+}

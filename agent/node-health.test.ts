@@ -1,0 +1,93 @@
+import { describe, expect, test } from "vitest";
+import type { IpFamily, Node } from "../cluster/model.ts";
+import { serveHttp } from "./http-server.ts";
+import { createNodeHealth, type FamilyProgress } from "./node-health.ts";
+
+const node: Node = {
+  kind: "Node",
+  meta: { namespace: "", name: "n1", labels: {}, annotations: {} },
+  addresses: [],
+  podCIDRs: [],
+  taints: [],
+  deleting: false,
+};
+const tainted: Node = { ...node, taints: [{ key: "ToBeDeletedByClusterAutoscaler", effect: "NoSchedule" }] };
+const NOW = Date.parse("2026-11-23T06:00:00Z");
+const current: FamilyProgress = { queuedSinceMs: undefined, syncedAtMs: NOW - 90_000 };
+const slow: FamilyProgress = { queuedSinceMs: NOW - 59_999, syncedAtMs: NOW - 90_000 };
+const stuck: FamilyProgress = { queuedSinceMs: NOW - 60_000, syncedAtMs: NOW - 90_000 };
+const starting: FamilyProgress = { queuedSinceMs: NOW - 600_000, syncedAtMs: undefined };
+
+interface Case {
+  readonly IPv4?: FamilyProgress;
+  readonly IPv6?: FamilyProgress;
+  readonly node?: Node | undefined;
+  readonly nodeExpected?: boolean;
+}
+
+function health(given: Case) {
+  const progress: Record<IpFamily, FamilyProgress> = {
+    IPv4: given.IPv4 ?? current,
+    IPv6: given.IPv6 ?? current,
+  };
+  return createNodeHealth({
+    families: ["IPv4", "IPv6"],
+    progress: (family) => progress[family],
+    node: () => ("node" in given ? given.node : node),
+    nodeExpected: given.nodeExpected ?? true,
+    nowMs: () => NOW,
+  });
+}
+
+describe("status codes", () => {
+  test.each([
+    ["all is well", {}, 200, 200],
+    ["a change waits for less than twice the period", { IPv4: slow }, 200, 200],
+    ["one family is stuck", { IPv6: stuck }, 503, 503],
+    ["starting up", { IPv4: starting, IPv6: starting }, 200, 200],
+    ["the autoscaler is about to remove the node", { node: tainted }, 503, 200],
+    ["the node is being deleted", { node: { ...node, deleting: true } }, 503, 200],
+    ["the API server knows no such node", { node: undefined }, 503, 200],
+    ["files hold no Node", { node: undefined, nodeExpected: false }, 200, 200],
+  ] as const)("%s", (_, given: Case, healthz, livez) => {
+    expect(health(given).answer("/healthz").status).toBe(healthz);
+    expect(health(given).answer("/livez").status).toBe(livez);
+  });
+});
+
+test("bodies: what is healthy is so until now, what is not since its last sync", () => {
+  const { answer } = health({ IPv6: stuck });
+  const now = "2026-11-23T06:00:00.000Z";
+  const past = "2026-11-23T05:58:30.000Z";
+  const status = {
+    IPv4: { lastUpdated: now, healthy: true },
+    IPv6: { lastUpdated: past, healthy: false },
+  };
+  expect(JSON.parse(answer("/healthz").body)).toEqual({
+    lastUpdated: past,
+    currentTime: now,
+    nodeEligible: true,
+    healthy: false,
+    status,
+  });
+  expect(JSON.parse(answer("/livez").body)).toEqual({
+    lastUpdated: past,
+    currentTime: now,
+    healthy: false,
+    status,
+  });
+  expect(JSON.parse(health({}).answer("/livez").body)).toMatchObject({ lastUpdated: now, healthy: true });
+});
+
+test("over a socket", async () => {
+  const server = await serveHttp({ host: "127.0.0.1", port: 0 }, health({ IPv4: stuck }).answer);
+  try {
+    const answer = await fetch(`http://127.0.0.1:${server.port}/healthz?verbose`);
+    expect(answer.status).toBe(503);
+    expect(answer.headers.get("content-type")).toBe("application/json");
+    expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+    expect((await fetch(`http://127.0.0.1:${server.port}/other`)).status).toBe(404);
+  } finally {
+    await server.close();
+  }
+});

@@ -1,0 +1,115 @@
+import { createServer } from "node:net";
+import { afterEach, expect, test } from "vitest";
+import { buildClusterModel } from "../cluster/build.ts";
+import { readManifestText } from "../cluster/files.ts";
+import { ServiceHealthServers, serviceHealthPort } from "./service-health.ts";
+
+let healthy = true;
+const failures: string[] = [];
+const servers = new ServiceHealthServers({
+  addresses: () => ["127.0.0.1", "127.0.0.2"],
+  isHealthy: () => healthy,
+  onFailure: (service, message) => failures.push(`${service} ${message}`),
+});
+afterEach(async () => {
+  await servers.close();
+  healthy = true;
+  failures.length = 0;
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+test("status, headers and body, on every address and for any path", async () => {
+  const port = await freePort();
+  await servers.update([{ service: "shop/web", port, localEndpoints: 2 }]);
+  for (const url of [`http://127.0.0.1:${port}/`, `http://127.0.0.2:${port}/any/path?x`]) {
+    const answer = await fetch(url);
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get("content-type")).toBe("application/json");
+    expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+    expect(answer.headers.get("x-load-balancing-endpoint-weight")).toBe("2");
+    expect(await answer.text()).toBe(
+      '{\n\t"service": {\n\t\t"namespace": "shop",\n\t\t"name": "web"\n\t},\n\t"localEndpoints": 2,\n\t"serviceProxyHealthy": true\n}',
+    );
+  }
+});
+
+test("no endpoint, or an agent behind the cluster: 503; without the Service: nobody listens", async () => {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}/`;
+  await servers.update([{ service: "shop/web", port, localEndpoints: 0 }]);
+  expect((await fetch(url)).status).toBe(503);
+  await servers.update([{ service: "shop/web", port, localEndpoints: 1 }]);
+  expect((await fetch(url)).status).toBe(200);
+  healthy = false;
+  const answer = await fetch(url);
+  expect(answer.status).toBe(503);
+  expect(await answer.json()).toMatchObject({ localEndpoints: 1, serviceProxyHealthy: false });
+  await servers.update([]);
+  await expect(fetch(url)).rejects.toThrow();
+});
+
+test("a port that changes is closed and opened; one that is taken costs its Service only, until it is free", async () => {
+  const [before, after, taken] = [await freePort(), await freePort(), await freePort()];
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(taken, "127.0.0.2", resolve));
+  await servers.update([{ service: "shop/web", port: before, localEndpoints: 1 }]);
+  const wanted = [
+    { service: "shop/busy", port: taken, localEndpoints: 1 },
+    { service: "shop/web", port: after, localEndpoints: 1 },
+  ] as const;
+  await servers.update(wanted);
+  await expect(fetch(`http://127.0.0.1:${before}/`)).rejects.toThrow();
+  expect((await fetch(`http://127.0.0.1:${after}/`)).status).toBe(200);
+  expect(failures).toEqual([
+    expect.stringMatching(`^shop/busy healthCheckNodePort ${taken} cannot be listened to: .*EADDRINUSE`),
+  ]);
+  await expect(fetch(`http://127.0.0.1:${taken}/`)).rejects.toThrow();
+  await new Promise((resolve) => other.close(resolve));
+  await servers.update(wanted);
+  expect((await fetch(`http://127.0.0.1:${taken}/`)).status).toBe(200);
+});
+
+const MANIFEST = `
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: shop }
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.1
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 31000
+  ports: [{ name: a, port: 80 }, { name: b, port: 81 }]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: web-1, namespace: shop, labels: { kubernetes.io/service-name: web } }
+addressType: IPv4
+ports: [{ name: a, port: 80 }, { name: b, port: 81 }]
+endpoints:
+- { addresses: [10.180.0.1], nodeName: n1 }
+- { addresses: [10.180.0.2], nodeName: n1, conditions: { ready: false, serving: true, terminating: true } }
+- { addresses: [10.180.0.3], nodeName: n2 }
+`;
+
+test("ready endpoints on this node count, once whatever their ports", () => {
+  const { model } = buildClusterModel(readManifestText(MANIFEST, "test").objects);
+  const service = model.services.get("shop/web");
+  if (service === undefined) throw new Error("the manifest lacks shop/web");
+  const slices = model.endpointSlices.get("shop/web") ?? [];
+  expect(serviceHealthPort(service, slices, "n1")).toEqual({
+    service: "shop/web",
+    port: 31000,
+    localEndpoints: 1,
+  });
+  expect(serviceHealthPort(service, slices, "n9")?.localEndpoints).toBe(0);
+  expect(serviceHealthPort({ ...service, externalTrafficPolicy: "Cluster" }, slices, "n1")).toBeUndefined();
+  expect(serviceHealthPort({ ...service, type: "NodePort" }, slices, "n1")).toBeUndefined();
+});

@@ -1,0 +1,45 @@
+/**
+ * The cluster as its API server tells it, no more of it than a node needs: Services that are ours, their EndpointSlices,
+ * this Node, and the ConfigMaps that expose ports.
+ *
+ * In: a connection. Out: states, the first one once every first list is complete.
+ */
+
+import type { ObjectName } from "../../cluster/model.ts";
+import type { KubernetesApi } from "../../cluster/watch/api.ts";
+import { watchCluster } from "../../cluster/watch/cluster-watch.ts";
+import type { ReflectorNote } from "../../cluster/watch/reflector.ts";
+import { HEADLESS, SERVICE_PROXY_NAME } from "../proxied-service.ts";
+import type { ClusterSource, ClusterState } from "./source.ts";
+
+export interface KubernetesSourceOptions {
+  readonly api: KubernetesApi;
+  readonly node: string;
+  /** ConfigMaps of exposed ports. */
+  readonly configMaps: readonly ObjectName[];
+  readonly onState: (state: ClusterState) => void;
+  readonly onNote?: (kind: string, note: ReflectorNote) => void;
+}
+
+/** What is none of ours does not even travel here; slices carry the labels of their Services. */
+const OURS = `!${SERVICE_PROXY_NAME},!${HEADLESS}`;
+/** After a first change the next state comes so much later at the soonest; the sync loop has a pace of its own. */
+const DISTANCE_MS = 15;
+
+export function followKubernetes(options: KubernetesSourceOptions): ClusterSource {
+  const configMaps = new Set(options.configMaps);
+  const watch = watchCluster({
+    api: options.api,
+    kinds: ["Service", "EndpointSlice", "Node"],
+    labelSelectors: {
+      Service: OURS,
+      EndpointSlice: OURS,
+    },
+    fieldSelectors: { Node: `metadata.name=${options.node}` },
+    references: () => ({ secrets: new Set(), configMaps }),
+    distanceMs: DISTANCE_MS,
+    onSnapshot: options.onState,
+    onNote: options.onNote,
+  });
+  return { problem: watch.problem, close: watch.close };
+}

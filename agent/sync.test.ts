@@ -1,0 +1,184 @@
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import type { Audit, Backend, Written } from "./backends/backend.ts";
+import { applyNft, listStructure, listTable } from "./kernel/nft.ts";
+import { RuleSync, type SyncEvent } from "./sync.ts";
+import { makeNamespace, type TestNamespace, whyNoKernel } from "./testing/namespace.ts";
+
+const backoff = { firstMs: 20, longestMs: 40 };
+
+/** A backend whose answers are written down beforehand; the last ones go on for ever. */
+class ScriptedBackend implements Pick<Backend, "write" | "resync" | "audit"> {
+  readonly calls: string[] = [];
+  readonly #answers: Record<"write" | "resync", (Error | number)[]>;
+  audits: Audit[] = [];
+
+  constructor(answers: Record<"write" | "resync", (Error | number)[]>) {
+    this.#answers = answers;
+  }
+
+  readonly write = (): Promise<Written> => this.#answer("write");
+  readonly resync = (): Promise<Written> => this.#answer("resync");
+  readonly audit = async (): Promise<Audit> => this.audits.shift() ?? { kind: "intact" };
+
+  async #answer(kind: "write" | "resync"): Promise<Written> {
+    this.calls.push(kind);
+    const answers = this.#answers[kind];
+    const answer = answers.length > 1 ? answers.shift() : answers[0];
+    if (answer instanceof Error) throw answer;
+    return { changes: answer ?? 0 };
+  }
+}
+
+describe("the loop", () => {
+  test("begins with a resync; a refused write is followed by one resync at once", async () => {
+    const backend = new ScriptedBackend({ write: [new Error("refused"), 1], resync: [0] });
+    const events: SyncEvent["kind"][] = [];
+    const troubles: string[] = [];
+    const sync = new RuleSync({
+      backend,
+      // A resync that had to wait would not come within the test.
+      backoff: { firstMs: 1_000_000, longestMs: 1_000_000 },
+      onSynced: ({ kind }) => events.push(kind),
+      onTrouble: (message) => troubles.push(message),
+    });
+    sync.start();
+    await vi.waitFor(() => expect(events).toEqual(["resync"]));
+    sync.changed();
+    await vi.waitFor(() => expect(events).toEqual(["resync", "resync"]));
+    sync.changed();
+    await vi.waitFor(() => expect(events).toEqual(["resync", "resync", "change"]));
+    expect(backend.calls).toEqual(["resync", "write", "resync", "write"]);
+    expect(troubles).toEqual(["refused"]);
+    expect(sync.queuedSinceMs()).toBeUndefined();
+    await sync.close();
+  });
+
+  test("resyncs that fail are repeated after pauses, and the change stays queued", async () => {
+    const backend = new ScriptedBackend({ write: [0], resync: [new Error("a"), new Error("b"), 7] });
+    const events: number[] = [];
+    const troubles: string[] = [];
+    const sync = new RuleSync({
+      backend,
+      backoff,
+      onSynced: ({ changes }) => events.push(changes),
+      onTrouble: (message) => {
+        troubles.push(message);
+        expect(sync.queuedSinceMs()).toBeTypeOf("number");
+      },
+    });
+    sync.start();
+    await vi.waitFor(() => expect(events).toEqual([7]));
+    expect(troubles).toEqual(["a", "b"]);
+    await sync.close();
+  });
+
+  test("a drift is repaired by a resync without any change", async () => {
+    const backend = new ScriptedBackend({ write: [0], resync: [0] });
+    backend.audits = [{ kind: "intact" }, { kind: "drifted", what: "a chain is gone" }];
+    const troubles: string[] = [];
+    const sync = new RuleSync({ backend, auditPauseMs: 5, onTrouble: (message) => troubles.push(message) });
+    sync.start();
+    await vi.waitFor(() => expect(backend.calls).toEqual(["resync", "resync"]));
+    expect(troubles).toEqual(["a chain is gone; the rules are written anew."]);
+    await sync.close();
+  });
+
+  test("close ends it in a pause, and nothing is written afterwards", async () => {
+    const backend = new ScriptedBackend({ write: [0], resync: [new Error("no")] });
+    const sync = new RuleSync({ backend, backoff: { firstMs: 1_000_000, longestMs: 1_000_000 } });
+    sync.start();
+    await vi.waitFor(() => expect(backend.calls).toHaveLength(1));
+    await sync.close();
+    sync.changed();
+    expect(backend.calls).toEqual(["resync"]);
+  });
+});
+
+const reason = whyNoKernel(["nft"]);
+
+describe.skipIf(reason !== undefined)(`with a kernel${reason === undefined ? "" : ` (${reason})`}`, () => {
+  let space: TestNamespace;
+  beforeAll(() => {
+    space = makeNamespace("sync");
+  });
+  afterAll(() => space.remove());
+
+  /** Keeps a set equal to `wanted`, as simply as can be: what matters is who calls it when. */
+  class SetBackend implements Pick<Backend, "write" | "resync" | "audit"> {
+    readonly wanted = new Set<string>();
+    #written = new Set<string>();
+    #structure: string | undefined;
+    writes = 0;
+
+    readonly write = async (): Promise<Written> => {
+      const added = [...this.wanted].filter((address) => !this.#written.has(address));
+      if (added.length === 0) return { changes: 0 };
+      await applyNft([`add element ip sync s { ${added.join(", ")} }\n`], space);
+      this.#written = new Set(this.wanted);
+      this.writes++;
+      return { changes: added.length };
+    };
+
+    readonly resync = async (): Promise<Written> => {
+      const elements = [...this.wanted].join(", ");
+      await applyNft(
+        [
+          "table ip sync {\nset s { type ipv4_addr; }\nchain c { }\n}\n",
+          "flush chain ip sync c\nflush set ip sync s\nadd rule ip sync c ip saddr @s accept\n",
+          elements === "" ? "" : `add element ip sync s { ${elements} }\n`,
+        ],
+        space,
+      );
+      this.#written = new Set(this.wanted);
+      this.#structure = await listStructure({ family: "ip", name: "sync" }, space);
+      return { changes: this.wanted.size };
+    };
+
+    readonly audit = async (): Promise<Audit> =>
+      (await listStructure({ family: "ip", name: "sync" }, space)) === this.#structure
+        ? { kind: "intact" }
+        : { kind: "drifted", what: "the table has changed" };
+  }
+
+  const elements = async (): Promise<readonly string[]> => {
+    const pieces: Buffer[] = [];
+    await listTable({ family: "ip", name: "sync" }, (piece) => pieces.push(piece), space);
+    return (
+      Buffer.concat(pieces)
+        .toString()
+        .match(/10\.0\.0\.\d+/g) ?? []
+    );
+  };
+
+  test("changes arrive, many of them in few writes; what others break is mended; rules outlive the loop", async () => {
+    const backend = new SetBackend();
+    backend.wanted.add("10.0.0.1");
+    const sync = new RuleSync({ backend, backoff, auditPauseMs: 20 });
+    sync.start();
+    await vi.waitFor(async () => expect(await elements()).toEqual(["10.0.0.1"]), { timeout: 5_000 });
+    for (let last = 2; last <= 60; last++) {
+      backend.wanted.add(`10.0.0.${last}`);
+      sync.changed();
+    }
+    await vi.waitFor(async () => expect(await elements()).toHaveLength(60), { timeout: 5_000 });
+    expect(backend.writes).toBeLessThan(10);
+
+    for (const harm of ["nft flush chain ip sync c", "nft delete table ip sync", "nft flush ruleset"]) {
+      space.run(harm);
+      await vi.waitFor(
+        async () => {
+          expect(await elements()).toHaveLength(60);
+          expect(space.run("nft list chain ip sync c")).toContain("@s accept");
+        },
+        { timeout: 5_000 },
+      );
+    }
+
+    space.run("nft delete table ip sync");
+    backend.wanted.add("10.0.0.61");
+    sync.changed();
+    await vi.waitFor(async () => expect(await elements()).toHaveLength(61), { timeout: 5_000 });
+    await sync.close();
+    expect(await elements()).toHaveLength(61);
+  });
+});

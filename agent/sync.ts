@@ -1,0 +1,154 @@
+/**
+ * Keeps the kernel at what is wanted: the loop at the heart of the agent.
+ *
+ * In: a backend, and a call for every change of what is wanted. Out: writes, one at a time. Not here: what is wanted, how
+ * it is written.
+ *
+ * - It begins by reading the kernel back: rules that are there already are not written again.
+ * - A refused write is followed by one resync at once (the kernel holds something else than was thought), then by
+ *   resyncs with growing pauses. Whatever happens, the rules that are in force stay in force.
+ * - Between writes it looks whether the kernel still holds what was written, and repairs what does not.
+ */
+
+import { type BackoffLimits, backoffMs, pause } from "../cluster/watch/backoff.ts";
+import type { Backend } from "./backends/backend.ts";
+import { Pace } from "./pace.ts";
+
+export interface SyncEvent {
+  readonly kind: "change" | "resync";
+  readonly changes: number;
+  readonly durationMs: number;
+}
+
+export interface RuleSyncOptions {
+  readonly backend: Pick<Backend, "write" | "resync" | "audit">;
+  readonly pace?: Pace;
+  readonly backoff?: BackoffLimits;
+  /** Between two audits. */
+  readonly auditPauseMs?: number;
+  readonly onSynced?: (event: SyncEvent) => void;
+  /** One sentence: what was refused, or what was found changed. */
+  readonly onTrouble?: (message: string) => void;
+}
+
+const AUDIT_PAUSE_MS = 2_000;
+/** A quarter of a second first: a lock that somebody holds, a module that is being loaded. */
+const BACKOFF: BackoffLimits = { firstMs: 250, longestMs: 30_000 };
+
+export class RuleSync {
+  readonly #options: RuleSyncOptions;
+  readonly #pace: Pace;
+  readonly #stop = new AbortController();
+  #running: Promise<void> | undefined;
+  #queuedSinceMs: number | undefined;
+  #syncedAtMs: number | undefined;
+  /** Waiting for a change: call it to go on. */
+  #wake: (() => void) | undefined;
+
+  constructor(options: RuleSyncOptions) {
+    this.#options = options;
+    this.#pace = options.pace ?? new Pace();
+  }
+
+  /** Begins with a resync. Call once, when what is wanted is known whole. */
+  start(): void {
+    this.#queuedSinceMs ??= Date.now();
+    this.#running ??= this.#run();
+  }
+
+  /** What is wanted has changed. */
+  changed(): void {
+    this.#queuedSinceMs ??= Date.now();
+    this.#wake?.();
+  }
+
+  /** When the oldest change came that is not in the kernel; `undefined`: all are. Milliseconds since 1970. */
+  queuedSinceMs(): number | undefined {
+    return this.#queuedSinceMs;
+  }
+
+  /** When the kernel was last known to hold what is wanted. */
+  syncedAtMs(): number | undefined {
+    return this.#syncedAtMs;
+  }
+
+  /** Ends after the write that is under way, and leaves the rules. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    this.#wake?.();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { backoff = BACKOFF, onTrouble } = this.#options;
+    let kind: SyncEvent["kind"] = "resync";
+    let failures = 0;
+    while (!this.#stop.signal.aborted) {
+      try {
+        await this.#sync(kind);
+        failures = 0;
+        kind = await this.#nextCause();
+      } catch (error) {
+        if (this.#stop.signal.aborted) return;
+        onTrouble?.(error instanceof Error ? error.message : String(error));
+        if (kind === "resync") {
+          await pause(backoffMs(failures++, backoff), this.#stop.signal);
+        }
+        kind = "resync";
+      }
+    }
+  }
+
+  async #sync(kind: SyncEvent["kind"]): Promise<void> {
+    const { backend, onSynced } = this.#options;
+    const queuedSinceMs = this.#queuedSinceMs;
+    // Changes that come from here on are for the next turn.
+    this.#queuedSinceMs = undefined;
+    const began = performance.now();
+    try {
+      const { changes } = kind === "resync" ? await backend.resync() : await backend.write();
+      const ended = performance.now();
+      this.#pace.written(ended, ended - began);
+      this.#syncedAtMs = Date.now();
+      onSynced?.({ kind, changes, durationMs: ended - began });
+    } catch (error) {
+      this.#queuedSinceMs = queuedSinceMs ?? this.#queuedSinceMs ?? Date.now();
+      throw error;
+    }
+  }
+
+  /** Resolves when there is something to write: after a change and its pause, or when an audit has found something. */
+  async #nextCause(): Promise<SyncEvent["kind"]> {
+    const { backend, onTrouble, auditPauseMs = AUDIT_PAUSE_MS } = this.#options;
+    for (;;) {
+      if (this.#queuedSinceMs !== undefined) {
+        await pause(this.#pace.delayMs(performance.now()), this.#stop.signal);
+        return "change";
+      }
+      if (this.#stop.signal.aborted) return "change";
+      if (await this.#changeWithin(auditPauseMs)) continue;
+      const audit = await backend.audit().catch((error: unknown) => {
+        // An audit that cannot be made says nothing about the rules.
+        onTrouble?.(error instanceof Error ? error.message : String(error));
+        return { kind: "intact" } as const;
+      });
+      if (audit.kind === "intact") continue;
+      this.#queuedSinceMs ??= Date.now();
+      onTrouble?.(`${audit.what}; the rules are written anew.`);
+      return "resync";
+    }
+  }
+
+  /** True: a change came, or the end, before the time was over. */
+  #changeWithin(milliseconds: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const settle = (changed: boolean): void => {
+        clearTimeout(timer);
+        this.#wake = undefined;
+        resolve(changed);
+      };
+      const timer = setTimeout(() => settle(false), milliseconds);
+      this.#wake = () => settle(true);
+    });
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * Kernel settings that NAT for a whole node needs, as kube-proxy sets them.
+ *
+ * In: what is wanted. Out: what was set, and one sentence for each setting that could not be. A setting that has its value
+ * already is not written, so a container without the right to write asks for nothing where the node is set up. Settings
+ * that the kernel does not have here (another network namespace, a module that is not loaded) are left alone.
+ */
+
+import { readFile, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+
+export interface ConntrackSettings {
+  /** Flows by processor; 0 leaves the kernel's own limit. */
+  readonly maxPerCore: number;
+  /** At least so many flows, however few processors there are. */
+  readonly min: number;
+  /** 0 leaves the kernel's own. */
+  readonly tcpEstablishedSeconds: number;
+  readonly tcpCloseWaitSeconds: number;
+  readonly udpSeconds: number;
+  readonly udpStreamSeconds: number;
+  /**
+   * Packets outside the window are no longer INVALID. Then asymmetric routes work and a stray packet is not answered
+   * by the node with a reset (kubernetes/kubernetes#74839); without it kube-proxy has to drop what is INVALID.
+   */
+  readonly tcpBeLiberal: boolean;
+}
+
+/** kube-proxy's defaults, but liberal (the reference names the issues). */
+export const CONNTRACK_DEFAULTS: ConntrackSettings = {
+  maxPerCore: 32_768,
+  min: 131_072,
+  tcpEstablishedSeconds: 86_400,
+  tcpCloseWaitSeconds: 3_600,
+  udpSeconds: 0,
+  udpStreamSeconds: 0,
+  tcpBeLiberal: true,
+};
+
+export interface Sysctl {
+  /** Below `/proc/sys`, with slashes. */
+  readonly name: string;
+  readonly value: number;
+  /** A higher value than wanted is kept: the operator has set it. */
+  readonly atLeast?: true;
+}
+
+export function conntrackSysctls(
+  settings: ConntrackSettings,
+  processors: number = availableParallelism(),
+): readonly Sysctl[] {
+  const { maxPerCore, min } = settings;
+  const max = maxPerCore === 0 ? 0 : Math.max(min, maxPerCore * processors);
+  const wanted: readonly Sysctl[] = [
+    { name: "net/netfilter/nf_conntrack_max", value: max, atLeast: true },
+    { name: "net/netfilter/nf_conntrack_buckets", value: Math.floor(max / 4), atLeast: true },
+    { name: "net/netfilter/nf_conntrack_tcp_timeout_established", value: settings.tcpEstablishedSeconds },
+    { name: "net/netfilter/nf_conntrack_tcp_timeout_close_wait", value: settings.tcpCloseWaitSeconds },
+    { name: "net/netfilter/nf_conntrack_udp_timeout", value: settings.udpSeconds },
+    { name: "net/netfilter/nf_conntrack_udp_timeout_stream", value: settings.udpStreamSeconds },
+    { name: "net/netfilter/nf_conntrack_tcp_be_liberal", value: Number(settings.tcpBeLiberal) },
+  ];
+  return wanted.filter(({ value }) => value > 0);
+}
+
+/** Node ports at 127.0.0.1 need it; iptables and IPv4 only. The rules then keep others from reaching loopback (CVE-2020-8558). */
+export const ROUTE_LOCALNET: Sysctl = { name: "net/ipv4/conf/all/route_localnet", value: 1 };
+
+export interface SysctlResult {
+  /** `net/ipv4/conf/all/route_localnet = 1`. */
+  readonly set: readonly string[];
+  readonly problems: readonly string[];
+}
+
+export async function applySysctls(wanted: readonly Sysctl[], folder = "/proc/sys"): Promise<SysctlResult> {
+  const set: string[] = [];
+  const problems: string[] = [];
+  for (const { name, value, atLeast } of wanted) {
+    const path = join(folder, name);
+    const before = await readFile(path, "utf8").catch(() => undefined);
+    if (before === undefined) continue;
+    const current = Number(before.trim());
+    if (current === value || (atLeast === true && current > value)) continue;
+    try {
+      await writeFile(path, String(value));
+      set.push(`${name} = ${value}`);
+    } catch (error) {
+      const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
+      problems.push(`sysctl ${name.replaceAll("/", ".")} stays ${current} instead of ${value}: ${reason}.`);
+    }
+  }
+  return { set, problems };
+}
