@@ -103,7 +103,9 @@ pub fn open(protocol: Protocol, v6: bool) -> io::Result<OwnedFd> {
     // SAFETY: a fresh descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     if v6 {
-        set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1i32)?;
+        if kind != libc::SOCK_RAW {
+            set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1i32)?;
+        }
         set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1i32)?;
         set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1i32)?;
     } else {
