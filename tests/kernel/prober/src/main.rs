@@ -7,7 +7,7 @@
 //! probe ID NETNS tcp|udp|sctp|icmp SOURCE|- SOURCE_PORT ADDRESS PORT TIMEOUT_MS [keep]
 //! say ID TIMEOUT_MS                   one more exchange on a kept probe
 //! close ID                            a kept probe, or a server
-//! load ID NETNS tcp|udp|sctp SOURCE|- ADDRESS PORT CONCURRENCY COUNT TIMEOUT_MS     COUNT 0: until `stop ID`
+//! load ID NETNS tcp|udp|sctp SOURCE|- ADDRESS PORT CONCURRENCY PAUSE_MS COUNT TIMEOUT_MS     COUNT 0: until `stop ID`
 //! stop ID
 //! ```
 //!
@@ -36,7 +36,7 @@ mod server;
 mod socket;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -70,10 +70,11 @@ enum Owner {
     Load(String),
 }
 
-/// The same probe again and again, `concurrency` at a time.
+/// The same probe again and again, by so many at a time, each of whom pauses between two.
 struct Load {
     target: Target,
     timeout: Duration,
+    pause: Duration,
     /// Probes still to start; `None` until stopped.
     remaining: Option<u64>,
     in_flight: u64,
@@ -98,7 +99,8 @@ struct Prober {
     free: Vec<usize>,
     named: HashMap<String, u64>,
     loads: HashMap<String, Load>,
-    to_start: VecDeque<String>,
+    /// When the next probe of a load is to start.
+    to_start: BinaryHeap<Reverse<(Instant, String)>>,
     deadlines: BinaryHeap<Reverse<(Instant, u64, u32)>>,
     serial: u32,
     out: BufWriter<io::Stdout>,
@@ -112,7 +114,7 @@ fn main() -> io::Result<()> {
         free: Vec::new(),
         named: HashMap::new(),
         loads: HashMap::new(),
-        to_start: VecDeque::new(),
+        to_start: BinaryHeap::new(),
         deadlines: BinaryHeap::new(),
         serial: 0,
         out: BufWriter::new(io::stdout()),
@@ -128,12 +130,7 @@ impl Prober {
         loop {
             self.start_load_probes()?;
             self.out.flush()?;
-            let timeout = match self.deadlines.peek() {
-                _ if !self.to_start.is_empty() => 0,
-                Some(Reverse((at, _, _))) => at.saturating_duration_since(Instant::now()).as_millis() as i32 + 1,
-                None => -1,
-            };
-            self.poll.wait(&mut ready, timeout)?;
+            self.poll.wait(&mut ready, self.patience())?;
             for event in &ready {
                 if event.token == STDIN {
                     let mut chunk = [0u8; 65_536];
@@ -153,6 +150,18 @@ impl Prober {
             }
             self.expire()?;
         }
+    }
+
+    /// Milliseconds until the next deadline or the next probe of a load; negative for none.
+    fn patience(&self) -> i32 {
+        let now = Instant::now();
+        let wait = |at: Instant| match at.saturating_duration_since(now) {
+            Duration::ZERO => 0,
+            left => left.as_millis() as i32 + 1,
+        };
+        let deadline = self.deadlines.peek().map(|Reverse((at, _, _))| wait(*at));
+        let start = self.to_start.peek().map(|Reverse((at, _))| wait(*at));
+        deadline.into_iter().chain(start).min().unwrap_or(-1)
     }
 
     fn command(&mut self, line: &str) -> io::Result<()> {
@@ -194,7 +203,9 @@ impl Prober {
             [rest @ .., "keep"] => (rest, true),
             _ => (words, false),
         };
-        let [netns, protocol, source, source_port, address, port, timeout] = words else { return Err(wrong("probe")) };
+        let [netns, protocol, source, source_port, address, port, timeout] = words else {
+            return Err(wrong("probe"));
+        };
         let target = Target {
             netns: (*netns).to_owned(),
             protocol: parse_protocol(protocol)?,
@@ -243,7 +254,7 @@ impl Prober {
     }
 
     fn load(&mut self, id: &str, words: &[&str]) -> io::Result<()> {
-        let [netns, protocol, source, address, port, concurrency, count, timeout] = words else {
+        let [netns, protocol, source, address, port, concurrency, pause, count, timeout] = words else {
             return Err(wrong("load"));
         };
         let concurrency: u64 = parse(concurrency)?;
@@ -257,6 +268,7 @@ impl Prober {
                 destination: parse_address(address, port)?,
             },
             timeout: Duration::from_millis(parse(timeout)?),
+            pause: Duration::from_millis(parse(pause)?),
             remaining: (count > 0).then_some(count),
             in_flight: 0,
             started: Instant::now(),
@@ -268,7 +280,7 @@ impl Prober {
         };
         self.loads.insert(id.to_owned(), load);
         for _ in 0..concurrency {
-            self.to_start.push_back(id.to_owned());
+            self.to_start.push(Reverse((Instant::now(), id.to_owned())));
         }
         Ok(())
     }
@@ -281,9 +293,10 @@ impl Prober {
     }
 
     fn start_load_probes(&mut self) -> io::Result<()> {
-        // Only what is queued now: a probe that fails at once queues the next one, and events must not starve.
-        for _ in 0..self.to_start.len() {
-            let Some(id) = self.to_start.pop_front() else { break };
+        // Only what is due now: a probe that fails at once queues the next one, and events must not starve.
+        let now = Instant::now();
+        while self.to_start.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((_, id))) = self.to_start.pop() else { break };
             let Some(load) = self.loads.get_mut(&id) else { continue };
             match &mut load.remaining {
                 Some(0) => {
@@ -334,7 +347,9 @@ impl Prober {
                 let was_connecting = running.probe.is_connecting();
                 match running.probe.advance(event.failed) {
                     Some(outcome) => Next::Finished(outcome),
-                    None if was_connecting && !running.probe.is_connecting() => Next::Connected(running.probe.fd()),
+                    None if was_connecting && !running.probe.is_connecting() => {
+                        Next::Connected(running.probe.fd())
+                    }
                     None => Next::Nothing,
                 }
             }
@@ -362,7 +377,8 @@ impl Prober {
                 break;
             }
             self.deadlines.pop();
-            if matches!(self.entry(token), Some(Entry::Probe(running)) if running.waiting && running.round == round) {
+            if matches!(self.entry(token), Some(Entry::Probe(running)) if running.waiting && running.round == round)
+            {
                 self.finish(token, &Outcome::Silent)?;
             }
         }
@@ -406,7 +422,7 @@ impl Prober {
                 if load.remaining == Some(0) {
                     return self.end_load_if_over(&id.clone());
                 }
-                self.to_start.push_back(id.clone());
+                self.to_start.push(Reverse((Instant::now() + load.pause, id.clone())));
                 Ok(())
             }
         }

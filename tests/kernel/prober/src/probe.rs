@@ -157,7 +157,11 @@ impl Probe {
             // A packet dropped or rejected in the output hook; what the sender learns is what arrives later, if anything.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
             // The ICMP error of an earlier packet; it waits in the error queue and is read there.
-            Err(error) if self.protocol != Protocol::Tcp && error.raw_os_error() == Some(libc::ECONNREFUSED) => Ok(()),
+            Err(error)
+                if self.protocol != Protocol::Tcp && error.raw_os_error() == Some(libc::ECONNREFUSED) =>
+            {
+                Ok(())
+            }
             done => done,
         }
     }
@@ -254,9 +258,9 @@ impl Probe {
             }
             Protocol::Icmp => {
                 let message = without_ip_header(bytes, self.peer.ip());
-                icmp::is_reply(self.peer.is_ipv6(), self.local.port(), message).then(|| {
-                    Outcome::Answered(Answer { endpoint: self.peer, seen: self.local, local: self.local })
-                })
+                let answer = Answer { endpoint: self.peer, seen: self.local, local: self.local };
+                icmp::is_reply(self.peer.is_ipv6(), self.local.port(), message)
+                    .then_some(Outcome::Answered(answer))
             }
             Protocol::Tcp => None,
         }

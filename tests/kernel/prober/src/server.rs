@@ -14,7 +14,10 @@ use crate::socket::{self, Protocol};
 pub enum Server {
     TcpListener(OwnedFd),
     TcpConnection(OwnedFd),
-    Udp { fd: OwnedFd, port: u16 },
+    Udp {
+        fd: OwnedFd,
+        port: u16,
+    },
     /// A raw socket sees every SCTP packet for its namespace, so it answers on every port.
     Sctp(OwnedFd),
 }
@@ -44,9 +47,10 @@ impl Server {
 
     pub fn fd(&self) -> RawFd {
         match self {
-            Server::TcpListener(fd) | Server::TcpConnection(fd) | Server::Udp { fd, .. } | Server::Sctp(fd) => {
-                fd.as_raw_fd()
-            }
+            Server::TcpListener(fd)
+            | Server::TcpConnection(fd)
+            | Server::Udp { fd, .. }
+            | Server::Sctp(fd) => fd.as_raw_fd(),
         }
     }
 
@@ -121,7 +125,9 @@ fn answer_inits(fd: &OwnedFd) {
         match socket::receive(fd, false) {
             Ok(message) => {
                 let (Some(from), Some(to)) = (message.from, message.to) else { continue };
-                let Some(init) = sctp::Packet::decode(without_ip_header(&message.bytes, to)) else { continue };
+                let Some(init) = sctp::Packet::decode(without_ip_header(&message.bytes, to)) else {
+                    continue;
+                };
                 if init.is_ack {
                     continue;
                 }

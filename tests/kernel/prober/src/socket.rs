@@ -83,7 +83,13 @@ impl Namespaces {
 fn set_option<T>(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `value`, which lives until the call returns.
     let result = unsafe {
-        libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), mem::size_of::<T>() as libc::socklen_t)
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            mem::size_of::<T>() as libc::socklen_t,
+        )
     };
     check(result).map(drop)
 }
@@ -328,7 +334,11 @@ unsafe fn read_icmp(data: *mut u8) -> Option<IcmpError> {
     let size = mem::size_of::<libc::sockaddr_in6>();
     let sender = data.add(mem::size_of::<libc::sock_extended_err>());
     std::ptr::copy_nonoverlapping(sender, (&raw mut offender).cast(), size);
-    Some(IcmpError { kind: error.ee_type, code: error.ee_code, from: from_address(&offender).map(|a| a.ip()) })
+    Some(IcmpError {
+        kind: error.ee_type,
+        code: error.ee_code,
+        from: from_address(&offender).map(|a| a.ip()),
+    })
 }
 
 /// Waits for readiness of many sockets.
