@@ -95,8 +95,14 @@ export class AgentRunner {
   }
 
   /** `fairlead nat …`, outside of any namespace: it must not need the kernel. */
-  nat(command: "render" | "trace", manifest: string, ...flags: readonly string[]): Promise<Finished> {
+  nat(
+    command: "render" | "trace",
+    manifest: string,
+    { input = "" }: { readonly input?: string },
+    ...flags: readonly string[]
+  ): Promise<Finished> {
     const args = [
+      COMMAND,
       "nat",
       command,
       "-f",
@@ -107,7 +113,7 @@ export class AgentRunner {
       this.#programmer.backend,
       ...flags,
     ];
-    return run(process.execPath, [COMMAND, ...args], { env: this.environment });
+    return run(process.execPath, args, { input, env: this.environment });
   }
 }
 

@@ -24,9 +24,10 @@ import {
   type HostName,
   type NamespaceName,
   namespaceOf,
+  type Protocol,
 } from "./addresses.ts";
 import { Namespaces, removeAbandoned } from "./netns.ts";
-import { type Outcome, Prober } from "./prober.ts";
+import { type Held, type Load, type Outcome, Prober, type RunningLoad } from "./prober.ts";
 
 const NAMES: readonly NamespaceName[] = [
   "lan",
@@ -117,22 +118,40 @@ export class Lab {
   /** Sends one probe between named ends. */
   probe(
     from: HostName,
-    protocol: "tcp" | "udp" | "sctp" | "icmp",
+    protocol: Protocol,
     address: string,
     port: number,
     timeoutMs = 5_000,
     sourcePort = 0,
   ): Promise<Outcome> {
+    return this.prober.probe({ ...this.#ends(from, protocol, address, port), sourcePort, timeoutMs });
+  }
+
+  /** As `probe`, and the socket stays. */
+  hold(
+    from: HostName,
+    protocol: Protocol,
+    address: string,
+    port: number,
+    sourcePort = 0,
+    timeoutMs = 3_000,
+  ): Promise<Held> {
+    return this.prober.hold({ ...this.#ends(from, protocol, address, port), sourcePort, timeoutMs });
+  }
+
+  load(
+    from: HostName,
+    protocol: Protocol,
+    address: string,
+    port: number,
+    how: Pick<Load, "concurrency" | "pauseMs" | "count" | "timeoutMs">,
+  ): RunningLoad {
+    return this.prober.load({ ...this.#ends(from, protocol, address, port), ...how });
+  }
+
+  #ends(from: HostName, protocol: Protocol, address: string, port: number) {
     const family = address.includes(":") ? "ipv6" : "ipv4";
-    return this.prober.probe({
-      netns: this.netns(from),
-      protocol,
-      source: HOSTS[from][family],
-      sourcePort,
-      address,
-      port,
-      timeoutMs,
-    });
+    return { netns: this.netns(from), protocol, source: HOSTS[from][family], address, port };
   }
 
   /** Lets a namespace answer on a port in both families; asking twice is asking once. */

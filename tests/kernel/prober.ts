@@ -60,6 +60,8 @@ export interface LoadCount {
 export interface Load extends Probe {
   /** Probes at a time. */
   readonly concurrency: number;
+  /** What each of them waits before the next; default none. */
+  readonly pauseMs?: number;
   /** 0: until stopped. */
   readonly count: number;
 }
@@ -142,10 +144,10 @@ export class Prober {
   }
 
   /** Starts a load; `stop` ends it, `done` tells its counts. */
-  load(load: Load): { readonly done: Promise<LoadCount>; readonly stop: () => void } {
+  load(load: Load): RunningLoad {
     const id = this.#nextId();
-    const { netns, protocol, source = "-", address, port, concurrency, count, timeoutMs } = load;
-    const line = `load ${id} ${netns} ${protocol} ${source} ${address} ${port} ${concurrency} ${count} ${timeoutMs}`;
+    const { netns, protocol, source = "-", address, port, concurrency, pauseMs = 0, count, timeoutMs } = load;
+    const line = `load ${id} ${netns} ${protocol} ${source} ${address} ${port} ${concurrency} ${pauseMs} ${count} ${timeoutMs}`;
     return { done: this.#ask(id, line).then(readCount), stop: () => this.#send(`stop ${id}`) };
   }
 
@@ -168,6 +170,11 @@ export class Prober {
       this.#send(line);
     });
   }
+}
+
+export interface RunningLoad {
+  readonly done: Promise<LoadCount>;
+  readonly stop: () => void;
 }
 
 export interface Held {
