@@ -47,9 +47,8 @@ export async function must(
 ): Promise<string> {
   const { code, stdout, stderr } = await run(program, args, options);
   if (code !== 0) {
-    throw new Error(
-      `${program} ${args.join(" ")} ended with ${code}: ${stderr || stdout}${options.input ?? ""}`,
-    );
+    const said = `${stderr || stdout}\n${options.input ?? ""}`;
+    throw new Error(`${program} ${args.join(" ")} ended with ${code}: ${said.slice(0, 4_000)}`);
   }
   return stdout;
 }
