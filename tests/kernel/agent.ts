@@ -69,29 +69,33 @@ export class AgentRunner {
 
   /** `fairlead agent` with these flags, to its end. */
   agent(...flags: readonly string[]): Promise<Finished> {
-    const args = [COMMAND, "agent", "--node", NODE, "--backend", this.#programmer.backend, ...flags];
-    return this.#lab.namespaces.run("node-a", process.execPath, args, { env: this.environment });
+    const [program = "", ...args] = this.command(...flags);
+    return this.#lab.namespaces.run("node-a", program, args, { env: this.environment });
   }
 
   /** The agent as it runs on a node, until it is ended. */
-  start(manifest: string, ...flags: readonly string[]): RunningAgent {
-    const args = [
+  start(...flags: readonly string[]): RunningAgent {
+    const [program = "", ...args] = this.command(...flags);
+    return new RunningAgent(
+      this.#lab.namespaces.spawn("node-a", program, args, {
+        env: this.environment,
+        stdio: ["ignore", "pipe", "pipe"],
+      }),
+    );
+  }
+
+  /** The words of `fairlead agent` with these flags. */
+  command(...flags: readonly string[]): readonly string[] {
+    return [
+      process.execPath,
       COMMAND,
       "agent",
       "--node",
       NODE,
       "--backend",
       this.#programmer.backend,
-      "-f",
-      manifest,
       ...flags,
     ];
-    return new RunningAgent(
-      this.#lab.namespaces.spawn("node-a", process.execPath, args, {
-        env: this.environment,
-        stdio: ["ignore", "pipe", "pipe"],
-      }),
-    );
   }
 
   /** `fairlead nat …`, outside of any namespace: it must not need the kernel. */

@@ -48,7 +48,7 @@ export class NodeUnderTest {
 
   /** Starts the agent as it runs on a node; it is ended after the test at the latest. */
   start(...flags: readonly string[]): RunningAgent {
-    const running = this.agent.start(this.manifest, ...WITH_DETECTOR, ...flags);
+    const running = this.agent.start("-f", this.manifest, ...WITH_DETECTOR, ...flags);
     this.#running.push(running);
     return running;
   }
