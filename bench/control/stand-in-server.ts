@@ -95,7 +95,11 @@ export class StandInServer {
   }
 
   #page({ pathname, searchParams }: URL): unknown {
-    const items = searchParams.has("fieldSelector") ? [] : [...(this.#objects.get(pathname)?.values() ?? [])];
+    const named = /^metadata\.name=(.+)$/.exec(searchParams.get("fieldSelector") ?? "")?.[1];
+    const objects = [...(this.#objects.get(pathname) ?? [])];
+    const items = objects
+      .filter(([key]) => !searchParams.has("fieldSelector") || key.endsWith(`/${named}`))
+      .map(([, object]) => object);
     const from = Number(searchParams.get("continue") ?? 0);
     const to = from + Number(searchParams.get("limit") ?? items.length);
     return {

@@ -1,0 +1,222 @@
+/**
+ * One endpoint changed, at sizes: for Fairlead from the event that the API server sends to the first packet that meets the
+ * new endpoint; for the peers the program alone that puts the change into the kernel, without whatever calls it.
+ */
+import type { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { AgentRunner, type Programmer, type RunningAgent } from "../../tests/kernel/agent.ts";
+import { Lab } from "../../tests/kernel/lab.ts";
+import { must } from "../../tests/kernel/netns.ts";
+import { eventually, WITH_DETECTOR } from "../../tests/kernel/node-under-test.ts";
+import {
+  type BulkService,
+  bulkServices,
+  OTHER_REAL_ENDPOINT,
+  REAL_ENDPOINT,
+  SERVICE_PORT,
+} from "./cluster.ts";
+import { iptablesLeast, iptablesPartial, nftablesChange } from "./kube-proxy-shape.ts";
+import { load, type Subject } from "./subjects.ts";
+
+/** A node that is loaded and stays so, and whose last Service's one endpoint can be changed. */
+export interface Changeable {
+  /** Milliseconds that a change takes. */
+  readonly change: () => Promise<number>;
+  readonly stop: () => Promise<void>;
+}
+
+/** The endpoint that is not `current`. */
+function other(current: string): string {
+  return current === REAL_ENDPOINT ? OTHER_REAL_ENDPOINT : REAL_ENDPOINT;
+}
+
+export class ChangingAgent implements Changeable {
+  readonly #lab: Lab;
+  readonly #runner: AgentRunner;
+  readonly #api: ApiServer;
+  readonly #agent: RunningAgent;
+  readonly #clusterIP: string;
+  #endpoint = REAL_ENDPOINT;
+
+  private constructor(lab: Lab, runner: AgentRunner, api: ApiServer, agent: RunningAgent, clusterIP: string) {
+    this.#lab = lab;
+    this.#runner = runner;
+    this.#api = api;
+    this.#agent = agent;
+    this.#clusterIP = clusterIP;
+  }
+
+  static async start(programmer: Programmer, count: number, endpointsEach: number): Promise<ChangingAgent> {
+    const lab = await Lab.build({
+      label: `bench-${count}-${programmer.variant ?? "n"}`,
+      podNetwork: "routed",
+    });
+    const runner = new AgentRunner(lab, programmer);
+    const api = await ApiServer.start(lab, count, endpointsEach);
+    const agent = runner.start("--kubeconfig", api.kubeconfig, ...WITH_DETECTOR);
+    const clusterIP = bulkServices(count, endpointsEach).at(-1)?.clusterIP ?? "";
+    const changing = new ChangingAgent(lab, runner, api, agent, clusterIP);
+    await eventually(
+      () => changing.#answer(),
+      (answer) => answer === REAL_ENDPOINT,
+      `the agent to program ${count} Services; it said: ${agent.output}`,
+      120,
+    );
+    return changing;
+  }
+
+  async change(): Promise<number> {
+    this.#endpoint = other(this.#endpoint);
+    const sentAt = await this.#api.change(this.#endpoint);
+    // One probe after the other, each well under a millisecond: nothing else would see when the kernel has the change.
+    while ((await this.#answer()) !== this.#endpoint) {
+      if (process.hrtime.bigint() - sentAt > 30_000_000_000n)
+        throw new Error(`a change did not arrive: ${this.#agent.output}`);
+    }
+    return Number(process.hrtime.bigint() - sentAt) / 1e6;
+  }
+
+  /** Resident memory of the agent, in MiB. */
+  residentMiB(): number {
+    return residentKiB(this.#agent.pid) / 1024;
+  }
+
+  /** Lines that the kernel reports for one change. */
+  async elementsOfOneChange(): Promise<number> {
+    const monitor = this.#lab.namespaces.spawn("node-a", "nft", ["monitor"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    if (monitor.stdout === null) throw new Error("no output of nft monitor");
+    const lines: string[] = [];
+    createInterface({ input: monitor.stdout }).on("line", (line) => lines.push(line));
+    // The first change makes sure that the monitor listens.
+    await eventually(
+      () => this.change(),
+      () => lines.length > 0,
+      "nft monitor to listen",
+    );
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    lines.length = 0;
+    await this.change();
+    await eventually(
+      async () => lines.some((line) => line.startsWith("# new generation")),
+      Boolean,
+      "the commit",
+    );
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    monitor.kill("SIGTERM");
+    return lines.filter((line) => !line.startsWith("#")).length;
+  }
+
+  async #answer(): Promise<string> {
+    const outcome = await this.#lab.probe("pod", "tcp", this.#clusterIP, SERVICE_PORT, 200);
+    return outcome.kind === "answered" ? outcome.endpoint : outcome.kind;
+  }
+
+  async stop(): Promise<void> {
+    await this.#agent.end("SIGTERM");
+    await this.#api.stop();
+    await this.#lab.remove();
+    this.#runner.remove();
+  }
+}
+
+/** The process that the agent is, below the launchers in between. */
+function residentKiB(pid: number): number {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
+    .trim()
+    .split(" ")
+    .filter(Boolean)
+    .map(Number);
+  const own = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+  return Math.max(own, ...children.map(residentKiB));
+}
+
+class ApiServer {
+  readonly kubeconfig: string;
+  readonly #process: ReturnType<typeof spawn>;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(process: ReturnType<typeof spawn>, lines: AsyncIterator<string>, kubeconfig: string) {
+    this.#process = process;
+    this.#lines = lines;
+    this.kubeconfig = kubeconfig;
+  }
+
+  static async start(lab: Lab, count: number, endpointsEach: number): Promise<ApiServer> {
+    const script = join(import.meta.dirname, "api-server.ts");
+    const words = [count, endpointsEach, count - 1].map(String);
+    const child = lab.namespaces.spawn("node-a", process.execPath, [script, ...words], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    if (child.stdout === null) throw new Error("no standard output");
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const { value } = await lines.next();
+    return new ApiServer(child, lines, String(value));
+  }
+
+  async change(endpoint: string): Promise<bigint> {
+    this.#process.stdin?.write(`${endpoint}\n`);
+    const { value } = await this.#lines.next();
+    return BigInt(value);
+  }
+
+  async stop(): Promise<void> {
+    const ended = once(this.#process, "exit");
+    this.#process.stdin?.end();
+    await ended;
+  }
+}
+
+const PEERS = {
+  "kube-proxy's shape, nftables": {
+    command: ["nft", "-f", "-"],
+    text: (_: readonly BulkService[], changed: BulkService, gone: readonly string[]) =>
+      nftablesChange(changed, gone),
+  },
+  "kube-proxy's shape, iptables-nft": {
+    command: ["iptables-nft-restore", "--noflush"],
+    text: iptablesPartial,
+  },
+  "kube-proxy's shape, iptables-legacy": {
+    command: ["iptables-legacy-restore", "--noflush"],
+    text: iptablesPartial,
+  },
+  "least possible, iptables-nft": { command: ["iptables-nft-restore", "--noflush"], text: least },
+  "least possible, iptables-legacy": { command: ["iptables-legacy-restore", "--noflush"], text: least },
+} as const;
+export type Peer = keyof typeof PEERS;
+
+function least(_: readonly BulkService[], changed: BulkService, gone: readonly string[]): string {
+  return iptablesLeast(changed, gone);
+}
+
+/** A node that holds a peer's rules, changed by the peer's program. */
+export async function startPeer(peer: Peer, count: number, endpointsEach: number): Promise<Changeable> {
+  const { command, text } = PEERS[peer];
+  const loaded = peer.replace("least possible", "kube-proxy's shape") as Subject;
+  const lab = await Lab.build({
+    label: `bench-peer-${Object.keys(PEERS).indexOf(peer)}`,
+    podNetwork: "routed",
+  });
+  const services = bulkServices(count, endpointsEach);
+  await load(lab, loaded, services);
+  let endpoint = REAL_ENDPOINT;
+  return {
+    change: async () => {
+      const gone = endpoint;
+      endpoint = other(endpoint);
+      const last = services.at(-1);
+      if (last === undefined) throw new Error("no Services");
+      const input = text(services, { ...last, endpoints: [endpoint] }, [gone]);
+      const [program, ...args] = command;
+      const started = performance.now();
+      await must("ip", ["netns", "exec", lab.namespaces.real("node-a"), program, ...args], { input });
+      return performance.now() - started;
+    },
+    stop: () => lab.remove(),
+  };
+}

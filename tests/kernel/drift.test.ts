@@ -1,0 +1,158 @@
+/**
+ * Somebody else's hand in our rules: the running agent notices within seconds and puts them right, without being told.
+ */
+import { expect, it } from "vitest";
+import { describeNode, eventually, type NodeUnderTest, serviceWith } from "./node-under-test.ts";
+import { snapshot } from "./rules.ts";
+
+const SERVICES = [
+  serviceWith("web", ["a1", "b1"]),
+  serviceWith("np", ["a1"]),
+  serviceWith("empty", []),
+  serviceWith("lb-local", ["a1"]),
+];
+
+async function startProgrammed(node: NodeUnderTest): Promise<readonly string[]> {
+  await node.write(SERVICES);
+  await node.agent.agent("--cleanup");
+  node.start();
+  await node.until("10.180.0.11:8080", "client", "np node http");
+  await node.until("10.180.0.11:8080", "client", "np node http", "ipv6");
+  return snapshot(node.lab);
+}
+
+/** Breaks the rules, sees that they are broken, and waits for them to be whole again. */
+async function expectRepair(
+  node: NodeUnderTest,
+  whole: readonly string[],
+  harm: () => Promise<unknown>,
+): Promise<void> {
+  await harm();
+  expect(await snapshot(node.lab), "what was done has no effect").not.toEqual(whole);
+  await eventually(
+    async () => {
+      const now = new Set(await snapshot(node.lab));
+      return {
+        missing: whole.filter((line) => !now.has(line)),
+        added: [...now].filter((line) => !whole.includes(line)),
+      };
+    },
+    ({ missing, added }) => missing.length + added.length === 0,
+    "the rules to be as they were",
+    20,
+  );
+  expect(await node.ask("client", "np node http")).toBe("10.180.0.11:8080");
+}
+
+interface NftObjects {
+  readonly nftables: readonly {
+    readonly table?: { readonly family: string; readonly name: string };
+    readonly chain?: {
+      readonly family: string;
+      readonly table: string;
+      readonly name: string;
+      readonly hook?: string;
+    };
+    readonly rule?: {
+      readonly family: string;
+      readonly table: string;
+      readonly chain: string;
+      readonly handle: number;
+    };
+  }[];
+}
+
+describeNode("drift, nftables", ["nftables"], (node) => {
+  const nft = (...args: readonly string[]) => node().lab.namespaces.must("node-a", "nft", args);
+  const list = async (...what: readonly string[]) =>
+    JSON.parse(await nft("-j", "list", ...what)) as NftObjects;
+
+  it("a flushed rule set", async () => {
+    const whole = await startProgrammed(node());
+    await expectRepair(node(), whole, () => nft("flush", "ruleset"));
+  });
+
+  it("a deleted table", async () => {
+    const whole = await startProgrammed(node());
+    const { nftables } = await list("tables");
+    const tables = nftables.flatMap(({ table }) => (table === undefined ? [] : [table]));
+    expect(tables.map(({ family }) => family).sort()).toEqual(["ip", "ip6"]);
+    for (const { family, name } of tables)
+      await expectRepair(node(), whole, () => nft("delete", "table", family, name));
+  });
+
+  it("a flushed base chain, and one rule removed from each chain in turn", { timeout: 180_000 }, async () => {
+    const whole = await startProgrammed(node());
+    const { nftables } = await list("ruleset", "ip");
+    const base = nftables.flatMap(({ chain }) => (chain?.hook === undefined ? [] : [chain]));
+    const first = base[0];
+    if (first === undefined) throw new Error("no base chain");
+    await expectRepair(node(), whole, () => nft("flush", "chain", first.family, first.table, first.name));
+    for (const { name } of base) {
+      const { nftables: now } = await list("ruleset", "ip");
+      const rule = now.find((object) => object.rule?.chain === name)?.rule;
+      if (rule === undefined) continue;
+      await expectRepair(node(), whole, () =>
+        nft("delete", "rule", rule.family, rule.table, rule.chain, "handle", String(rule.handle)),
+      );
+    }
+  });
+
+  it("an element removed from a map", async () => {
+    const whole = await startProgrammed(node());
+    const text = await nft("list", "ruleset", "ip");
+    const table = /table ip (\S+)/.exec(text)?.[1] ?? "";
+    const [, map = "", key = ""] =
+      /map (\S+) \{[^}]*elements = \{[^}]*?(172\.30\.0\.10 \. [\w. ]*\w)(?: counter packets \d+ bytes \d+)?(?: comment "[^"]*")? :/.exec(
+        text,
+      ) ?? [];
+    expect({ map, key }).not.toEqual({ map: "", key: "" });
+    await expectRepair(node(), whole, () => nft("delete", "element", "ip", table, map, `{ ${key} }`));
+  });
+});
+
+describeNode("drift, iptables", ["iptables-nft", "iptables-legacy"], (node, { variant = "nft" }) => {
+  const iptables = (...args: readonly string[]) =>
+    node().lab.namespaces.must("node-a", `iptables-${variant}`, ["-w", ...args]);
+  const rulesOf = async (table: string) =>
+    (await iptables("-t", table, "-S")).split("\n").filter((line) => line.startsWith("-A"));
+
+  it("flushed tables", async () => {
+    const whole = await startProgrammed(node());
+    await expectRepair(node(), whole, () => iptables("-t", "nat", "-F"));
+    await expectRepair(node(), whole, () => iptables("-t", "filter", "-F"));
+    await expectRepair(node(), whole, async () => {
+      await iptables("-t", "nat", "-F");
+      await iptables("-t", "nat", "-X");
+    });
+  });
+
+  it("a jump removed from each built-in chain", { timeout: 180_000 }, async () => {
+    const whole = await startProgrammed(node());
+    for (const table of ["nat", "filter"]) {
+      for (const rule of (await rulesOf(table)).filter(
+        (line) => /^-A [A-Z]+ /.test(line) && !line.startsWith("-A KUBE"),
+      )) {
+        await expectRepair(node(), whole, () =>
+          iptables("-t", table, "-D", ...unquoted(rule.replace(/^-A /, ""))),
+        );
+      }
+    }
+  });
+
+  it("a rule removed from a Service's chain", async () => {
+    const whole = await startProgrammed(node());
+    const rule = (await rulesOf("nat")).find((line) => line.includes("10.180.0.11:8080"));
+    expect(rule).toBeDefined();
+    await expectRepair(node(), whole, () =>
+      iptables("-t", "nat", "-D", ...unquoted((rule ?? "").replace(/^-A /, ""))),
+    );
+  });
+});
+
+/** The words of a rule as `iptables -S` prints it. */
+function unquoted(rule: string): readonly string[] {
+  return [...rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, plain]) =>
+    (quoted ?? plain ?? "").replaceAll("\\", ""),
+  );
+}

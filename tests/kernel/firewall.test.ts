@@ -1,0 +1,102 @@
+/**
+ * The node's own firewall and ours: what must get through though the host drops by default, and what must not though the
+ * rules would let it.
+ */
+import { expect, it } from "vitest";
+import { FAMILIES, HOSTS } from "./addresses.ts";
+import { serviceNamed, vipOf } from "./destinations.ts";
+import {
+  describeNode,
+  describe as describeOutcome,
+  type NodeUnderTest,
+  serviceWith,
+} from "./node-under-test.ts";
+
+const LOOPBACK_PORT = 7_777;
+const HEALTH_CHECK_PORT = 31_999;
+
+describeNode("the host's firewall", ["iptables-nft", "iptables-legacy"], (node, { variant = "nft" }) => {
+  const setPolicy = async (chain: "FORWARD" | "INPUT", policy: "DROP" | "ACCEPT") => {
+    for (const program of ["iptables", "ip6tables"]) {
+      await node().lab.namespaces.must("node-a", `${program}-${variant}`, ["-w", "-P", chain, policy]);
+    }
+  };
+
+  it("forwards what is masqueraded, and its answers, where forwarding is denied by default", async () => {
+    await node().program([serviceWith("np", ["b1"]), serviceWith("np-local", ["a1"])]);
+    await setPolicy("FORWARD", "DROP");
+    for (const family of FAMILIES) {
+      expect(await node().ask("client", "np node http", family)).toContain(HOSTS.b1[family]);
+      expect(await node().ask("client", "np node dns", family)).toContain(HOSTS.b1[family]);
+      // The policy holds for what is none of ours.
+      expect(await node().ask("client", "b1 direct tcp/8080", family, 400)).toBe("silent");
+    }
+    await setPolicy("FORWARD", "ACCEPT");
+  });
+
+  it("lets health checks of load balancers in where input is denied by default", async () => {
+    const { lab } = node();
+    await lab.serve("node-a", "tcp", HEALTH_CHECK_PORT);
+    await lab.serve("node-a", "tcp", HEALTH_CHECK_PORT - 10);
+    await node().program([serviceWith("lb-local", ["a1"])]);
+    await setPolicy("INPUT", "DROP");
+    const ask = async (port: number) =>
+      (await lab.probe("client", "tcp", HOSTS["node-a"].ipv4, port, 400)).kind;
+    expect(await ask(HEALTH_CHECK_PORT)).toBe("answered");
+    expect(await ask(HEALTH_CHECK_PORT - 10)).toBe("silent");
+    await setPolicy("INPUT", "ACCEPT");
+  });
+
+  it("keeps the wire away from what listens on 127.0.0.1 only (CVE-2020-8558)", async () => {
+    const { lab } = node();
+    await lab.prober.serve(lab.netns("node-a"), "tcp", "127.0.0.1", LOOPBACK_PORT);
+    await becomeAttacker(node());
+    const attack = () => lab.probe("client", "tcp", "127.0.0.1", LOOPBACK_PORT, 500);
+    await node().agent.agent("--cleanup");
+    await lab.namespaces.sysctl("node-a", { "ipv4/conf/all/route_localnet": "1" });
+    expect((await attack()).kind, "the attack works where nothing is done against it").toBe("answered");
+    await node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", "all");
+    expect((await attack()).kind).toBe("silent");
+    expect(
+      (await lab.probe("loopback", "tcp", "127.0.0.1", LOOPBACK_PORT, 2_000)).kind,
+      "the node's own programs reach it",
+    ).toBe("answered");
+  });
+});
+
+/** Lets the client send packets to 127.0.0.1 out on the wire. */
+async function becomeAttacker({ lab }: NodeUnderTest): Promise<void> {
+  await lab.namespaces.sysctl("client", { "ipv4/conf/all/route_localnet": "1" });
+  await lab.namespaces.ip("client", [
+    "route del local 127.0.0.0/8 dev lo table local",
+    "route del local 127.0.0.1 dev lo table local",
+    `route add 127.0.0.1/32 via ${HOSTS["node-a"].ipv4} dev eth0 onlink`,
+  ]);
+}
+
+describeNode("source ranges and the node", ["nftables", "iptables-nft", "iptables-legacy"], (node) => {
+  it("a packet that comes back with the VIP as its source is let in where the node is", async () => {
+    await node().program([serviceNamed("ranges"), serviceNamed("ranges-local")]);
+    const { lab } = node();
+    for (const family of FAMILIES) {
+      for (const [name, allowed] of [
+        ["ranges", true],
+        ["ranges-local", false],
+      ] as const) {
+        const vip = vipOf(serviceNamed(name))[family];
+        await lab.namespaces.ip("node-a", [`address add ${vip}/${family === "ipv4" ? 32 : 128} dev lo`]);
+        const outcome = await lab.prober.probe({
+          netns: lab.netns("node-a"),
+          protocol: "tcp",
+          source: vip,
+          address: vip,
+          port: 80,
+          timeoutMs: allowed ? 3_000 : 500,
+        });
+        const answer = describeOutcome(outcome, { address: vip, port: 80 });
+        if (allowed) expect(answer).toMatch(/:8080$/);
+        else expect(answer).toBe("silent");
+      }
+    }
+  });
+});

@@ -1,0 +1,187 @@
+/**
+ * From the first run to the last: what is written once is not written again, others' rules stay, nothing is left behind, and
+ * no moment is wrong for being killed.
+ */
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { expect, it } from "vitest";
+import { AgentRunner } from "./agent.ts";
+import { NODES, objectsOf, writeObjects } from "./manifest.ts";
+import { manyServices } from "./many-services.ts";
+import {
+  describeNode,
+  type NodeUnderTest,
+  PROGRAMMERS,
+  type ProgrammerName,
+  serviceWith,
+} from "./node-under-test.ts";
+import { addForeignRules, snapshot } from "./rules.ts";
+import { SERVICES } from "./services.ts";
+
+const ALL_PROGRAMMERS = Object.keys(PROGRAMMERS) as readonly ProgrammerName[];
+/** Without remembered sources, whose entries come and go with the packets. */
+const LASTING = SERVICES.filter((service) => service.name !== "sticky");
+
+/** What the kernel reports of nftables, and iptables over it, while `action` runs. */
+async function kernelEvents(node: NodeUnderTest, action: () => Promise<unknown>): Promise<readonly string[]> {
+  const { namespaces } = node.lab;
+  const monitor = namespaces.spawn("node-a", "nft", ["monitor"], { stdio: ["ignore", "pipe", "inherit"] });
+  const lines: string[] = [];
+  if (monitor.stdout === null) throw new Error("no output of nft monitor");
+  const reader = createInterface({ input: monitor.stdout });
+  reader.on("line", (line) => lines.push(line));
+  const marked = async (name: string) => {
+    // Until the monitor listens it misses the mark; so it is set until it is heard.
+    while (!lines.some((line) => line.includes(name))) {
+      await namespaces.must("node-a", "nft", ["-f", "-"], {
+        input: `add table inet ${name}\ndelete table inet ${name}\n`,
+      });
+      await Promise.race([once(reader, "line"), new Promise((resolve) => setTimeout(resolve, 100))]);
+    }
+  };
+  await marked("mark-begin");
+  await action();
+  await marked("mark-end");
+  monitor.kill("SIGTERM");
+  // Every commit is a new generation; empty ones are told by nothing else.
+  return lines.filter((line) => !line.includes("mark-") && !line.startsWith("# new generation"));
+}
+
+describeNode("lifecycle", ALL_PROGRAMMERS, (node, programmer) => {
+  it("writes nothing when nothing has changed", async () => {
+    await node().program(LASTING);
+    const before = await snapshot(node().lab);
+    expect(await kernelEvents(node(), () => node().program(LASTING))).toEqual([]);
+    expect(await snapshot(node().lab)).toEqual(before);
+    // The agent as it runs on a node begins with the same look.
+    expect(
+      await kernelEvents(node(), async () => {
+        const agent = node().start();
+        await node().until("10.180.0.11:8080", "pod", "single cluster http");
+        await agent.end("SIGTERM");
+      }),
+    ).toEqual([]);
+  });
+
+  it("--dry-run prints the transaction and writes nothing", async () => {
+    const agent = new AgentRunner(node().lab, programmer);
+    const manifest = agent.file("dry.json");
+    await writeObjects(manifest, [...NODES, ...objectsOf(serviceWith("web", ["b2"]))]);
+    const before = await snapshot(node().lab);
+    const events = await kernelEvents(node(), async () => {
+      const { code, stdout } = await agent.agent("--once", "--dry-run", "-f", manifest);
+      expect(code).toBe(0);
+      expect(stdout).toContain("10.180.1.12");
+    });
+    expect(events).toEqual([]);
+    expect(await snapshot(node().lab)).toEqual(before);
+    agent.remove();
+  });
+
+  it("leaves the rules of others alone, and nothing of its own after --cleanup", async () => {
+    await node().agent.agent("--cleanup");
+    await addForeignRules(node().lab);
+    const before = await snapshot(node().lab);
+    expect(before.filter((line) => line.toLowerCase().includes("foreign")).length).toBeGreaterThan(30);
+    await node().program(LASTING);
+    await node().program([serviceWith("web", ["a1"])]);
+    const during = await snapshot(node().lab);
+    expect(during.length).toBeGreaterThan(before.length);
+    expect(before.filter((line) => !during.includes(line))).toEqual([]);
+    expect((await node().agent.agent("--cleanup")).code).toBe(0);
+    expect(await snapshot(node().lab)).toEqual(before);
+    expect((await node().agent.agent("--cleanup")).code, "nothing there is no error").toBe(0);
+    expect(await node().ask("pod", "web cluster http")).toBe("untouched");
+  });
+
+  it("SIGTERM ends the agent and leaves the rules", async () => {
+    await node().write([serviceWith("web", ["a1"])]);
+    const agent = node().start();
+    await node().until("10.180.0.11:8080", "pod", "web cluster http");
+    const before = await snapshot(node().lab);
+    await agent.end("SIGTERM");
+    expect(await snapshot(node().lab)).toEqual(before);
+    expect(await node().ask("pod", "web cluster http")).toBe("10.180.0.11:8080");
+  });
+
+  it("keeps the rules when no manifest can be read", async () => {
+    await node().program([serviceWith("web", ["a1"])]);
+    const before = await snapshot(node().lab);
+    const absent = await node().agent.once(node().agent.file("absent.json"));
+    expect(absent.code).not.toBe(0);
+    expect(absent.stderr).toContain("absent.json");
+    await writeFile(node().agent.file("broken.yaml"), "kind: Service\n  metadata: [\n");
+    const broken = await node().agent.once(node().agent.file("broken.yaml"));
+    expect(broken.code).not.toBe(0);
+    expect(broken.stderr).toContain("broken.yaml");
+    expect(await snapshot(node().lab)).toEqual(before);
+  });
+
+  it("a running agent keeps the rules while its file is broken, and goes on when it is mended", async () => {
+    await node().write([serviceWith("web", ["a1"])]);
+    node().start();
+    await node().until("10.180.0.11:8080", "pod", "web cluster http");
+    await writeFile(node().manifest, "{ not json");
+    await node().write([serviceWith("web", ["b1"])]);
+    await node().until("10.180.1.11:8080", "pod", "web cluster http");
+  });
+
+  it("converges after kill -9, whenever it comes", { timeout: 120_000 }, async () => {
+    const few = LASTING.flatMap(objectsOf);
+    const states = [
+      [...NODES, ...few],
+      [...NODES, ...manyServices(1_000, 3)],
+      [...NODES, ...few, ...manyServices(400, 2)],
+      [...NODES],
+    ];
+    for (let turn = 0; turn < 10; turn++) {
+      await writeObjects(node().manifest, states[turn % states.length] ?? []);
+      const agent = node().start();
+      // From before the first write to after the last one: starting takes about 300 ms.
+      await new Promise((resolve) => setTimeout(resolve, 200 + 70 * turn + 40 * Math.random()));
+      await agent.end("SIGKILL");
+    }
+    await node().program(LASTING);
+    const converged = await snapshot(node().lab);
+    expect(await node().ask("pod", "single cluster http")).toBe("10.180.0.11:8080");
+    await node().agent.agent("--cleanup");
+    await node().program(LASTING);
+    expect(converged).toEqual(await snapshot(node().lab));
+  });
+});
+
+for (const [first, second] of [
+  ["nftables", "iptables-nft"],
+  ["nftables", "iptables-legacy"],
+] as const) {
+  describeNode(`switching between ${first} and ${second}`, [first], (node) => {
+    it("leaves nothing of the other, refuses nothing and breaks nothing", async () => {
+      const services = [...LASTING];
+      const { lab } = node();
+      const agents = {
+        [first]: node().agent,
+        [second]: new AgentRunner(lab, PROGRAMMERS[second]),
+      };
+      const alone: Record<string, readonly string[]> = {};
+      await node().write(services);
+      for (const name of [first, second] as const) {
+        await agents[name]?.program(node().manifest);
+        alone[name] = await snapshot(lab);
+        await agents[name]?.agent("--cleanup");
+      }
+      await agents[first]?.program(node().manifest);
+      const held = await node().hold("pod", "single cluster http");
+      const load = node().load("pod", "web cluster http", { concurrency: 3, pauseMs: 2 });
+      for (const name of [second, first, second, first] as const) {
+        await agents[name]?.program(node().manifest);
+        expect(await snapshot(lab), `after switching to ${name}`).toEqual(alone[name]);
+      }
+      load.stop();
+      const { refused, errors, silent } = await load.done;
+      expect({ refused, errors, silent }).toEqual({ refused: 0, errors: 0, silent: 0 });
+      expect((await held.say(3_000)).kind).toBe("answered");
+      agents[second]?.remove();
+    });
+  });
+}

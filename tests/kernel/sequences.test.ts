@@ -1,0 +1,70 @@
+/**
+ * Services that come and go in every order: after each change the node must do what it would do had it been programmed
+ * with the present state alone.
+ */
+import { expect, it } from "vitest";
+import { describeNode, serviceWith } from "./node-under-test.ts";
+import { replay, serveUntouched } from "./replay.ts";
+import { SERVICES } from "./services.ts";
+import type { Backend, Finding, Vector } from "./table.ts";
+import { SCENES } from "./vectors.ts";
+
+const STEPS = 8;
+const VECTORS_A_STEP = 150;
+/** They share addresses with others, so that their absence is not enough to leave a packet untouched. */
+const SHARING = ["ext", "shares", "older", "an-earlier-name-but-younger", "younger-same-cluster-ip"];
+const WITNESS = "single";
+const ELIGIBLE = SERVICES.filter(
+  ({ name }) => !SHARING.includes(name) && name !== WITNESS && name !== "sticky",
+);
+
+/** Small, seeded, and good enough to choose Services with (Mulberry32). */
+function randomNumbers(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** The Service that a vector asks for. */
+function serviceOf(vector: Vector): string {
+  return / → (\S+) /.exec(vector.name)?.[1] ?? "";
+}
+
+const names = new Set(ELIGIBLE.map(({ name }) => name));
+// Node ports that ConfigMaps open are not among these Services' own.
+const CANDIDATES = (SCENES[0]?.vectors ?? []).filter(
+  (vector) => names.has(serviceOf(vector)) && !/node (tcp|udp)\/9\d\d\d$/.test(vector.name),
+);
+
+describeNode("sequences of changes", ["nftables", "iptables-nft"], (node, { backend }) => {
+  it(`${STEPS} random states, one after the other`, { timeout: 120_000 }, async () => {
+    const random = randomNumbers(20_261_123);
+    await serveUntouched(node().lab, CANDIDATES);
+    await node().write([serviceWith(WITNESS, ["a1"])]);
+    node().start();
+    await node().until("10.180.0.11:8080", "pod", `${WITNESS} cluster http`);
+    for (let step = 1; step <= STEPS; step++) {
+      const present = new Set(ELIGIBLE.filter(() => random() < 0.5).map(({ name }) => name));
+      const [pod, answer] =
+        step % 2 === 0 ? (["a1", "10.180.0.11:8080"] as const) : (["b1", "10.180.1.11:8080"] as const);
+      await node().write([...ELIGIBLE.filter(({ name }) => present.has(name)), serviceWith(WITNESS, [pod])]);
+      await node().until(answer, "pod", `${WITNESS} cluster http`);
+      const vectors = CANDIDATES.filter(() => random() < VECTORS_A_STEP / CANDIDATES.length).map((vector) =>
+        present.has(serviceOf(vector)) ? vector : { ...vector, want: ABSENT },
+      );
+      const found = await replay(node().lab, vectors, backend);
+      expect(vectors.map(({ name }, index) => [step, name, found[index]])).toEqual(
+        vectors.map(({ name, want }) => [step, name, want[backend]]),
+      );
+    }
+  });
+});
+
+const ABSENT: Readonly<Record<Backend, readonly Finding[]>> = {
+  nftables: ["untouched"],
+  iptables: ["untouched"],
+};

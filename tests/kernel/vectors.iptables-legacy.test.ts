@@ -1,0 +1,3 @@
+import { describeVectors } from "./vectors-suite.ts";
+
+describeVectors({ backend: "iptables", variant: "legacy" }, "routed");
