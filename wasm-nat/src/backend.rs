@@ -78,7 +78,13 @@ impl<'a> View<'a> {
 /// A renderer.
 pub trait Backend {
     /// Prepares the transactions that lead from the basis to the wanted state. A staged plan before was rolled back.
-    fn stage(&mut self, committed: &RuleSet, delta: &mut Delta, basis: Basis, diagnostics: &mut Vec<Diagnostic>);
+    fn stage(
+        &mut self,
+        committed: &RuleSet,
+        delta: &mut Delta,
+        basis: Basis,
+        diagnostics: &mut Vec<Diagnostic>,
+    );
 
     /// Whether the staged plan has no transaction.
     fn is_empty(&self) -> bool;

@@ -10,7 +10,9 @@ use crate::backend::{Backend, Basis, Delta, View};
 use crate::claims::Claims;
 use crate::compile::{Context, claims_of, compile_node, compile_service};
 use crate::diff::Transaction;
-use crate::model::{BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings};
+use crate::model::{
+    BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings,
+};
 use crate::nftables::Nftables;
 use crate::ruleset::{Path, Pool, RuleSet, ServiceRules};
 use crate::simulate::{Packet, Trace};
@@ -297,7 +299,8 @@ impl Machine {
     /// Of all objects, as they were read and as they were last compiled; sorted.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         let read = self.diagnostics.read.values().flatten();
-        let mut all: Vec<Diagnostic> = read.chain(self.diagnostics.compiled.values().flatten()).cloned().collect();
+        let mut all: Vec<Diagnostic> =
+            read.chain(self.diagnostics.compiled.values().flatten()).cloned().collect();
         all.sort();
         all
     }
