@@ -11,7 +11,8 @@ fn main() {
         "localDetector":{"kind":"cidrs","cidrs":["10.0.0.0/8"]}}"#;
     call(&mut boundary, settings, Boundary::configure);
     let address = |first: u32, n: u32| std::net::Ipv4Addr::from((first << 24) + n);
-    let service = |i: u32| format!(r#"{{"n":"default/svc{i}","c":["{}"],"p":[["http","TCP",80,0]]}}"#, address(172, i));
+    let service =
+        |i: u32| format!(r#"{{"n":"default/svc{i}","c":["{}"],"p":[["http","TCP",80,0]]}}"#, address(172, i));
     let slice = |i: u32, shift: u32| {
         let endpoints: Vec<String> = (0..endpoints)
             .map(|k| format!(r#"{{"a":"{}","n":"a"}}"#, address(10, i * endpoints + k + shift)))

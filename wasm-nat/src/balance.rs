@@ -121,8 +121,11 @@ pub fn slots(weighted: &[(Target, u8)], balance: Balance) -> Vec<Target> {
     // All weigh 0: better all than none.
     let share = |weight: u8| if divisor == 0 { 1 } else { u32::from(weight) / divisor };
     if balance == Balance::Maglev {
-        let shares: Vec<(Target, u32)> =
-            weighted.iter().map(|(target, weight)| (*target, share(*weight))).filter(|(_, n)| *n > 0).collect();
+        let shares: Vec<(Target, u32)> = weighted
+            .iter()
+            .map(|(target, weight)| (*target, share(*weight)))
+            .filter(|(_, n)| *n > 0)
+            .collect();
         return maglev(&shares);
     }
     let mut slots = Vec::with_capacity(weighted.len());
