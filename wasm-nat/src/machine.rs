@@ -10,6 +10,7 @@ use crate::backend::{Backend, Basis, Delta, View};
 use crate::claims::Claims;
 use crate::compile::{Context, claims_of, compile_node, compile_service};
 use crate::diff::Transaction;
+use crate::iptables::Iptables;
 use crate::model::{
     BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings,
 };
@@ -59,7 +60,8 @@ struct Staged {
 fn create_backend(kind: BackendKind) -> Box<dyn Backend> {
     match kind {
         BackendKind::Nftables => Box::new(Nftables::default()),
-        BackendKind::Iptables | BackendKind::Ipvs => unimplemented!("{kind:?}"),
+        BackendKind::Iptables => Box::new(Iptables::default()),
+        BackendKind::Ipvs => unimplemented!("{kind:?}"),
     }
 }
 
@@ -292,8 +294,8 @@ impl Machine {
     }
 
     /// What removes everything of this backend.
-    pub fn cleanup(&self) -> Vec<Transaction> {
-        self.backend.cleanup()
+    pub fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction> {
+        self.backend.cleanup(listings)
     }
 
     /// Of all objects, as they were read and as they were last compiled; sorted.

@@ -144,7 +144,7 @@ impl Backend for Nftables {
         vec![Transaction { program: Program::Nft, text, operations }]
     }
 
-    fn cleanup(&self) -> Vec<Transaction> {
+    fn cleanup(&self, _: &[(Family, String)]) -> Vec<Transaction> {
         let mut text = String::new();
         for family in Family::BOTH {
             let word = family_word(family);
