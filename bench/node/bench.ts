@@ -3,9 +3,9 @@
  * the same kernel in the same run. Needs root, like the agent.
  */
 import { execFileSync } from "node:child_process";
+import { missingForKernelTests } from "../../setup/kernel-requirements.mjs";
 import { Lab } from "../../tests/kernel/lab.ts";
 import { Prober } from "../../tests/kernel/prober.ts";
-import { whatIsMissing } from "../../tests/kernel/requirements.ts";
 import type { Bench, BenchContext } from "../bench.ts";
 import { interleave, median, medianRatio } from "../statistics.ts";
 import { type Changeable, ChangingAgent, type Peer, startPeer } from "./change.ts";
@@ -104,7 +104,7 @@ export const bench: Bench = {
     },
   ],
   async run(context) {
-    const missing = whatIsMissing();
+    const missing = missingForKernelTests();
     if (missing !== undefined) throw new Error(`This benchmark ${missing}.`);
     const loads = await measureLoads(context);
     const changes = await measureChanges(context);
