@@ -13,7 +13,7 @@ export interface AgentMetrics {
   readonly registry: Registry;
   readonly synced: (kind: "change" | "resync", durationMs: number) => void;
   readonly syncFailed: (kind: "change" | "resync") => void;
-  /** Changes that came and are not written yet. */
+  /** Changes that came, for the next sync. */
   readonly changesQueued: (services: number, slices: number) => void;
   /** `triggeredAtMs`: `endpoints.kubernetes.io/last-change-trigger-time` of the slices that were written. */
   readonly programmed: (triggeredAtMs: readonly number[]) => void;
@@ -123,11 +123,17 @@ export function createAgentMetrics(
     flows.add(0, labels);
   });
 
+  const pending = { services: 0, slices: 0 };
+  const showPending = (): void => {
+    servicesPending.set(pending.services);
+    endpointsPending.set(pending.slices);
+  };
+
   return {
     registry,
     synced: (kind, durationMs) => {
-      servicesPending.set(0);
-      endpointsPending.set(0);
+      [pending.services, pending.slices] = [0, 0];
+      showPending();
       each((labels) => {
         all.observe(durationMs / 1000, labels);
         (kind === "resync" ? full : partial).observe(durationMs / 1000, labels);
@@ -141,9 +147,10 @@ export function createAgentMetrics(
       }),
     changesQueued: (services, slices) => {
       servicesTotal.add(services);
-      servicesPending.set(services);
       endpointsTotal.add(slices);
-      endpointsPending.set(slices);
+      pending.services += services;
+      pending.slices += slices;
+      showPending();
       each((labels) => lastQueued.set(nowMs() / 1000, labels));
     },
     programmed: (triggeredAtMs) => {

@@ -8,6 +8,7 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { registerAgent } from "./commands/agent.ts";
 import { registerCompile } from "./commands/compile.ts";
 import { registerControl } from "./commands/control.ts";
 import { registerDev } from "./commands/dev.ts";
@@ -15,6 +16,7 @@ import { registerExplain } from "./commands/explain.ts";
 import { registerGateway } from "./commands/gateway.ts";
 import { registerGenerations } from "./commands/generations.ts";
 import { registerLint } from "./commands/lint.ts";
+import { registerNat } from "./commands/nat.ts";
 import { registerPush } from "./commands/push.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
@@ -29,6 +31,8 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   registerPush,
   registerGenerations,
   registerGateway,
+  registerAgent,
+  registerNat,
 ];
 
 export function buildProgram(): Command {

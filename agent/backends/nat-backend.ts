@@ -77,7 +77,10 @@ export class NatBackend implements Backend {
     if (fingerprint !== this.#fingerprint) {
       this.#fingerprint = undefined;
       this.#isForged = true;
-      return { kind: "drifted", what: "somebody else has changed the chains or rules of this node's Services" };
+      return {
+        kind: "drifted",
+        what: "somebody else has changed the chains or rules of this node's Services",
+      };
     }
     return this.#auditEverything();
   };
