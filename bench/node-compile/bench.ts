@@ -14,11 +14,19 @@ import {
 } from "../../wasm-nat/nat.ts";
 import type { Bench } from "../bench.ts";
 import { interleave, median, medianRatio } from "../statistics.ts";
-import { buildNativeReplay, type Cluster, callsOfCluster, endpointsAfter, replayInWasm } from "./replay.ts";
+import {
+  buildNativeReplay,
+  type Cluster,
+  callsOfCluster,
+  endpointsAfter,
+  replayInWasm,
+  type Stretch,
+  stretchClock,
+} from "./replay.ts";
 
 const CLUSTER: Cluster = { services: 10_000, endpointsEach: 10, changes: 200 };
 
-/** Milliseconds. */
+/** Milliseconds: the first two of the processor, a change by the clock. */
 interface Times {
   /** Objects handed over. */
   readonly taken: number;
@@ -38,8 +46,16 @@ const SUBJECTS: readonly Subject[] = [
 export const bench: Bench = {
   title: `${CLUSTER.services} Services of ${CLUSTER.endpointsEach} endpoints compiled to nftables, and one change of them`,
   goals: [
-    { what: "all compiled in WASM, in milliseconds", measure: "compileMilliseconds", bound: { atMost: 150 } },
-    { what: "one change in WASM, in milliseconds", measure: "changeMilliseconds", bound: { atMost: 1 } },
+    {
+      what: "all compiled in WASM, in milliseconds of one processor",
+      measure: "compileMilliseconds",
+      bound: { atMost: 150 },
+    },
+    {
+      what: "one change in WASM, in milliseconds",
+      measure: "changeMilliseconds",
+      bound: { atMost: 1 },
+    },
     { what: "all compiled, beside native", measure: "compileOfNative", bound: { atMost: 2 } },
     { what: "one change, beside native", measure: "changeOfNative", bound: { atMost: 2 } },
   ],
@@ -86,13 +102,17 @@ export const bench: Bench = {
   },
 };
 
-function timesOf([taken = Number.NaN, compiled = Number.NaN, ...changes]: readonly number[]): Times {
-  return { taken, compiled, changed: median(changes) };
+function timesOf([taken, compiled, ...changes]: readonly Stretch[]): Times {
+  return {
+    taken: taken?.processor ?? Number.NaN,
+    compiled: compiled?.processor ?? Number.NaN,
+    changed: median(changes.map(({ clock }) => clock)),
+  };
 }
 
 /** The stretches of `callsOfCluster`, through the typed interface. */
-function typedStretches(nat: Nat): readonly number[] {
-  const stretches: number[] = [];
+function typedStretches(nat: Nat): readonly Stretch[] {
+  const stretches: Stretch[] = [];
   const services = Array.from({ length: CLUSTER.services }, (_, index) => service(index));
   const slices = services.map((_, index) => slice(index, 0));
   nat.configure({
@@ -101,9 +121,9 @@ function typedStretches(nat: Nat): readonly number[] {
     localDetector: { kind: "cidrs", cidrs: ["10.0.0.0/8"] },
   });
   const timed = (action: () => void) => {
-    const began = performance.now();
+    const end = stretchClock();
     action();
-    stretches.push(performance.now() - began);
+    stretches.push(end());
   };
   const carryOut = () => {
     const written = [...nat.plan().transactions].reduce((sum, { operations }) => sum + operations, 0);

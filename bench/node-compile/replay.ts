@@ -73,11 +73,33 @@ function batches<T>(items: readonly T[]): readonly (readonly T[])[] {
   );
 }
 
-/** Milliseconds of each stretch. */
+/** A stretch in milliseconds. */
+export interface Stretch {
+  /** Of the processor: what else the machine does is not counted. For what takes long. */
+  readonly processor: number;
+  /** Of the clock, for what is too short for anything to come in between. */
+  readonly clock: number;
+}
+
+/** Ends the stretch that began with the last call or with this one's making. */
+export function stretchClock(): () => Stretch {
+  const now = () => {
+    const { user, system } = process.threadCpuUsage();
+    return { processor: (user + system) / 1000, clock: performance.now() };
+  };
+  let began = now();
+  return () => {
+    const { processor, clock } = now();
+    const stretch = { processor: processor - began.processor, clock: clock - began.clock };
+    began = now();
+    return stretch;
+  };
+}
+
 export async function replayInWasm(
   module: WebAssembly.Module,
   calls: readonly Call[],
-): Promise<readonly number[]> {
+): Promise<readonly Stretch[]> {
   const { exports } = await WebAssembly.instantiate(module, {});
   const memory = exports.memory as WebAssembly.Memory;
   const functions = exports as unknown as Readonly<Record<string, (length?: number) => number>>;
@@ -87,14 +109,13 @@ export async function replayInWasm(
     if (functions[name]?.() !== 0) throw new Error(`${name} failed`);
     return functions.output_length?.() ?? 0;
   };
-  const stretches: number[] = [];
-  let began = performance.now();
+  const stretches: Stretch[] = [];
+  const end = stretchClock();
   for (const { name, input } of calls) {
     if (name === "drain") {
       while (make("next_transaction", input) > 0);
     } else if (name === "mark") {
-      stretches.push(performance.now() - began);
-      began = performance.now();
+      stretches.push(end());
     } else make(name, input);
   }
   return stretches;
@@ -102,8 +123,8 @@ export async function replayInWasm(
 
 const MANIFEST = join(import.meta.dirname, "..", "..", "wasm-nat", "Cargo.toml");
 
-/** Builds the crate's example of this purpose and returns what runs it: milliseconds of each stretch. */
-export function buildNativeReplay(calls: readonly Call[]): () => readonly number[] {
+/** Builds the crate's example of this purpose and returns what runs it. */
+export function buildNativeReplay(calls: readonly Call[]): () => readonly Stretch[] {
   const words = [
     "build",
     "--release",
@@ -133,6 +154,11 @@ export function buildNativeReplay(calls: readonly Call[]): () => readonly number
     return said
       .trim()
       .split("\n")
-      .map((micros) => Number(micros) / 1000);
+      .map((line) => {
+        const [processor = Number.NaN, clock = Number.NaN] = line
+          .split(" ")
+          .map((micros) => Number(micros) / 1000);
+        return { processor, clock };
+      });
   };
 }

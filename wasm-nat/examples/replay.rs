@@ -2,7 +2,8 @@
 //! `bench/node-compile`, which makes the same calls of the WASM module.
 //!
 //! In, on standard input: for each call `NAME LENGTH`, a line break, and so many bytes. `drain` asks for transactions until
-//! there is no more; `mark` ends a stretch. Out: a line for each stretch, its microseconds.
+//! there is no more; `mark` ends a stretch. Out: a line for each stretch, its microseconds of processor time (which the
+//! kernel counts in ticks) and of the clock.
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -14,7 +15,7 @@ fn main() {
     let mut boundary = Boundary::default();
     let mut out = std::io::stdout().lock();
     let mut rest = &script[..];
-    let mut began = Instant::now();
+    let (mut processor, mut clock) = (processor_microseconds(), Instant::now());
     while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
         let head = std::str::from_utf8(&rest[..end]).expect("a call is UTF-8");
         let (name, length) = head.split_once(' ').expect("NAME LENGTH");
@@ -23,8 +24,10 @@ fn main() {
         rest = next;
         match name {
             "mark" => {
-                writeln!(out, "{}", began.elapsed().as_nanos() as f64 / 1e3).expect("standard output can be written");
-                began = Instant::now();
+                let elapsed = clock.elapsed().as_nanos() as f64 / 1e3;
+                let worked = processor_microseconds() - processor;
+                writeln!(out, "{worked} {elapsed}").expect("standard output can be written");
+                (processor, clock) = (processor_microseconds(), Instant::now());
             }
             "drain" => loop {
                 call(&mut boundary, "next_transaction", b"");
@@ -35,6 +38,13 @@ fn main() {
             _ => call(&mut boundary, name, input),
         }
     }
+}
+
+/// Processor time of this thread so far: what else the machine does is not counted.
+fn processor_microseconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a Linux with statistics of its scheduler");
+    let nanoseconds: u64 = text.split(' ').next().and_then(|first| first.parse().ok()).expect("a number comes first");
+    nanoseconds as f64 / 1e3
 }
 
 fn call(boundary: &mut Boundary, name: &str, input: &[u8]) {
