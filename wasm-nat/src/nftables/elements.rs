@@ -4,7 +4,7 @@
 //! Services is an element; chains and maps are the same for every cluster.
 
 use super::numbers::*;
-use super::rules::{Affinity, Method, Pick, PickChain, TABLE, chains, family_word};
+use super::rules::{Affinity, Method, Pick, PickChain, TABLE, chains, client, family_word};
 use crate::address::{Cidr, Family};
 use crate::balance::{Balance, Target};
 use crate::model::{ObjectName, Policy, Protocol};
@@ -146,7 +146,11 @@ impl MapName {
             }
             // Room for a million clients; it takes memory only as they come.
             MapName::Affinity => {
-                write!(out, "type classid . {address} : classid; size 1048576; flags dynamic,timeout;")
+                let client = client(family);
+                write!(
+                    out,
+                    "typeof meta priority . {client} : meta priority; size 1048576; flags dynamic,timeout;"
+                )
             }
             MapName::Hairpin => {
                 write!(out, "type {address} . {address}; size 262144; flags dynamic,timeout;")

@@ -2,7 +2,7 @@
 //!
 //! In: the listing, as nft 1.0.6 and later print it (`-n` or not). Out: [`Listing`], or the line that makes no sense.
 //! What packets filled in (affinity, hairpin) is skipped, and so are the rules' texts: versions of `nft` print the same
-//! rule differently, so only their number tells whether somebody took one away.
+//! rule differently, so only a chain's seal tells what they were, and their number whether somebody took one away.
 
 use super::elements::{Answer, Element, Label, MapName};
 use crate::address::{Cidr, Family, parse_address};
@@ -38,6 +38,8 @@ pub struct ListedChain {
     pub hook: Option<String>,
     /// How many.
     pub rules: usize,
+    /// The comment of the first one.
+    pub seal: String,
 }
 
 /// Reads a listing. `Ok(None)` if it holds no table of ours.
@@ -86,6 +88,11 @@ pub fn parse(text: &str, family: Family) -> Result<Option<Listing>, String> {
                 if words.starts_with("type ") {
                     chain.hook = Some(words.to_owned());
                 } else if !words.starts_with("comment ") {
+                    if chain.rules == 0
+                        && let Some((_, comment)) = words.rsplit_once(" comment \"")
+                    {
+                        chain.seal = comment.trim_end_matches('"').to_owned();
+                    }
                     chain.rules += 1;
                 }
                 Block::Chain(name)

@@ -3,9 +3,9 @@
 use super::elements::{Answer, Element, Placement, elements};
 use super::numbers::{MOST_AFFINITY_ENDPOINTS, MOST_SERVICE_PORTS, NumberPool};
 use super::operations::{Action, Operation, Phase, delete_chain};
-use super::parse::{self, Listing};
+use super::parse::{self, ListedChain, Listing};
 use super::place::Before;
-use super::rules::{PickChain, TABLE, family_word, node_chains};
+use super::rules::{Chain, PickChain, TABLE, family_word, node_chains};
 use super::table::Table;
 use super::{Nftables, Staged, StagedTable, node_elements};
 use crate::address::Family;
@@ -280,7 +280,7 @@ impl<'a> Stage<'a> {
                 Standing::Listed(listing) => {
                     self.staged[at].stale.remove(&name);
                     match listing.chains.get(&name) {
-                        Some(there) if there.rules == chain.rules.len() => {}
+                        Some(there) if is_same(there, &chain, family) => {}
                         Some(_) => {
                             let _ = writeln!(text, "flush chain {} {TABLE} {name}", family_word(family));
                             chain.print_rules(family, &mut text);
@@ -399,9 +399,7 @@ fn missing_chains(listing: &Listing, node: &NodeRules, text: &mut String) -> BTr
     for chain in node_chains(node) {
         foreign.remove(&*chain.name);
         let there = listing.chains.get(&*chain.name);
-        if there.is_some_and(|there| {
-            there.rules == chain.rules.len() && there.hook.is_some() == chain.hook.is_some()
-        }) {
+        if there.is_some_and(|there| is_same(there, &chain, node.family)) {
             continue;
         }
         if there.is_some() {
@@ -413,4 +411,9 @@ fn missing_chains(listing: &Listing, node: &NodeRules, text: &mut String) -> BTr
     }
     *text += &rules;
     foreign
+}
+
+fn is_same(there: &ListedChain, chain: &Chain, family: Family) -> bool {
+    let has_rules = there.rules == chain.rules.len() && there.hook.is_some() == chain.hook.is_some();
+    has_rules && (chain.rules.is_empty() || there.seal == chain.seal(family))
 }
