@@ -21,6 +21,7 @@ import { createAgentMetrics } from "./metrics.ts";
 import { localAddresses } from "./node-addresses.ts";
 import { createNodeHealth } from "./node-health.ts";
 import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
+import { CachedCounters, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
 import { ServiceHealthServers } from "./service-health.ts";
 import type { NatSettings } from "./settings.ts";
@@ -103,6 +104,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     isHealthy: health.isHealthy,
     onFailure: (service, message) => say(`Service ${service}: ${message}`),
   });
+  const counters = new CachedCounters(() => readCounters(settings.backend, families));
   const servers = startStatusServers({
     ...options,
     health,
@@ -112,6 +114,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       const { internal, external } = compiler.nat.status().noLocalEndpoints;
       metrics.noLocalEndpoints("internal", internal);
       metrics.noLocalEndpoints("external", external);
+      metrics.counted(await counters.get());
     },
   });
 

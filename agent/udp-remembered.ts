@@ -11,8 +11,11 @@ import { hostPort } from "./conntrack.ts";
 export function rememberedDestinations(listing: string | Uint8Array): readonly (string | number)[] {
   const text = typeof listing === "string" ? listing : Buffer.from(listing).toString("latin1");
   const found = new Set<string | number>();
-  // nftables: elements of `service-ips` and `service-nodeports`; the latter have no address before the protocol.
-  for (const [, address, port] of text.matchAll(/(?:([0-9a-f.:]+) \. )?\budp \. (\d{1,5})\b/g)) {
+  // nftables: elements of `service-ips` and `service-nodeports`; the latter have no address before the protocol. They are
+  // the only ones that count. `nft -nn` prints a protocol as its number.
+  for (const [, address, port] of text.matchAll(
+    /[\s{](?:([0-9a-f.:]+) \. )?(?:udp|17) \. (\d{1,5}) counter/g,
+  )) {
     if (address === undefined) found.add(Number(port));
     else found.add(hostPort(address, Number(port)));
   }

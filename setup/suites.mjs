@@ -140,7 +140,6 @@ async function cargoSuite() {
   const cargoRun = (...args) => run(cargo, args, { env: process.env, seconds: SUITE_SECONDS });
   const { code, output, timedOut } = await cargoRun(
     "test",
-    "--release",
     "--quiet",
     "--manifest-path",
     manifest,
@@ -173,7 +172,6 @@ async function cargoSuite() {
       await oneCheck("cargo clippy", () =>
         cargoRun(
           "clippy",
-          "--release",
           "--quiet",
           "--all-targets",
           "--manifest-path",

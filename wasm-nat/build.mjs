@@ -8,7 +8,8 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { access, copyFile, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
 import process, { argv, env, stderr } from "node:process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -16,6 +17,8 @@ import { promisify } from "node:util";
 const TARGET = "wasm32-unknown-unknown";
 const here = fileURLToPath(new URL(".", import.meta.url));
 const dist = join(here, "dist");
+/** Outlives a checkout: finished modules by the hash of their inputs. */
+const cache = join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "fairlead", "wasm-nat");
 const execute = promisify(execFile);
 
 /** Debian's compiler, cargo, sources of the standard library, and linker; file → package. */
@@ -45,6 +48,13 @@ export async function buildWasm({ say = () => {} } = {}) {
   const stamp = join(dist, "wasm_nat.inputs");
   const module = join(dist, "wasm_nat.wasm");
   if ((await exists(module)) && (await readFile(stamp, "utf8").catch(() => "")) === inputs) return true;
+  const kept = join(cache, `${inputs}.wasm`);
+  await mkdir(dist, { recursive: true });
+  if (await exists(kept)) {
+    await put(kept, module);
+    await writeFile(stamp, inputs);
+    return true;
+  }
   const cargo = (await rustWithTarget()) ?? debianRust();
   say("building wasm-nat (about a minute the first time)");
   try {
@@ -57,12 +67,19 @@ export async function buildWasm({ say = () => {} } = {}) {
     say(`wasm-nat could not be built:\n${error.stderr || error.message}`);
     return false;
   }
-  await mkdir(dist, { recursive: true });
-  // Renamed into place, so that a reader never sees half a module.
-  await copyFile(join(cargo.output, TARGET, "release", "wasm_nat.wasm"), `${module}.new`);
-  await rename(`${module}.new`, module);
+  const built = join(cargo.output, TARGET, "release", "wasm_nat.wasm");
+  await put(built, module);
   await writeFile(stamp, inputs);
+  await put(built, kept).catch(() => say(`${cache} cannot be written: the next checkout builds wasm-nat again`));
   return true;
+}
+
+/** Renamed into place, so that a reader never sees half a module. */
+async function put(from, to) {
+  await mkdir(dirname(to), { recursive: true });
+  const half = `${to}.${process.pid}`;
+  await copyFile(from, half);
+  await rename(half, to);
 }
 
 async function rustWithTarget() {

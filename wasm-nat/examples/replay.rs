@@ -42,8 +42,10 @@ fn main() {
 
 /// Processor time of this thread so far: what else the machine does is not counted.
 fn processor_microseconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a Linux with statistics of its scheduler");
-    let nanoseconds: u64 = text.split(' ').next().and_then(|first| first.parse().ok()).expect("a number comes first");
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")
+        .expect("a Linux with statistics of its scheduler");
+    let nanoseconds: u64 =
+        text.split(' ').next().and_then(|first| first.parse().ok()).expect("a number comes first");
     nanoseconds as f64 / 1e3
 }
 

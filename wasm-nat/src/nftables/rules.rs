@@ -305,7 +305,9 @@ impl Chain {
     pub fn print_declaration(&self, family: Family, out: &mut String) {
         let word = family_word(family);
         let _ = match self.hook {
-            Some(hook) => writeln!(out, "add chain {word} {TABLE} {} {{ {} }}", self.name, hook.declaration()),
+            Some(hook) => {
+                writeln!(out, "add chain {word} {TABLE} {} {{ {} }}", self.name, hook.declaration())
+            }
             None => writeln!(out, "add chain {word} {TABLE} {}", self.name),
         };
     }
@@ -375,7 +377,8 @@ pub fn node_chains(node: &NodeRules) -> Vec<Chain> {
         hook: None,
         rules: rules.into_iter().map(Rule).collect(),
     };
-    let base = |name: &str, hook: Hook, rules: Vec<Vec<Statement>>| Chain { hook: Some(hook), ..chain(name, rules) };
+    let base =
+        |name: &str, hook: Hook, rules: Vec<Vec<Statement>>| Chain { hook: Some(hook), ..chain(name, rules) };
 
     // An address of a Service that the host itself holds (a DNS cache on the node) is the host's to answer.
     let mut unallocated = vec![vec![DestinationIsLocal, Return]];
@@ -518,11 +521,8 @@ impl PickChain {
                 };
                 // `update` stores the choice only where nothing is remembered, and refreshes the time where something
                 // is; so what is recalled is either the old endpoint or the one just chosen.
-                let mut rules = vec![
-                    vec![PickNumber(self.pick)],
-                    vec![RememberEndpoint(seconds)],
-                    vec![RecallEndpoint],
-                ];
+                let mut rules =
+                    vec![vec![PickNumber(self.pick)], vec![RememberEndpoint(seconds)], vec![RecallEndpoint]];
                 set(&mut rules);
                 rules.push(vec![DnatToNumber(self.protocol)]);
                 // The remembered endpoint is gone, or not one of this set: choose anew.
