@@ -33,11 +33,16 @@ export interface Removal {
 /** The table of kube-proxy's nftables mode. */
 const KUBE_PROXY_TABLE = "kube-proxy";
 
-/** Chains of kube-proxy's iptables mode, and those of Fairlead's, which has the same names where it has the same chains. */
+/**
+ * Chains of kube-proxy's iptables mode, and those of Fairlead's, which has the same names so that either can take over from
+ * the other without a gap.
+ */
 const IPTABLES_CHAIN =
-  /^(?:KUBE-(?:SERVICES|EXTERNAL-SERVICES|NODEPORTS|POSTROUTING|FORWARD|PROXY-FIREWALL|MARK-MASQ|PROXY-CANARY|(?:SVC|SVL|EXT|FW|SEP|XLB)-[A-Z2-7]{16})|FAIRLEAD-\S*)$/;
+  /^KUBE-(?:SERVICES|EXTERNAL-SERVICES|NODEPORTS|POSTROUTING|FORWARD|PROXY-FIREWALL|MARK-MASQ|MARK-REMOTE|PROXY-CANARY|(?:SVC|SVL|EXT|FW|SEP|XLB)-\S+)$/;
 /** What the IPVS mode has beside them. */
 const IPVS_CHAIN = /^KUBE-(?:LOAD-BALANCER|NODE-PORT|SOURCE-RANGES-FIREWALL|IPVS-FILTER|IPVS-OUT-FILTER)$/;
+/** Of the chains above those that the IPVS mode has no use for. */
+const NOT_OF_IPVS = /^KUBE-(?:PROXY-CANARY|MARK-REMOTE|(?:SVC|SVL|EXT|FW|SEP|XLB)-\S+)$/;
 
 /** Removes what is not `keep`'s; with `undefined` everything that is ours or kube-proxy's. */
 export async function removeLeftovers(
@@ -110,7 +115,7 @@ function leftoverChains(inUse: "iptables" | "ipvs" | undefined): (chain: string)
       return (chain) => IPVS_CHAIN.test(chain);
     case "ipvs":
       // The chains that both modes have belong to the one that wrote them last.
-      return (chain) => /^KUBE-(?:PROXY-CANARY|(?:SVC|SVL|EXT|FW|SEP|XLB)-[A-Z2-7]{16})$/.test(chain);
+      return (chain) => NOT_OF_IPVS.test(chain);
     default:
       return inUse satisfies never;
   }

@@ -6,7 +6,7 @@
  */
 
 import type { Diagnostic } from "../cluster/diagnostic.ts";
-import type { IpFamily } from "../cluster/model.ts";
+import type { ClusterModel, IpFamily } from "../cluster/model.ts";
 import { createNat } from "../wasm-nat/nat.ts";
 import type { Backend } from "./backends/backend.ts";
 import { NatBackend } from "./backends/nat-backend.ts";
@@ -25,7 +25,7 @@ import { CachedCounters, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
 import { ServiceHealthServers } from "./service-health.ts";
 import type { NatSettings } from "./settings.ts";
-import { nothingRead, openSource, readOnce, type SourceSettings } from "./sources/open.ts";
+import { nothingRead, type OpenSource, openSource, readOnce, type SourceSettings } from "./sources/open.ts";
 import type { ClusterState } from "./sources/source.ts";
 import { type ListenAddress, startStatusServers } from "./status-servers.ts";
 import { RuleSync } from "./sync.ts";
@@ -68,6 +68,8 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
   const diagnostics = new DiagnosticLog(say);
   const takeOver = new TakeOver({ backend: settings.backend, say, stop });
   let isReady = false;
+  let model: ClusterModel | undefined;
+  let followed: OpenSource | undefined;
 
   const sync = new RuleSync({
     backend: node.backend({
@@ -88,8 +90,12 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     },
     onTrouble: (message, kind) => {
       say(message);
-      if (kind === "drifted") metrics.drifted();
-      else metrics.syncFailed(kind);
+      if (kind === "drifted") {
+        metrics.drifted();
+        return;
+      }
+      metrics.syncFailed(kind);
+      followed?.tell({ about: { kind: "Node", name: settings.node }, reason: "RulesNotApplied", message });
     },
   });
 
@@ -102,7 +108,15 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
   const serviceHealth = new ServiceHealthServers({
     addresses: () => compiler.nodePortAddresses() ?? ["0.0.0.0", "::"],
     isHealthy: health.isHealthy,
-    onFailure: (service, message) => say(`Service ${service}: ${message}`),
+    onFailure: (service, message) => {
+      say(`Service ${service}: ${message}`);
+      const uid = model?.services.get(service)?.meta.uid;
+      followed?.tell({
+        about: { kind: "Service", name: service, uid },
+        reason: "FailedToStartServiceHealthcheck",
+        message: `node ${settings.node}: ${message}`,
+      });
+    },
   });
   const counters = new CachedCounters(() => readCounters(settings.backend, families));
   const servers = startStatusServers({
@@ -118,7 +132,8 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     },
   });
 
-  const take = ({ model, diagnostics: ofReading }: ClusterState): void => {
+  const take = ({ model: present, diagnostics: ofReading }: ClusterState): void => {
+    model = present;
     diagnostics.show("reading", ofReading);
     const changes = compiler.note(model);
     if (changes === undefined) return;
@@ -128,7 +143,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     sync.changed();
     sync.start();
   };
-  const followed = await openSource(source, interestOf(settings), {
+  followed = await openSource(source, interestOf(settings), {
     onState: take,
     onNothing: (found) => {
       diagnostics.show("reading", found);
@@ -137,10 +152,13 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     onNote: say,
   });
 
+  // A port that was taken may be free by now, without any change of a Service.
+  const retry = setInterval(() => void serviceHealth.update(follower.healthPorts()), HEALTH_RETRY_MS);
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     else stop.addEventListener("abort", () => resolve(), { once: true });
   });
+  clearInterval(retry);
   followed.close();
   await Promise.all([
     sync.close(),
@@ -217,6 +235,8 @@ export async function initializeNode({ settings, conntrack, say }: AgentOptions)
   await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], say);
 }
 
+/** As often as kube-proxy syncs when nothing changes. */
+const HEALTH_RETRY_MS = 30_000;
 const BOTH = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
 
 interface PreparedNode {

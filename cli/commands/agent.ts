@@ -8,17 +8,15 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { AgentOptions } from "../../agent/main.ts";
-import type { SourceSettings } from "../../agent/sources/open.ts";
 import type { ListenAddress } from "../../agent/status-servers.ts";
 import type { ConntrackSettings } from "../../agent/sysctls.ts";
+import { addSourceOptions, type SourceFlags, sourceSettings } from "../agent-source.ts";
 import { asSentence, CommandFailure, UsageError } from "../failure.ts";
-import { addFileOption } from "../manifest-input.ts";
 import { addNatOptions, type NatFlags, natSettings } from "../nat-input.ts";
+import { registerAgentExplain } from "./agent-explain.ts";
+import { registerAgentWatch } from "./agent-watch.ts";
 
-interface AgentFlags extends NatFlags {
-  readonly file?: readonly string[];
-  readonly kubeconfig?: string;
-  readonly context?: string;
+interface AgentFlags extends NatFlags, SourceFlags {
   readonly once?: true;
   readonly dryRun?: true;
   readonly cleanup?: true;
@@ -45,19 +43,12 @@ export function registerAgent(program: Command): void {
     .description(
       "Programs the Services of a cluster into this node's kernel and keeps them there: from manifests with -f, else from the cluster's API server.",
     )
-    .argument("[paths...]", "more manifests");
-  addConntrackOptions(addFileOption(addNatOptions(command)))
-    .addOption(
-      new Option(
-        "--kubeconfig <file>",
-        "kubeconfig of the cluster (default: the Pod's service account, else as kubectl does)",
-      ).env("FAIRLEAD_KUBECONFIG"),
-    )
-    .addOption(
-      new Option("--context <name>", "context of the kubeconfig (default: its current one)").env(
-        "FAIRLEAD_CONTEXT",
-      ),
-    )
+    .argument("[paths...]", "more manifests")
+    // What stands after `explain` or `watch` is theirs.
+    .enablePositionalOptions();
+  registerAgentExplain(command);
+  registerAgentWatch(command);
+  addConntrackOptions(addSourceOptions(addNatOptions(command)))
     .option("--once", "program the present state and end")
     .option("--dry-run", "print the transactions that would be applied, and apply nothing")
     .option("--cleanup", "remove the rules of every backend, kube-proxy's too, and end")
@@ -91,7 +82,7 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
 
   const options: AgentOptions = {
     settings: natSettings(flags),
-    source: sourceSettings([...(flags.file ?? []), ...morePaths], flags),
+    source: sourceSettings(flags, morePaths),
     conntrack: conntrackSettings(flags),
     say,
   };
@@ -133,16 +124,6 @@ async function failing(run: () => Promise<void>): Promise<void> {
     if (error instanceof UsageError || process.env.FAIRLEAD_DEBUG === "1") throw error;
     throw new CommandFailure(error instanceof Error ? error.message : String(error));
   }
-}
-
-function sourceSettings(paths: readonly string[], { kubeconfig, context }: AgentFlags): SourceSettings {
-  if (paths.includes("-"))
-    throw new UsageError("-f - is not for an agent: it follows what it reads, so it needs files or folders.");
-  if (paths.length > 0) return { kind: "files", paths };
-  return {
-    kind: "kubernetes",
-    access: { kubeconfig: kubeconfig || undefined, context: context || undefined },
-  };
 }
 
 function addConntrackOptions(command: Command): Command {
