@@ -10,7 +10,10 @@ use crate::backend::{Backend, Basis, Delta, View};
 use crate::claims::Claims;
 use crate::compile::{Context, claims_of, compile_node, compile_service};
 use crate::diff::Transaction;
-use crate::model::{BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings};
+use crate::iptables::Iptables;
+use crate::model::{
+    BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings,
+};
 use crate::nftables::Nftables;
 use crate::ruleset::{Path, Pool, RuleSet, ServiceRules};
 use crate::simulate::{Packet, Trace};
@@ -57,7 +60,8 @@ struct Staged {
 fn create_backend(kind: BackendKind) -> Box<dyn Backend> {
     match kind {
         BackendKind::Nftables => Box::new(Nftables::default()),
-        BackendKind::Iptables | BackendKind::Ipvs => unimplemented!("{kind:?}"),
+        BackendKind::Iptables => Box::new(Iptables::default()),
+        BackendKind::Ipvs => unimplemented!("{kind:?}"),
     }
 }
 
@@ -290,14 +294,15 @@ impl Machine {
     }
 
     /// What removes everything of this backend.
-    pub fn cleanup(&self) -> Vec<Transaction> {
-        self.backend.cleanup()
+    pub fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction> {
+        self.backend.cleanup(listings)
     }
 
     /// Of all objects, as they were read and as they were last compiled; sorted.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         let read = self.diagnostics.read.values().flatten();
-        let mut all: Vec<Diagnostic> = read.chain(self.diagnostics.compiled.values().flatten()).cloned().collect();
+        let mut all: Vec<Diagnostic> =
+            read.chain(self.diagnostics.compiled.values().flatten()).cloned().collect();
         all.sort();
         all
     }

@@ -135,9 +135,10 @@ impl Boundary {
         Ok(print_all(&self.machine.render(family)))
     }
 
-    /// What removes everything.
+    /// What removes everything; listings given since `reconcile_begin` tell what there is.
     pub fn cleanup(&mut self) -> Answer {
-        Ok(print_all(&self.machine.cleanup()))
+        let listings = std::mem::take(&mut self.listings);
+        Ok(print_all(&self.machine.cleanup(&listings)))
     }
 
     /// One packet.
