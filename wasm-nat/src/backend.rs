@@ -51,6 +51,14 @@ impl<'a> View<'a> {
         }
     }
 
+    /// One Service's rules, if it has any.
+    pub fn service(&self, name: &ObjectName) -> Option<&'a ServiceRules> {
+        match self.delta.and_then(|delta| delta.services.get(name)) {
+            Some(rules) => Some(rules),
+            None => self.committed.services.get(name),
+        }
+    }
+
     /// All Services in order of their names.
     pub fn services(&self) -> impl Iterator<Item = (&'a ObjectName, &'a ServiceRules)> {
         let changed = self.delta.map(|delta| &delta.services);

@@ -11,6 +11,7 @@
 //! What a Service means is specified by the Kubernetes documentation and by kube-proxy's behaviour; each rule names
 //! its source where it is decided.
 
+pub mod abi;
 pub mod address;
 pub mod backend;
 pub mod balance;
@@ -18,7 +19,9 @@ pub mod claims;
 pub mod compile;
 pub mod diff;
 pub mod endpoints;
+pub mod machine;
 pub mod model;
 pub mod names;
+pub mod nftables;
 pub mod ruleset;
 pub mod simulate;

@@ -5,9 +5,10 @@
 //! has the last word in `tests/kernel`.
 
 use crate::address::Family;
+use crate::backend::View;
 use crate::balance::Target;
-use crate::model::Protocol;
-use crate::ruleset::NodeRules;
+use crate::model::{ObjectName, Protocol};
+use crate::ruleset::{At, NodeRules};
 use std::net::IpAddr;
 
 /// The first packet of a connection, as it reaches the node, or leaves one of its processes if the source is the node's.
@@ -121,4 +122,19 @@ impl Trace {
 /// A source or destination that the kernel's routing table calls local: the node's own addresses, and loopback.
 pub fn is_local(node: &NodeRules, address: IpAddr) -> bool {
     address.is_loopback() || node.addresses.contains(&address)
+}
+
+/// `Service default/web port http (ClusterIP 172.30.0.41:80/tcp)`: the object behind an entry.
+pub fn object_of(view: View<'_>, service: &ObjectName, family: Family, at: At, protocol: Protocol) -> Option<String> {
+    let ports = view.service(service)?.ports.iter();
+    let mut ports = ports.filter(|port| port.family == family && port.protocol == protocol);
+    ports.find_map(|port| {
+        let entry = port.entries.iter().find(|entry| entry.at == at)?;
+        let named = if port.name.is_empty() { String::new() } else { format!(" port {}", port.name) };
+        let place = match at {
+            At::Address(address, number) => Target { address, port: number }.to_string(),
+            At::NodePort(number) => number.to_string(),
+        };
+        Some(format!("Service {service}{named} ({} {place}/{protocol})", entry.kind.name()))
+    })
 }

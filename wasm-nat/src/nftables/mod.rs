@@ -9,30 +9,30 @@
 
 pub mod elements;
 pub mod numbers;
+pub mod operations;
 pub mod parse;
+pub mod place;
 pub mod rules;
+mod stage;
 pub mod table;
 
 use crate::address::{Cidr, Family};
 use crate::backend::{Backend, Basis, Delta, View};
-use crate::balance::Target;
-use crate::diff::{Program, Transaction, arrange, difference};
-use crate::model::{Diagnostic, LocalDetector, ObjectName, Policy, Severity};
-use crate::ruleset::{At, NodePortMatch, NodeRules, Pool, PortRules, RuleSet};
+use crate::diff::{Program, Transaction};
+use crate::model::{Diagnostic, LocalDetector, ObjectName};
+use crate::ruleset::{NodePortMatch, NodeRules, RuleSet};
 use crate::simulate::{Packet, Trace};
-use elements::{Answer, Element, MapName, Placement, elements};
-use numbers::{LOCAL_SET, MOST_AFFINITY_ENDPOINTS, MOST_SERVICE_PORTS, NumberPool, SERVICE_MASK, cluster_set};
-use parse::Listing;
-use rules::{PickChain, TABLE, family_word, node_chains};
+use elements::{Element, MapName, Placement, elements};
+use numbers::NumberPool;
+use operations::{Operation, chunk};
+use rules::{PickChain, TABLE, family_word};
+use stage::Stage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 use table::Table;
 
 /// Changes with the names or types of maps and chains: a table of another layout is replaced as a whole.
 const LAYOUT: &str = "fairlead layout 1";
-
-/// Operations of one transaction of a plan that is larger: the kernel holds its lock while it commits one.
-const CHUNK: usize = 5000;
 
 /// What the backend knows beside the committed decisions.
 #[derive(Debug, Default)]
@@ -83,22 +83,12 @@ struct StagedTable {
     stale: BTreeSet<String>,
 }
 
-#[derive(Debug)]
-enum Operation {
-    /// Commands for tables, maps, sets, chains and rules: before the elements of the same transaction.
-    Structure(String),
-    Add(Family, Element),
-    Delete(Family, Element),
-    /// After the elements of the same transaction.
-    DeleteChain(Family, String),
-}
-
 impl Backend for Nftables {
     fn stage(&mut self, committed: &RuleSet, delta: &mut Delta, basis: Basis, diagnostics: &mut Vec<Diagnostic>) {
         debug_assert!(self.staged.is_none());
         let mut stage = Stage::new(self, committed, delta, basis);
         stage.structure();
-        stage.place(delta, diagnostics);
+        stage.place(committed, delta, diagnostics);
         stage.elements(committed, delta);
         self.staged = Some(stage.finish());
     }
@@ -109,16 +99,7 @@ impl Backend for Nftables {
 
     fn next_transaction(&mut self) -> Option<Transaction> {
         let staged = self.staged.as_mut()?;
-        let all = staged.operations.len();
-        let mut end = if staged.whole || all <= CHUNK { all } else { CHUNK };
-        // What replaces an element goes with it.
-        while let (Some(Operation::Delete(_, old)), Some(Operation::Add(_, new))) =
-            (end.checked_sub(1).and_then(|last| staged.operations.get(last)), staged.operations.get(end))
-            && old.same_key(new)
-        {
-            end += 1;
-        }
-        (end > 0).then(|| transaction(staged.operations.drain(..end)))
+        chunk(&mut staged.operations, staged.whole)
     }
 
     fn commit(&mut self) {
@@ -148,7 +129,7 @@ impl Backend for Nftables {
     }
 
     fn render(&self, view: View<'_>, family: Option<Family>) -> Vec<Transaction> {
-        let tables: Vec<Table> = self.tables(view, family);
+        let tables = self.tables(view, family);
         let mut text = String::new();
         for table in &tables {
             table.print(&mut text);
@@ -170,7 +151,7 @@ impl Backend for Nftables {
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {
         let family = Family::of(packet.source);
         match self.tables(view, Some(family)).first() {
-            Some(table) => table.trace(packet),
+            Some(table) => table.trace(view, packet),
             None => Trace::untouched(),
         }
     }
@@ -200,6 +181,7 @@ impl Nftables {
                 }
             }
         }
+        tables.iter_mut().for_each(Table::sort);
         tables
     }
 }
@@ -250,148 +232,4 @@ pub fn node_elements(node: &NodeRules) -> Vec<Element> {
     }
     ranges(MapName::ServiceCidrs, &node.service_cidrs);
     elements
-}
-
-/// What stands in one family when a plan is made.
-enum Standing {
-    /// A table, as it was committed.
-    Committed,
-    /// A table of this content.
-    Listed(Listing),
-    /// No table.
-    Nothing,
-    /// Maybe one, which is to go.
-    Unknown,
-    /// Neither is there a table nor shall there be one.
-    Unwanted,
-}
-
-/// The making of one plan.
-struct Stage<'a> {
-    backend: &'a mut Nftables,
-    standing: [Standing; 2],
-    fresh: bool,
-    whole: bool,
-    wanted: [Option<NodeRules>; 2],
-    staged: [StagedTable; 2],
-    placements: BTreeMap<ObjectName, Vec<Placement>>,
-    /// With the place in the order of a plan: see [`phase`].
-    operations: Vec<(u8, Operation)>,
-}
-
-impl<'a> Stage<'a> {
-    fn new(backend: &'a mut Nftables, committed: &RuleSet, delta: &Delta, basis: Basis) -> Stage<'a> {
-        let node = delta.node.as_ref().unwrap_or(&committed.node);
-        let wanted = Family::BOTH.map(|family| node.iter().find(|node| node.family == family).cloned());
-        let (fresh, whole) = (!matches!(basis, Basis::Committed), matches!(basis, Basis::Nothing));
-        let standing = Family::BOTH.map(|family| {
-            let (wanted, known) = (wanted[family.index()].is_some(), backend.tables[family.index()].node.is_some());
-            match &basis {
-                Basis::Committed if known => Standing::Committed,
-                Basis::Committed | Basis::Nothing if wanted => Standing::Unknown,
-                Basis::Committed => Standing::Unwanted,
-                Basis::Nothing => Standing::Unknown,
-                Basis::Kernel(listings) => {
-                    let mut own = listings.iter().filter(|(listed, _)| *listed == family);
-                    match own.next().map_or(Ok(None), |(_, text)| parse::parse(text, family)) {
-                        Ok(Some(listing)) if listing.is_complete() => Standing::Listed(listing),
-                        // Another layout, or a listing that cannot be read: replaced.
-                        Ok(Some(_)) | Err(_) => Standing::Unknown,
-                        Ok(None) if wanted => Standing::Nothing,
-                        Ok(None) => Standing::Unwanted,
-                    }
-                }
-            }
-        });
-        // While one family's table is replaced, the old one must serve until the new one is complete.
-        let replaces = |standing: &Standing| matches!((&basis, standing), (Basis::Kernel(_), Standing::Unknown));
-        let whole = whole || standing.iter().any(replaces);
-        let staged = Family::BOTH.map(|family| StagedTable {
-            node: wanted[family.index()].clone(),
-            numbers: fresh.then(NumberPool::default),
-            stale: if fresh { BTreeSet::new() } else { backend.tables[family.index()].stale.clone() },
-            ..StagedTable::default()
-        });
-        Stage { backend, standing, fresh, whole, wanted, staged, placements: BTreeMap::new(), operations: Vec::new() }
-    }
-
-    /// Tables, maps, and the chains that every table has.
-    fn structure(&mut self) {
-        for family in Family::BOTH {
-            let at = family.index();
-            let word = family_word(family);
-            let Some(node) = &self.wanted[at] else {
-                if !matches!(self.standing[at], Standing::Unwanted) {
-                    let text = format!("add table {word} {TABLE}\ndelete table {word} {TABLE}\n");
-                    self.operations.push((phase::STRUCTURE, Operation::Structure(text)));
-                    self.standing[at] = Standing::Unwanted;
-                }
-                continue;
-            };
-            let mut text = String::new();
-            match &self.standing[at] {
-                Standing::Unknown | Standing::Nothing => {
-                    if matches!(self.standing[at], Standing::Unknown) {
-                        let _ = writeln!(text, "add table {word} {TABLE}\ndelete table {word} {TABLE}");
-                    }
-                    Table::new(node).print_structure(&mut text);
-                    self.standing[at] = Standing::Nothing;
-                }
-                Standing::Committed => {
-                    let old = self.backend.tables[at].node.as_ref();
-                    if old != Some(node) {
-                        let old = old.map(node_chains).unwrap_or_default();
-                        for (old, chain) in old.iter().zip(node_chains(node)).filter(|(old, new)| *old != new) {
-                            let _ = writeln!(text, "flush chain {word} {TABLE} {}", old.name);
-                            chain.print_rules(family, &mut text);
-                        }
-                    }
-                }
-                Standing::Listed(listing) => {
-                    let mut rules = String::new();
-                    for chain in node_chains(node) {
-                        let rest = listing.chains.get(&*chain.name);
-                        if rest.is_some_and(|rest| rest.rules == chain.rules.len()) {
-                            continue;
-                        }
-                        match rest {
-                            Some(_) => drop(writeln!(text, "flush chain {word} {TABLE} {}", chain.name)),
-                            None => chain.print_declaration(family, &mut text),
-                        }
-                        chain.print_rules(family, &mut rules);
-                    }
-                    text += &rules;
-                }
-                Standing::Unwanted => {}
-            }
-            if !text.is_empty() {
-                self.operations.push((phase::STRUCTURE, Operation::Structure(text)));
-            }
-        }
-    }
-
-    /// Gives every Service port that changed its number, and keeps its endpoints at their places.
-    fn place(&mut self, delta: &mut Delta, diagnostics: &mut Vec<Diagnostic>) {
-        let listed = Family::BOTH.map(|family| match &self.standing[family.index()] {
-            Standing::Listed(listing) => Some(Listed::new(listing)),
-            _ => None,
-        });
-        let mut known: BTreeMap<&ObjectName, Vec<Hint>> = BTreeMap::new();
-        // Numbers that are known go first, so that no new Service port takes one of them.
-        for (service, rules) in &delta.services {
-            let hints: Vec<Hint> = rules
-                .ports
-                .iter()
-                .map(|port| match &listed[port.family.index()] {
-                    Some(listed) => listed.hint(port),
-                    None => Hint::default(),
-                })
-                .collect();
-            if self.fresh {
-                known.insert(service, hints);
-            }
-        }
-        drop(known);
-        let _ = diagnostics;
-    }
 }

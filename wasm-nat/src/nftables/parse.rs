@@ -24,6 +24,13 @@ pub struct Listing {
     pub chains: BTreeMap<String, ListedChain>,
 }
 
+impl Listing {
+    /// A table of this layout with all its maps: elements can be added to it.
+    pub fn is_whole(&self) -> bool {
+        self.comment == super::LAYOUT && self.maps.len() == MapName::ALL.len()
+    }
+}
+
 /// A chain of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListedChain {

@@ -1,0 +1,340 @@
+//! The state machine: the cluster as it is known, what was committed to the kernel, and what changed since.
+//!
+//! In: objects one by one, then a question (plan, trace, render). Out: transactions of the backend. A change is compiled
+//! alone: its Service, and those with whom it contests an address.
+//!
+//! `plan` → every transaction applied → `commit`; or `rollback`, after which what was planned counts as changed again.
+
+use crate::address::Family;
+use crate::backend::{Backend, Basis, Delta, View};
+use crate::claims::Claims;
+use crate::compile::{Context, claims_of, compile_node, compile_service};
+use crate::diff::Transaction;
+use crate::model::{BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings};
+use crate::nftables::Nftables;
+use crate::ruleset::{Path, Pool, RuleSet, ServiceRules};
+use crate::simulate::{Packet, Trace};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module.
+pub struct Machine {
+    /// Names of nodes and zones, for whoever makes the objects.
+    pub names: Names,
+    settings: Settings,
+    node: Node,
+    services: BTreeMap<ObjectName, Service>,
+    /// By Service, which may not be known.
+    slices: BTreeMap<ObjectName, BTreeMap<ObjectName, EndpointSlice>>,
+    /// The Service of each slice.
+    homes: BTreeMap<ObjectName, ObjectName>,
+    claims: Claims,
+    /// Services to be compiled.
+    changed: BTreeSet<ObjectName>,
+    node_changed: bool,
+    committed: RuleSet,
+    /// Nothing was committed yet: what stands in the kernel is unknown.
+    pristine: bool,
+    staged: Option<Staged>,
+    backend: Box<dyn Backend>,
+    diagnostics: Diagnostics,
+}
+
+#[derive(Default)]
+struct Diagnostics {
+    /// Of objects as they were read, by kind and name.
+    read: BTreeMap<(&'static str, ObjectName), Vec<Diagnostic>>,
+    /// Of Services as they were compiled.
+    compiled: BTreeMap<ObjectName, Vec<Diagnostic>>,
+}
+
+struct Staged {
+    delta: Delta,
+    /// What `changed` and `node_changed` were.
+    changed: BTreeSet<ObjectName>,
+    node_changed: bool,
+}
+
+fn create_backend(kind: BackendKind) -> Box<dyn Backend> {
+    match kind {
+        BackendKind::Nftables => Box::new(Nftables::default()),
+        BackendKind::Iptables | BackendKind::Ipvs => unimplemented!("{kind:?}"),
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Machine {
+        Machine::new(Settings::default(), Node::default())
+    }
+}
+
+impl Machine {
+    /// Without objects.
+    pub fn new(settings: Settings, node: Node) -> Machine {
+        Machine {
+            names: Names::default(),
+            backend: create_backend(settings.backend),
+            settings,
+            node,
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            claims: Claims::default(),
+            changed: BTreeSet::new(),
+            node_changed: true,
+            committed: RuleSet::default(),
+            pristine: true,
+            staged: None,
+            diagnostics: Diagnostics::default(),
+        }
+    }
+
+    /// Settings and node. A change of either concerns every Service.
+    pub fn configure(&mut self, settings: Settings, node: Node) {
+        if settings == self.settings && node == self.node {
+            return;
+        }
+        self.rollback();
+        if settings.backend != self.settings.backend {
+            self.backend = create_backend(settings.backend);
+            self.committed = RuleSet::default();
+            self.pristine = true;
+        }
+        (self.settings, self.node) = (settings, node);
+        self.node_changed = true;
+        self.claims = Claims::default();
+        self.changed.extend(self.services.keys().cloned());
+        let context = Context { node: &self.node, settings: &self.settings };
+        for service in self.services.values() {
+            for (claim, claimant) in claims_of(service, context) {
+                self.claims.add(claim, claimant, &mut self.changed);
+            }
+        }
+    }
+
+    /// A Service as it is now, and what was odd about it when it was read.
+    pub fn upsert_service(&mut self, service: Service, diagnostics: Vec<Diagnostic>) {
+        let name = service.name.clone();
+        self.diagnostics.read("Service", &name, diagnostics);
+        if self.services.get(&name) == Some(&service) {
+            return;
+        }
+        self.withdraw_claims(&name);
+        let context = Context { node: &self.node, settings: &self.settings };
+        for (claim, claimant) in claims_of(&service, context) {
+            self.claims.add(claim, claimant, &mut self.changed);
+        }
+        self.services.insert(name.clone(), service);
+        self.changed.insert(name);
+    }
+
+    /// A Service is gone.
+    pub fn delete_service(&mut self, name: &ObjectName) {
+        self.diagnostics.read("Service", name, Vec::new());
+        self.withdraw_claims(name);
+        if self.services.remove(name).is_some() {
+            self.changed.insert(name.clone());
+        }
+    }
+
+    fn withdraw_claims(&mut self, name: &ObjectName) {
+        let Some(service) = self.services.get(name) else { return };
+        let context = Context { node: &self.node, settings: &self.settings };
+        for (claim, claimant) in claims_of(service, context) {
+            self.claims.remove(claim, &claimant, &mut self.changed);
+        }
+    }
+
+    /// An EndpointSlice as it is now, and what was odd about it when it was read.
+    pub fn upsert_slice(&mut self, slice: EndpointSlice, diagnostics: Vec<Diagnostic>) {
+        self.diagnostics.read("EndpointSlice", &slice.name, diagnostics);
+        let home = slice.service.clone();
+        if self.homes.get(&slice.name).is_some_and(|before| *before != home) {
+            self.remove_slice(&slice.name);
+        }
+        let slices = self.slices.entry(home.clone()).or_default();
+        if slices.get(&slice.name) == Some(&slice) {
+            return;
+        }
+        self.homes.insert(slice.name.clone(), home.clone());
+        slices.insert(slice.name.clone(), slice);
+        self.changed.insert(home);
+    }
+
+    /// An EndpointSlice is gone.
+    pub fn delete_slice(&mut self, name: &ObjectName) {
+        self.diagnostics.read("EndpointSlice", name, Vec::new());
+        self.remove_slice(name);
+    }
+
+    fn remove_slice(&mut self, name: &ObjectName) {
+        let Some(home) = self.homes.remove(name) else { return };
+        if let Some(slices) = self.slices.get_mut(&home) {
+            slices.remove(name);
+            if slices.is_empty() {
+                self.slices.remove(&home);
+            }
+        }
+        self.changed.insert(home);
+    }
+
+    /// Prepares the transactions from the committed state to the wanted one, and returns the diagnostics of what was
+    /// compiled.
+    pub fn plan(&mut self) -> Vec<Diagnostic> {
+        let basis = if self.pristine { Basis::Nothing } else { Basis::Committed };
+        self.stage(basis)
+    }
+
+    /// Like [`Machine::plan`], from what the kernel holds.
+    pub fn reconcile(&mut self, listings: Vec<(Family, String)>) -> Vec<Diagnostic> {
+        self.stage(Basis::Kernel(listings))
+    }
+
+    /// Like [`Machine::plan`], from nothing, whatever stands there.
+    pub fn replace(&mut self) -> Vec<Diagnostic> {
+        self.stage(Basis::Nothing)
+    }
+
+    fn stage(&mut self, basis: Basis) -> Vec<Diagnostic> {
+        self.rollback();
+        let whole = !matches!(basis, Basis::Committed);
+        let context = Context { node: &self.node, settings: &self.settings };
+        let mut delta = Delta {
+            node: (whole || self.node_changed).then(|| compile_node(context)),
+            services: if whole { self.committed.services.clone() } else { BTreeMap::new() },
+        };
+        let mut told = Vec::new();
+        for name in &self.changed {
+            let mut diagnostics = Vec::new();
+            let rules = match self.services.get(name) {
+                Some(service) => {
+                    let slices: Vec<&EndpointSlice> =
+                        self.slices.get(name).map_or(Vec::new(), |slices| slices.values().collect());
+                    compile_service(service, &slices, context, &self.claims, &mut diagnostics)
+                }
+                None => ServiceRules::default(),
+            };
+            delta.services.insert(name.clone(), rules);
+            told.extend(diagnostics.iter().cloned());
+            self.diagnostics.compiled(name, diagnostics);
+        }
+        let mut placed = Vec::new();
+        self.backend.stage(&self.committed, &mut delta, basis, &mut placed);
+        for diagnostic in &placed {
+            if let Some(name) = ObjectName::parse(&diagnostic.object) {
+                self.diagnostics.compiled.entry(name).or_default().push(diagnostic.clone());
+            }
+        }
+        told.extend(placed);
+        told.sort();
+        self.staged = Some(Staged {
+            delta,
+            changed: std::mem::take(&mut self.changed),
+            node_changed: std::mem::take(&mut self.node_changed),
+        });
+        told
+    }
+
+    /// Whether the staged plan has no transaction left.
+    pub fn is_empty(&self) -> bool {
+        self.backend.is_empty()
+    }
+
+    /// The next transaction of the staged plan.
+    pub fn next_transaction(&mut self) -> Option<Transaction> {
+        self.backend.next_transaction()
+    }
+
+    /// The staged plan stands in the kernel.
+    pub fn commit(&mut self) {
+        let Some(Staged { delta, .. }) = self.staged.take() else { return };
+        self.backend.commit();
+        if let Some(node) = delta.node {
+            self.committed.node = node;
+        }
+        for (name, rules) in delta.services {
+            if rules == ServiceRules::default() {
+                self.committed.services.remove(&name);
+            } else {
+                self.committed.services.insert(name, rules);
+            }
+        }
+        self.pristine = false;
+    }
+
+    /// The staged plan does not stand in the kernel, or not all of it.
+    pub fn rollback(&mut self) {
+        let Some(staged) = self.staged.take() else { return };
+        self.backend.rollback();
+        self.changed.extend(staged.changed);
+        self.node_changed |= staged.node_changed;
+    }
+
+    /// The wanted rules, complete.
+    pub fn render(&mut self, family: Option<Family>) -> Vec<Transaction> {
+        self.look(|backend, view| backend.render(view, family))
+    }
+
+    /// What happens to a packet under the wanted rules.
+    pub fn trace(&mut self, packet: &Packet) -> Trace {
+        self.look(|backend, view| backend.trace(view, packet))
+    }
+
+    /// Shows what is wanted. What changed since the last plan is planned for it; that plan is then to be walked or
+    /// rolled back like any other.
+    fn look<T>(&mut self, look: impl FnOnce(&dyn Backend, View<'_>) -> T) -> T {
+        if self.node_changed || !self.changed.is_empty() {
+            self.plan();
+        }
+        let delta = self.staged.as_ref().map(|staged| &staged.delta);
+        look(&*self.backend, View::new(&self.committed, delta))
+    }
+
+    /// What removes everything of this backend.
+    pub fn cleanup(&self) -> Vec<Transaction> {
+        self.backend.cleanup()
+    }
+
+    /// Of all objects, as they were read and as they were last compiled; sorted.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let read = self.diagnostics.read.values().flatten();
+        let mut all: Vec<Diagnostic> = read.chain(self.diagnostics.compiled.values().flatten()).cloned().collect();
+        all.sort();
+        all
+    }
+
+    /// Numbers of objects: Services, EndpointSlices.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.services.len(), self.homes.len())
+    }
+
+    /// Service ports whose traffic under policy Local finds no endpoint here although there are some elsewhere:
+    /// (internal, external).
+    pub fn no_local_endpoints(&self) -> (usize, usize) {
+        let ports = self.committed.services.values().flat_map(|rules| &rules.ports);
+        let starved = ports.filter(|port| port.local == Some(Pool::Drop));
+        starved.fold((0, 0), |(internal, external), port| {
+            let has = |wanted: fn(&Path) -> bool| port.entries.iter().any(|entry| wanted(&entry.path));
+            let inside = has(|path| matches!(path, Path::Internal(Policy::Local)));
+            let outside = has(|path| matches!(path, Path::External { policy: Policy::Local, .. }));
+            (internal + usize::from(inside), external + usize::from(outside))
+        })
+    }
+}
+
+impl Diagnostics {
+    fn read(&mut self, kind: &'static str, name: &ObjectName, diagnostics: Vec<Diagnostic>) {
+        if diagnostics.is_empty() {
+            self.read.remove(&(kind, name.clone()));
+        } else {
+            self.read.insert((kind, name.clone()), diagnostics);
+        }
+    }
+
+    fn compiled(&mut self, name: &ObjectName, diagnostics: Vec<Diagnostic>) {
+        if diagnostics.is_empty() {
+            self.compiled.remove(name);
+        } else {
+            self.compiled.insert(name.clone(), diagnostics);
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! The making of one plan: what stands, what is wanted, and the operations between them.
+
+use super::elements::{Answer, Element, Placement, elements};
+use super::numbers::{MOST_AFFINITY_ENDPOINTS, MOST_SERVICE_PORTS, NumberPool};
+use super::operations::{Action, Operation, Phase, delete_chain};
+use super::parse::{self, Listing};
+use super::place::Before;
+use super::rules::{PickChain, TABLE, family_word, node_chains};
+use super::table::Table;
+use super::{Nftables, Staged, StagedTable, node_elements};
+use crate::address::Family;
+use crate::backend::{Basis, Delta};
+use crate::diff::difference;
+use crate::model::{Diagnostic, ObjectName, Severity};
+use crate::ruleset::{NodeRules, PortRules, RuleSet, ServiceRules};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// What stands in one family when a plan is made.
+enum Standing {
+    /// A table, as it was committed.
+    Committed,
+    /// A table of this content.
+    Listed(Listing),
+    /// No table, or one that this plan replaces.
+    Nothing,
+    /// Neither is there a table nor shall there be one.
+    Unwanted,
+}
+
+pub(super) struct Stage<'a> {
+    backend: &'a mut Nftables,
+    standing: [Standing; 2],
+    /// A table may be there that is to go: unreadable, of another layout, or not wanted any more.
+    clears: [bool; 2],
+    fresh: bool,
+    whole: bool,
+    wanted: [Option<NodeRules>; 2],
+    staged: [StagedTable; 2],
+    placements: BTreeMap<ObjectName, Vec<Placement>>,
+    operations: Vec<Operation>,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(backend: &'a mut Nftables, committed: &RuleSet, delta: &Delta, basis: Basis) -> Stage<'a> {
+        let node = delta.node.as_ref().unwrap_or(&committed.node);
+        let wanted = Family::BOTH.map(|family| node.iter().find(|node| node.family == family).cloned());
+        let fresh = !matches!(basis, Basis::Committed);
+        let found = Family::BOTH.map(|family| {
+            let wanted = wanted[family.index()].is_some();
+            let empty = if wanted { Standing::Nothing } else { Standing::Unwanted };
+            match &basis {
+                Basis::Committed if backend.tables[family.index()].node.is_none() => (empty, wanted),
+                Basis::Committed if wanted => (Standing::Committed, false),
+                Basis::Committed | Basis::Nothing => (empty, true),
+                Basis::Kernel(listings) => {
+                    let own = listings.iter().find(|(listed, _)| *listed == family);
+                    match own.map_or(Ok(None), |(_, text)| parse::parse(text, family)) {
+                        Ok(None) => (empty, false),
+                        Ok(Some(listing)) if wanted && listing.is_whole() => (Standing::Listed(listing), false),
+                        // Another layout, or a listing that cannot be read: replaced.
+                        Ok(Some(_)) | Err(_) => (empty, true),
+                    }
+                }
+            }
+        });
+        let clears = [found[0].1, found[1].1];
+        // A table that is replaced must serve until the new one is complete.
+        let whole = clears.contains(&true);
+        let staged = Family::BOTH.map(|family| StagedTable {
+            node: wanted[family.index()].clone(),
+            numbers: fresh.then(NumberPool::default),
+            stale: if fresh { BTreeSet::new() } else { backend.tables[family.index()].stale.clone() },
+            ..StagedTable::default()
+        });
+        Stage {
+            backend,
+            standing: found.map(|(standing, _)| standing),
+            clears,
+            fresh,
+            whole,
+            wanted,
+            staged,
+            placements: BTreeMap::new(),
+            operations: Vec::new(),
+        }
+    }
+
+    /// Tables, maps, and the chains that every table has.
+    pub(super) fn structure(&mut self) {
+        for family in Family::BOTH {
+            let word = family_word(family);
+            let mut text = String::new();
+            if self.clears[family.index()] {
+                // `delete` fails where there is no table, `add` nowhere.
+                let _ = writeln!(text, "add table {word} {TABLE}\ndelete table {word} {TABLE}");
+            }
+            if let Some(node) = &self.wanted[family.index()] {
+                match &self.standing[family.index()] {
+                    Standing::Committed => {
+                        let old = self.backend.tables[family.index()].node.as_ref();
+                        if old != Some(node) {
+                            changed_chains(old, node, &mut text);
+                        }
+                    }
+                    Standing::Listed(listing) => {
+                        self.staged[family.index()].stale = missing_chains(listing, node, &mut text);
+                    }
+                    Standing::Nothing => Table::print_structure(node, &mut text),
+                    Standing::Unwanted => {}
+                }
+            }
+            self.commands(Phase::Structure, text);
+        }
+    }
+
+    /// Gives every Service port that changed its number, and keeps its endpoints at their places.
+    pub(super) fn place(&mut self, committed: &RuleSet, delta: &mut Delta, diagnostics: &mut Vec<Diagnostic>) {
+        let mut before: BTreeMap<ObjectName, Vec<Before>> = BTreeMap::new();
+        for (service, rules) in &delta.services {
+            let found = self.before(committed.services.get(service), service, rules);
+            before.insert(service.clone(), found);
+        }
+        for (service, rules) in &mut delta.services {
+            let found = before.remove(service).unwrap_or_default();
+            let ports = rules.ports.iter_mut().zip(found);
+            let placements: Vec<Placement> =
+                ports.map(|(port, before)| self.place_port(service, port, before, diagnostics)).collect();
+            self.placements.insert(service.clone(), placements);
+        }
+    }
+
+    /// What each port had. Numbers that are known are taken here, before any new one is given.
+    fn before(&mut self, old: Option<&ServiceRules>, service: &ObjectName, new: &ServiceRules) -> Vec<Before> {
+        if self.fresh {
+            let find = |port: &PortRules| {
+                let at = port.family.index();
+                let Standing::Listed(listing) = &self.standing[at] else { return Before::default() };
+                let mut before = Before::listed(listing, port);
+                let numbers = self.staged[at].numbers.as_mut().expect("a fresh plan has its own numbers");
+                if !numbers.take_this(before.number) {
+                    before = Before::default();
+                }
+                before
+            };
+            return new.ports.iter().map(find).collect();
+        }
+        let placements = self.backend.placements.get(service).map_or(&[][..], Vec::as_slice);
+        let mut known: Vec<(&PortRules, &Placement)> = old.map_or(&[][..], |old| &old.ports).iter().zip(placements).collect();
+        let before = new.ports.iter().map(|port| {
+            let same = |(old, _): &(&PortRules, &Placement)| {
+                (old.family, old.protocol, &old.name) == (port.family, port.protocol, &port.name)
+            };
+            match known.iter().position(same) {
+                Some(place) => {
+                    let (old, placement) = known.swap_remove(place);
+                    Before::committed(old, placement)
+                }
+                None => Before::default(),
+            }
+        });
+        let before = before.collect();
+        for (port, placement) in known.into_iter().filter(|(_, placement)| placement.number != 0) {
+            self.staged[port.family.index()].released.push(placement.number);
+        }
+        before
+    }
+
+    fn place_port(
+        &mut self,
+        service: &ObjectName,
+        port: &mut PortRules,
+        before: Before,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Placement {
+        let at = port.family.index();
+        let mut tell = |field: &str, message: String| {
+            diagnostics.push(Diagnostic::service(Severity::Error, service, field, message));
+        };
+        let number = match before.number {
+            0 => match self.staged[at].numbers.as_mut().unwrap_or(&mut self.backend.tables[at].numbers).take() {
+                Some(number) => {
+                    self.staged[at].taken.push(number);
+                    number
+                }
+                None => {
+                    let limit = format!("the node has {MOST_SERVICE_PORTS} ports of Services already, which is as many as there are numbers; this one is left out");
+                    tell("spec.ports", limit);
+                    0
+                }
+            },
+            known => known,
+        };
+        let (placement, fits) = before.carry_over(port, number);
+        if !fits {
+            let limit = format!(
+                "with session affinity a port can have {MOST_AFFINITY_ENDPOINTS} endpoints on a node; the others get no traffic"
+            );
+            tell("spec.sessionAffinity", limit);
+        }
+        placement
+    }
+
+    /// The elements that go and those that come.
+    pub(super) fn elements(&mut self, committed: &RuleSet, delta: &Delta) {
+        for family in Family::BOTH {
+            let at = family.index();
+            let Some(node) = self.wanted[at].clone() else { continue };
+            let mut new = Vec::new();
+            for (service, rules) in &delta.services {
+                gather(service, rules, self.placements.get(service), family, &mut new);
+            }
+            let mut old = Vec::new();
+            match &self.standing[at] {
+                Standing::Committed => {
+                    for service in delta.services.keys() {
+                        if let Some(rules) = committed.services.get(service) {
+                            gather(service, rules, self.backend.placements.get(service), family, &mut old);
+                        }
+                    }
+                    count_picks(&mut self.staged[at].picks, &old, -1);
+                    let before = self.backend.tables[at].node.as_ref();
+                    if before != Some(&node) {
+                        old.extend(before.map(node_elements).unwrap_or_default());
+                        new.extend(node_elements(&node));
+                    }
+                }
+                Standing::Listed(_) | Standing::Nothing => new.extend(node_elements(&node)),
+                Standing::Unwanted => {}
+            }
+            count_picks(&mut self.staged[at].picks, &new, 1);
+            self.pick_chains(family);
+            if let Standing::Listed(listing) = &mut self.standing[at] {
+                old = std::mem::take(&mut listing.elements);
+                new.iter_mut().for_each(forget_pick);
+            }
+            self.element_operations(family, old, new);
+        }
+    }
+
+    /// Chains that come into use, and those that nothing uses since an earlier plan.
+    fn pick_chains(&mut self, family: Family) {
+        let at = family.index();
+        let mut text = String::new();
+        let standing = &self.standing[at];
+        for (pick, uses) in &self.staged[at].picks {
+            let name = pick.name();
+            let chain = pick.chain();
+            match standing {
+                Standing::Committed => {
+                    let before = self.backend.tables[at].picks.get(pick).copied().unwrap_or(0);
+                    if before > 0 || *uses <= 0 || self.staged[at].stale.remove(&name) {
+                        continue;
+                    }
+                    chain.print_add(family, &mut text);
+                }
+                Standing::Listed(listing) => {
+                    self.staged[at].stale.remove(&name);
+                    match listing.chains.get(&name) {
+                        Some(there) if there.rules == chain.rules.len() => {}
+                        Some(_) => {
+                            let _ = writeln!(text, "flush chain {} {TABLE} {name}", family_word(family));
+                            chain.print_rules(family, &mut text);
+                        }
+                        None => chain.print_add(family, &mut text),
+                    }
+                }
+                Standing::Nothing | Standing::Unwanted => chain.print_add(family, &mut text),
+            }
+        }
+        self.commands(Phase::Chains, text);
+    }
+
+    fn element_operations(&mut self, family: Family, old: Vec<Element>, new: Vec<Element>) {
+        let (gone, added) = difference(old, new);
+        let mut push = |phase, action| self.operations.push(Operation { phase, action });
+        // Both are sorted by key, so what is replaced is found in one walk.
+        let mut added = added.into_iter().peekable();
+        for element in gone {
+            while let Some(next) = added.next_if(|next| *next < element && !next.same_key(&element)) {
+                push(Phase::of(&next), Action::Add(family, next));
+            }
+            match added.next_if(|next| next.same_key(&element)) {
+                Some(next) => {
+                    push(Phase::of(&element), Action::Delete(family, element));
+                    push(Phase::of(&next), Action::Add(family, next));
+                }
+                None => push(Phase::of_gone(&element), Action::Delete(family, element)),
+            }
+        }
+        for element in added {
+            push(Phase::of(&element), Action::Add(family, element));
+        }
+    }
+
+    /// The plan. Stale chains alone are no reason to write.
+    pub(super) fn finish(mut self) -> Staged {
+        if !self.operations.is_empty() {
+            for family in Family::BOTH {
+                let at = family.index();
+                let keep = matches!(self.standing[at], Standing::Listed(_));
+                if self.wanted[at].is_some() && !keep {
+                    for chain in std::mem::take(&mut self.staged[at].stale) {
+                        let action = delete_chain(family, &chain);
+                        self.operations.push(Operation { phase: Phase::GoneChains, action });
+                    }
+                }
+            }
+        }
+        self.operations.sort_by_key(|operation| operation.phase);
+        Staged {
+            operations: self.operations.into(),
+            whole: self.whole,
+            placements: self.placements,
+            fresh: self.fresh,
+            tables: self.staged,
+        }
+    }
+
+    fn commands(&mut self, phase: Phase, text: String) {
+        let count = text.lines().count();
+        if count > 0 {
+            self.operations.push(Operation { phase, action: Action::Commands(text, count) });
+        }
+    }
+}
+
+/// All elements of a Service in a family.
+fn gather(
+    service: &ObjectName,
+    rules: &ServiceRules,
+    placements: Option<&Vec<Placement>>,
+    family: Family,
+    out: &mut Vec<Element>,
+) {
+    let own = rules.cluster_ips.iter().filter(|address| Family::of(**address) == family);
+    out.extend(own.map(|address| Element::ClusterIp { address: *address }));
+    for (port, placement) in rules.ports.iter().zip(placements.into_iter().flatten()) {
+        if port.family == family && placement.number != 0 {
+            elements(service, port, placement, out);
+        }
+    }
+}
+
+fn count_picks(picks: &mut BTreeMap<PickChain, i64>, elements: &[Element], by: i64) {
+    for element in elements {
+        if let Element::Service { answer: Answer::Pick(pick), .. } = element {
+            match picks.get_mut(pick) {
+                Some(uses) => *uses += by,
+                None => drop(picks.insert(pick.clone(), by)),
+            }
+        }
+    }
+}
+
+/// A listing knows chains by name alone.
+fn forget_pick(element: &mut Element) {
+    if let Element::Service { answer, .. } = element {
+        *answer = Answer::Unknown(answer.chain().into());
+    }
+}
+
+/// Rewrites the chains whose rules differ. A chain's name and hook never do.
+fn changed_chains(old: Option<&NodeRules>, new: &NodeRules, text: &mut String) {
+    let old = old.map(node_chains).unwrap_or_default();
+    for (old, chain) in old.iter().zip(node_chains(new)).filter(|(old, new)| *old != new) {
+        let _ = writeln!(text, "flush chain {} {TABLE} {}", family_word(new.family), old.name);
+        chain.print_rules(new.family, text);
+    }
+}
+
+/// Makes what a listing lacks; returns the chains that only the listing has.
+fn missing_chains(listing: &Listing, node: &NodeRules, text: &mut String) -> BTreeSet<String> {
+    let mut rules = String::new();
+    let mut foreign: BTreeSet<String> = listing.chains.keys().cloned().collect();
+    for chain in node_chains(node) {
+        foreign.remove(&*chain.name);
+        let there = listing.chains.get(&*chain.name);
+        if there.is_some_and(|there| there.rules == chain.rules.len() && there.hook.is_some() == chain.hook.is_some()) {
+            continue;
+        }
+        match there {
+            Some(_) => drop(writeln!(text, "flush chain {} {TABLE} {}", family_word(node.family), chain.name)),
+            None => chain.print_declaration(node.family, text),
+        }
+        chain.print_rules(node.family, &mut rules);
+    }
+    *text += &rules;
+    foreign
+}
