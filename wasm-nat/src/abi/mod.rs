@@ -3,6 +3,9 @@
 //! In: what `nat.ts` writes to the buffer that `input` gave. Out: bytes at `output_address`, and whether they are an
 //! answer (0) or a sentence about what the caller did wrong (1). Nothing is decided here.
 
+#[cfg(target_family = "wasm")]
+#[allow(unsafe_code)]
+mod memory;
 pub mod wire;
 
 use crate::address::Family;
