@@ -10,6 +10,7 @@ use crate::backend::{Backend, Basis, Delta, View};
 use crate::claims::Claims;
 use crate::compile::{Context, claims_of, compile_node, compile_service};
 use crate::diff::Transaction;
+use crate::ipvs::Ipvs;
 use crate::model::{BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings};
 use crate::nftables::Nftables;
 use crate::ruleset::{Path, Pool, RuleSet, ServiceRules};
@@ -57,7 +58,8 @@ struct Staged {
 fn create_backend(kind: BackendKind) -> Box<dyn Backend> {
     match kind {
         BackendKind::Nftables => Box::new(Nftables::default()),
-        BackendKind::Iptables | BackendKind::Ipvs => unimplemented!("{kind:?}"),
+        BackendKind::Ipvs => Box::new(Ipvs::default()),
+        BackendKind::Iptables => unimplemented!("{kind:?}"),
     }
 }
 
