@@ -148,6 +148,12 @@ export class UdpSweeper {
     if (leavesFlowsBehind(before, ports)) this.#due = true;
   }
 
+  /** Destinations that rules before ours translated: flows to those of them that are no longer ours are stale. */
+  suspect(destinations: readonly (string | number)[]): void {
+    const ours = new Set([...this.#ports.values()].flat().flatMap(destinationsOf));
+    for (const destination of destinations) if (!ours.has(destination)) this.#gone.add(destination);
+  }
+
   /** A sweep is needed whatever has changed: at the start, and after rules were missing for a while. */
   suspectAll(): void {
     this.#due = true;

@@ -20,14 +20,18 @@ const REQUEST_TIMEOUT_MS = 5_000;
 /** `path` is without the query. Port 0 means any free one. Rejects when the address cannot be had. */
 export async function serveHttp(
   address: { readonly host: string; readonly port: number },
-  answer: (path: string) => HttpAnswer,
+  answer: (path: string) => HttpAnswer | Promise<HttpAnswer>,
 ): Promise<HttpServer> {
   const server = createServer((request, response) => {
     request.resume();
     const [path = "/"] = (request.url ?? "/").split("?");
-    const { status, headers, body } = answer(path);
-    response.writeHead(status, { ...headers, "Content-Length": Buffer.byteLength(body) });
-    response.end(request.method === "HEAD" ? undefined : body);
+    const send = ({ status, headers, body }: HttpAnswer): void => {
+      response.writeHead(status, { ...headers, "Content-Length": Buffer.byteLength(body) });
+      response.end(request.method === "HEAD" ? undefined : body);
+    };
+    const answered = answer(path);
+    if (answered instanceof Promise) answered.then(send, (error: unknown) => send(failed(error)));
+    else send(answered);
   });
   server.headersTimeout = REQUEST_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
@@ -45,6 +49,14 @@ export async function serveHttp(
         server.close(() => resolve());
         server.closeAllConnections();
       }),
+  };
+}
+
+function failed(error: unknown): HttpAnswer {
+  return {
+    status: 500,
+    headers: { "Content-Type": "text/plain; charset=utf-8" },
+    body: `${error instanceof Error ? error.message : String(error)}\n`,
   };
 }
 

@@ -7,13 +7,14 @@
 
 import type { IpFamily } from "../cluster/model.ts";
 import type { BackendName } from "./backends/backend.ts";
-import { createRegistry, type Registry } from "./prometheus.ts";
+import { createRegistry, type Labels, type Registry } from "./prometheus.ts";
+import type { Counters } from "./service-counters.ts";
 
 export interface AgentMetrics {
   readonly registry: Registry;
   readonly synced: (kind: "change" | "resync", durationMs: number) => void;
   readonly syncFailed: (kind: "change" | "resync") => void;
-  /** Changes that came and are not written yet. */
+  /** Changes that came, for the next sync. */
   readonly changesQueued: (services: number, slices: number) => void;
   /** `triggeredAtMs`: `endpoints.kubernetes.io/last-change-trigger-time` of the slices that were written. */
   readonly programmed: (triggeredAtMs: readonly number[]) => void;
@@ -21,6 +22,8 @@ export interface AgentMetrics {
   readonly noLocalEndpoints: (policy: "internal" | "external", services: number) => void;
   readonly probed: (path: "/healthz" | "/livez", status: number) => void;
   readonly drifted: () => void;
+  /** What the kernel has counted until now. */
+  readonly counted: (counters: Counters) => void;
 }
 
 /** 1 ms, doubled 14 times. */
@@ -103,6 +106,18 @@ export function createAgentMetrics(
     "How often the kernel was found to hold other rules than were written.",
   );
   drifts.add(0);
+  const connections = registry.collected(
+    "fairlead_agent_service_connections_total",
+    "New connections to a Service port; those without any are not told.",
+  );
+  const refused = registry.collected(
+    "fairlead_agent_refused_connections_total",
+    "New connections that were refused or dropped, by the reason (the chain that did it).",
+  );
+  const masqueraded = registry.collected(
+    "fairlead_agent_masqueraded_connections_total",
+    "New connections that got an address of the node as their source.",
+  );
   const failures =
     backend === "nftables"
       ? counter("kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Transactions that were refused.")
@@ -123,11 +138,17 @@ export function createAgentMetrics(
     flows.add(0, labels);
   });
 
+  const pending = { services: 0, slices: 0 };
+  const showPending = (): void => {
+    servicesPending.set(pending.services);
+    endpointsPending.set(pending.slices);
+  };
+
   return {
     registry,
     synced: (kind, durationMs) => {
-      servicesPending.set(0);
-      endpointsPending.set(0);
+      [pending.services, pending.slices] = [0, 0];
+      showPending();
       each((labels) => {
         all.observe(durationMs / 1000, labels);
         (kind === "resync" ? full : partial).observe(durationMs / 1000, labels);
@@ -141,9 +162,10 @@ export function createAgentMetrics(
       }),
     changesQueued: (services, slices) => {
       servicesTotal.add(services);
-      servicesPending.set(services);
       endpointsTotal.add(slices);
-      endpointsPending.set(slices);
+      pending.services += services;
+      pending.slices += slices;
+      showPending();
       each((labels) => lastQueued.set(nowMs() / 1000, labels));
     },
     programmed: (triggeredAtMs) => {
@@ -160,6 +182,23 @@ export function createAgentMetrics(
       each((labels) => noLocal.set(services, { ...labels, traffic_policy })),
     probed: (path, status) => (path === "/healthz" ? healthz : livez).add(1, { code: String(status) }),
     drifted: () => drifts.add(1),
+    counted: (counters) => {
+      connections.replace(
+        counters.services.map(
+          ({ family, namespace, service, protocol, port, through, connections: count }) => [
+            { ip_family: family, namespace, service, protocol, port, through } satisfies Labels,
+            count,
+          ],
+        ),
+      );
+      refused.replace(
+        counters.refusals.map(({ family, reason, connections: count }) => [
+          { ip_family: family, reason },
+          count,
+        ]),
+      );
+      masqueraded.replace([...counters.masqueraded].map(([ip_family, count]) => [{ ip_family }, count]));
+    },
   };
 }
 

@@ -44,6 +44,7 @@ function told(changes: ObjectChanges) {
     deletedServices: changes.deletedServices,
     slices: changes.endpointSlices.map(name),
     deletedSlices: changes.deletedEndpointSlices,
+    touched: [...changes.touched].sort(),
   };
 }
 
@@ -51,30 +52,47 @@ const web = objects(service("web"));
 const web1 = objects(slice("web-1", "web", "10.0.0.1"));
 const web2 = objects(slice("web-2", "web", "10.0.0.2"));
 const api = objects(service("api"));
-const nothing = { services: [], deletedServices: [], slices: [], deletedSlices: [] };
+const nothing = { services: [], deletedServices: [], slices: [], deletedSlices: [], touched: [] };
 
 test("everything first, then what differs, by object", () => {
   const difference = new ModelDifference("n1", []);
   const take = (...parts: readonly (readonly KubernetesObject[])[]) =>
     told(difference.take(buildClusterModel(parts.flat()).model));
-  expect(take(web, web1)).toEqual({ ...nothing, services: ["web"], slices: ["web-1"] });
+  expect(take(web, web1)).toEqual({
+    ...nothing,
+    services: ["web"],
+    slices: ["web-1"],
+    touched: ["shop/web"],
+  });
   expect(take(web, web1)).toEqual(nothing);
-  expect(take(web, web1, web2, api)).toEqual({ ...nothing, services: ["api"], slices: ["web-2"] });
+  expect(take(web, web1, web2, api)).toEqual({
+    ...nothing,
+    services: ["api"],
+    slices: ["web-2"],
+    touched: ["shop/api", "shop/web"],
+  });
   expect(take(web, objects(slice("web-1", "web", "10.0.0.9")), web2, api)).toEqual({
     ...nothing,
     slices: ["web-1"],
+    touched: ["shop/web"],
   });
   expect(take(web, web2)).toEqual({
     ...nothing,
     deletedServices: ["shop/api"],
     deletedSlices: ["shop/web-1"],
+    touched: ["shop/api", "shop/web"],
   });
-  expect(take(web, objects(slice("web-2", "api", "10.0.0.2")))).toEqual({ ...nothing, slices: ["web-2"] });
+  expect(take(web, objects(slice("web-2", "api", "10.0.0.2")))).toEqual({
+    ...nothing,
+    slices: ["web-2"],
+    touched: ["shop/api", "shop/web"],
+  });
   expect(take(api)).toEqual({
     services: ["api"],
     deletedServices: ["shop/web"],
     slices: [],
     deletedSlices: ["shop/web-2"],
+    touched: ["shop/api", "shop/web"],
   });
 });
 
@@ -95,6 +113,7 @@ test("slices made from Endpoints have names of their own", () => {
     ...nothing,
     slices: ["web-1"],
     deletedSlices: ["shop/web:Endpoints:0", "shop/web:Endpoints:1", "shop/web"],
+    touched: ["shop/api", "shop/web"],
   });
 });
 

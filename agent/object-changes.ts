@@ -13,6 +13,8 @@ export interface ObjectChanges {
   /** Each name once, also where slices were made from Endpoints or Pods. */
   readonly endpointSlices: readonly EndpointSlice[];
   readonly deletedEndpointSlices: readonly ObjectName[];
+  /** Services of which anything has changed, their EndpointSlices included; also those that are gone. */
+  readonly touched: ReadonlySet<ObjectName>;
   /** This node; absent: unchanged, `null`: there is none. */
   readonly node?: Node | null;
   /** Those that were asked for and have changed; `null`: there is none. */
@@ -51,32 +53,40 @@ export class ModelDifference {
   /** The changes from the model before; of the first one everything. */
   take(model: ClusterModel): ObjectChanges {
     const services: Service[] = [];
+    const touched = new Set<ObjectName>();
     for (const [name, service] of model.services) {
       if (this.#services.get(name) === service) continue;
       this.#services.set(name, service);
       services.push(service);
+      touched.add(name);
     }
     const deletedServices: ObjectName[] = [];
     if (this.#services.size > model.services.size)
       for (const name of this.#services.keys()) if (!model.services.has(name)) deletedServices.push(name);
-    for (const name of deletedServices) this.#services.delete(name);
+    for (const name of deletedServices) {
+      this.#services.delete(name);
+      touched.add(name);
+    }
     return {
       services,
       deletedServices,
-      ...this.#takeSlices(model),
+      ...this.#takeSlices(model, touched),
+      touched,
       ...this.#takeNode(model),
       configMaps: this.#takeConfigMaps(model),
     };
   }
 
-  #takeSlices({
-    endpointSlices,
-  }: ClusterModel): Pick<ObjectChanges, "endpointSlices" | "deletedEndpointSlices"> {
+  #takeSlices(
+    { endpointSlices }: ClusterModel,
+    touched: Set<ObjectName>,
+  ): Pick<ObjectChanges, "endpointSlices" | "deletedEndpointSlices"> {
     const changed: EndpointSlice[] = [];
     const dropped: ObjectName[] = [];
     for (const [service, list] of endpointSlices) {
       const before = this.#byService.get(service);
       if (before !== undefined && sameItems(before.list, list)) continue;
+      touched.add(service);
       const names: ObjectName[] = [];
       for (const [index, slice] of list.entries()) {
         const told = nameToTell(service, slice, index);
@@ -92,6 +102,7 @@ export class ModelDifference {
       for (const [service, { names }] of this.#byService) {
         if (endpointSlices.has(service)) continue;
         dropped.push(...names);
+        touched.add(service);
         this.#byService.delete(service);
       }
     }

@@ -10,6 +10,11 @@ export interface Gauge {
   readonly set: (value: number, labels?: Labels) => void;
 }
 
+/** Counted by somebody else (the kernel): told as a whole. */
+export interface Collected {
+  readonly replace: (series: Iterable<readonly [Labels, number]>) => void;
+}
+
 export interface Histogram {
   readonly observe: (value: number, labels?: Labels) => void;
 }
@@ -17,6 +22,7 @@ export interface Histogram {
 export interface Registry {
   readonly counter: (name: string, help: string) => Counter;
   readonly gauge: (name: string, help: string) => Gauge;
+  readonly collected: (name: string, help: string) => Collected;
   /** `bounds` ascend; `+Inf` is added. */
   readonly histogram: (name: string, help: string, bounds: readonly number[]) => Histogram;
   /** Called before every text, to set what is only known when it is asked for. */
@@ -48,6 +54,15 @@ export function createRegistry(): Registry {
     gauge: (name, help) => {
       const values = plain(name, "gauge", help);
       return { set: (value, labels = {}) => void values.set(printLabels(labels), value) };
+    },
+    collected: (name, help) => {
+      const values = plain(name, "counter", help);
+      return {
+        replace: (series) => {
+          values.clear();
+          for (const [labels, value] of series) values.set(printLabels(labels), value);
+        },
+      };
     },
     histogram: (name, help, bounds) => {
       const series = new Map<string, { labels: Labels; counts: number[]; sum: number; count: number }>();

@@ -44,6 +44,36 @@ export async function findObstacle(needs: Needs, options: ProbeOptions = {}): Pr
   }
 }
 
+export interface UsableFamilies {
+  readonly families: readonly IpFamily[];
+  /** One sentence for each family that cannot be programmed here. */
+  readonly obstacles: readonly string[];
+}
+
+/**
+ * The families that can be programmed here. A kernel or a container without IPv6 serves IPv4 all the same; what is wrong
+ * with both is told once.
+ */
+export async function usableFamilies(
+  backend: BackendName,
+  options: ProbeOptions = {},
+): Promise<UsableFamilies> {
+  const all: readonly IpFamily[] = ["IPv4", "IPv6"];
+  // Nearly always everything works, and then one look is enough.
+  const obstacle = await findObstacle({ backend, families: all }, options);
+  if (obstacle === undefined) return { families: all, obstacles: [] };
+  const found = await Promise.all(
+    all.map(async (family) => ({
+      family,
+      obstacle: await findObstacle({ backend, families: [family] }, options),
+    })),
+  );
+  return {
+    families: found.filter((one) => one.obstacle === undefined).map(({ family }) => family),
+    obstacles: [...new Set(found.flatMap((one) => one.obstacle ?? []))],
+  };
+}
+
 /** Without it everything works but the removal of stale UDP flows. */
 export async function findConntrackObstacle(options: ProbeOptions = {}): Promise<string | undefined> {
   const consequence = "stale UDP flows cannot be removed";

@@ -1,14 +1,19 @@
 /** What the operator chose; the same for the agent, for rendering and for tracing. */
 
 import type { ObjectName } from "../cluster/model.ts";
+import type { NatLocalDetector } from "../wasm-nat/nat.ts";
 import type { BackendName } from "./backends/backend.ts";
 
 export interface NatSettings {
   readonly node: string;
   readonly backend: BackendName;
-  /** Where Pods have their addresses, canonical. A family without a range has no detector of local traffic. */
-  readonly clusterCidrs: readonly string[];
+  /** What counts as coming from a Pod. Ranges are canonical; a family without a range has no detector. */
+  readonly localDetector: NatLocalDetector;
   readonly masqueradeAll: boolean;
+  /** Bit of the packet mark that asks for masquerading: 14 is the mark 0x4000. */
+  readonly masqueradeBit: number;
+  /** Where ClusterIPs come from, canonical; empty: packets to addresses of no Service are nobody's business. */
+  readonly serviceCidrs: readonly string[];
   /** Which addresses of the node have node ports: keywords and ranges, combined. */
   readonly nodePortAddresses: readonly NodePortAddresses[];
   /** ConfigMaps of exposed ports, in the format of ingress-nginx. */
@@ -25,3 +30,6 @@ export const DEFAULT_NODE_PORT_ADDRESSES: Readonly<Record<BackendName, NodePortA
   iptables: "all",
   ipvs: "all",
 };
+
+/** kube-proxy's: other programs on a node (CNI plug-ins) know to leave it alone. */
+export const DEFAULT_MASQUERADE_BIT = 14;

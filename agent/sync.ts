@@ -27,8 +27,8 @@ export interface RuleSyncOptions {
   /** Between two audits. */
   readonly auditPauseMs?: number;
   readonly onSynced?: (event: SyncEvent) => void;
-  /** One sentence: what was refused, or what was found changed. */
-  readonly onTrouble?: (message: string) => void;
+  /** One sentence: what was refused by which kind of write, or what was found changed. */
+  readonly onTrouble?: (message: string, kind: SyncEvent["kind"] | "drifted") => void;
 }
 
 const AUDIT_PAUSE_MS = 2_000;
@@ -90,7 +90,7 @@ export class RuleSync {
         kind = await this.#nextCause();
       } catch (error) {
         if (this.#stop.signal.aborted) return;
-        onTrouble?.(error instanceof Error ? error.message : String(error));
+        onTrouble?.(error instanceof Error ? error.message : String(error), kind);
         if (kind === "resync") {
           await pause(backoffMs(failures++, backoff), this.#stop.signal);
         }
@@ -129,12 +129,12 @@ export class RuleSync {
       if (await this.#changeWithin(auditPauseMs)) continue;
       const audit = await backend.audit().catch((error: unknown) => {
         // An audit that cannot be made says nothing about the rules.
-        onTrouble?.(error instanceof Error ? error.message : String(error));
+        onTrouble?.(error instanceof Error ? error.message : String(error), "resync");
         return { kind: "intact" } as const;
       });
       if (audit.kind === "intact") continue;
       this.#queuedSinceMs ??= Date.now();
-      onTrouble?.(`${audit.what}; the rules are written anew.`);
+      onTrouble?.(`${audit.what}; the rules are written anew.`, "drifted");
       return "resync";
     }
   }

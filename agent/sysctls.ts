@@ -9,6 +9,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import type { IpFamily } from "../cluster/model.ts";
+import type { NatSettings } from "./settings.ts";
 
 export interface ConntrackSettings {
   /** Flows by processor; 0 leaves the kernel's own limit. */
@@ -66,6 +68,17 @@ export function conntrackSysctls(
 
 /** Node ports at 127.0.0.1 need it; iptables and IPv4 only. The rules then keep others from reaching loopback (CVE-2020-8558). */
 export const ROUTE_LOCALNET: Sysctl = { name: "net/ipv4/conf/all/route_localnet", value: 1 };
+
+/** What the rules of a backend need beside them; set when they stand. */
+export function nodeSysctls(
+  { backend, nodePortAddresses }: Pick<NatSettings, "backend" | "nodePortAddresses">,
+  families: readonly IpFamily[],
+): readonly Sysctl[] {
+  const hasLoopback = nodePortAddresses.some(
+    (which) => which === "all" || (typeof which === "object" && /^(?:127|0)\./.test(which.cidr)),
+  );
+  return backend === "iptables" && families.includes("IPv4") && hasLoopback ? [ROUTE_LOCALNET] : [];
+}
 
 export interface SysctlResult {
   /** `net/ipv4/conf/all/route_localnet = 1`. */

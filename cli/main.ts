@@ -8,6 +8,7 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { registerAgent } from "./commands/agent.ts";
 import { registerCompile } from "./commands/compile.ts";
 import { registerControl } from "./commands/control.ts";
 import { registerDev } from "./commands/dev.ts";
@@ -15,6 +16,7 @@ import { registerExplain } from "./commands/explain.ts";
 import { registerGateway } from "./commands/gateway.ts";
 import { registerGenerations } from "./commands/generations.ts";
 import { registerLint } from "./commands/lint.ts";
+import { registerNat } from "./commands/nat.ts";
 import { registerPush } from "./commands/push.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
@@ -29,6 +31,8 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   registerPush,
   registerGenerations,
   registerGateway,
+  registerAgent,
+  registerNat,
 ];
 
 export function buildProgram(): Command {
@@ -37,6 +41,8 @@ export function buildProgram(): Command {
       "Ingress at Cloudflare's edge and Service NAT on the nodes, from the Kubernetes manifests you have.",
     )
     .version(packageVersion(), "-V, --version")
+    // What stands after a command's name is that command's: `agent explain --node` is not an option of `agent`.
+    .enablePositionalOptions()
     .helpCommand("help [command]", "Show help for a command")
     .configureHelp({ showGlobalOptions: false });
   for (const register of REGISTER_COMMANDS) register(program);

@@ -14,8 +14,10 @@ test("defaults", () => {
   expect(settings("--node", "n1")).toEqual({
     node: "n1",
     backend: "nftables",
-    clusterCidrs: [],
+    localDetector: { kind: "none" },
     masqueradeAll: false,
+    masqueradeBit: 14,
+    serviceCidrs: [],
     nodePortAddresses: ["primary"],
   });
   expect(settings("--node", "n1", "--backend", "iptables").nodePortAddresses).toEqual(["all"]);
@@ -26,6 +28,7 @@ test("all flags, canonical", () => {
   expect(
     settings(
       ...["--node", "node-1.example", "--backend", "iptables", "--masquerade-all"],
+      ...["--masquerade-bit", "15", "--service-cidr", "10.96.0.0/12"],
       ...["--cluster-cidr", "10.180.00.0/16, FD01:0::/48"],
       ...["--nodeport-addresses", "primary,192.168.0.0/24"],
       ...["--tcp-services", "ingress-nginx/tcp", "--udp-services", "ingress-nginx/udp"],
@@ -33,8 +36,10 @@ test("all flags, canonical", () => {
   ).toEqual({
     node: "node-1.example",
     backend: "iptables",
-    clusterCidrs: ["10.180.0.0/16", "fd01::/48"],
+    localDetector: { kind: "cidrs", cidrs: ["10.180.0.0/16", "fd01::/48"] },
     masqueradeAll: true,
+    masqueradeBit: 15,
+    serviceCidrs: ["10.96.0.0/12"],
     nodePortAddresses: ["primary", { cidr: "192.168.0.0/24" }],
     tcpServices: "ingress-nginx/tcp",
     udpServices: "ingress-nginx/udp",
@@ -43,6 +48,9 @@ test("all flags, canonical", () => {
 
 test.each([
   [[], /--node/],
+  [["--node", "n1", "--masquerade-bit", "32"], /no bit from 0 to 31/],
+  [["--node", "n1", "--pod-interface", "a b"], /no name of an interface/],
+  [["--node", "n1", "--pod-interface", "cni0", "--cluster-cidr", "10.0.0.0/8"], /exclude each other/],
   [["--node", "Node 1"], /is no name of a node/],
   [["--node", "n1", "--backend", "ebpf"], /nftables, iptables, ipvs/],
   [["--node", "n1", "--cluster-cidr", "10.0.0.0"], /"10.0.0.0" is no range/],

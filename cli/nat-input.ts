@@ -6,16 +6,26 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { BackendName } from "../agent/backends/backend.ts";
-import { DEFAULT_NODE_PORT_ADDRESSES, type NatSettings, type NodePortAddresses } from "../agent/settings.ts";
+import {
+  DEFAULT_MASQUERADE_BIT,
+  DEFAULT_NODE_PORT_ADDRESSES,
+  type NatSettings,
+  type NodePortAddresses,
+} from "../agent/settings.ts";
 import { parseIpAddress, parseIpRange } from "../cluster/ip-address.ts";
 import type { ObjectName } from "../cluster/model.ts";
+import { UsageError } from "./failure.ts";
 
 export interface NatFlags {
   readonly file?: readonly string[];
-  readonly node: string;
+  readonly node?: string;
   readonly backend: BackendName;
   readonly clusterCidr: readonly string[];
+  readonly podInterface?: string;
+  readonly podInterfacePrefix?: string;
   readonly masqueradeAll?: true;
+  readonly masqueradeBit: number;
+  readonly serviceCidr: readonly string[];
   readonly nodeportAddresses?: readonly NodePortAddresses[];
   readonly tcpServices?: ObjectName;
   readonly udpServices?: ObjectName;
@@ -28,8 +38,7 @@ export function addNatOptions(command: Command): Command {
     .addOption(
       new Option("--node <name>", "the name of this node, as the cluster knows it")
         .env("FAIRLEAD_NODE")
-        .argParser(nodeName)
-        .makeOptionMandatory(),
+        .argParser(nodeName),
     )
     .addOption(
       new Option("--backend <backend>", "what the rules are made of")
@@ -47,7 +56,38 @@ export function addNatOptions(command: Command): Command {
         .env("FAIRLEAD_CLUSTER_CIDR"),
     )
     .addOption(
+      new Option(
+        "--pod-interface <name>",
+        "in place of --cluster-cidr: traffic that comes in here is that of Pods",
+      )
+        .argParser(interfaceName)
+        .env("FAIRLEAD_POD_INTERFACE"),
+    )
+    .addOption(
+      new Option(
+        "--pod-interface-prefix <prefix>",
+        "in place of --cluster-cidr: traffic that comes in by interfaces so named is that of Pods",
+      )
+        .argParser(interfaceName)
+        .env("FAIRLEAD_POD_INTERFACE_PREFIX"),
+    )
+    .addOption(
       new Option("--masquerade-all", "masquerade all traffic to ClusterIPs").env("FAIRLEAD_MASQUERADE_ALL"),
+    )
+    .addOption(
+      new Option("--masquerade-bit <bit>", "bit of the packet mark that asks for masquerading")
+        .argParser(markBit)
+        .default(DEFAULT_MASQUERADE_BIT)
+        .env("FAIRLEAD_MASQUERADE_BIT"),
+    )
+    .addOption(
+      new Option(
+        "--service-cidr <cidrs>",
+        "where ClusterIPs come from, by commas: packets to addresses there that no Service has are dropped (nftables)",
+      )
+        .argParser(rangeList)
+        .default([], "none")
+        .env("FAIRLEAD_SERVICE_CIDR"),
     )
     .addOption(
       new Option(
@@ -75,17 +115,44 @@ export function addNatOptions(command: Command): Command {
     );
 }
 
+/** Throws a `UsageError` for flags that do not go together, and without a node. */
 export function natSettings(flags: NatFlags): NatSettings {
-  const { node, backend, clusterCidr, masqueradeAll = false, tcpServices, udpServices } = flags;
+  const {
+    node,
+    backend,
+    masqueradeAll = false,
+    masqueradeBit,
+    serviceCidr,
+    tcpServices,
+    udpServices,
+  } = flags;
+  if (node === undefined)
+    throw new UsageError(
+      "--node (or FAIRLEAD_NODE) is missing: the name of this node, as the cluster knows it.",
+    );
   return {
     node,
     backend,
-    clusterCidrs: clusterCidr,
+    localDetector: localDetector(flags),
     masqueradeAll,
+    masqueradeBit,
+    serviceCidrs: serviceCidr,
     nodePortAddresses: flags.nodeportAddresses ?? [DEFAULT_NODE_PORT_ADDRESSES[backend]],
     tcpServices,
     udpServices,
   };
+}
+
+function localDetector(flags: NatFlags): NatSettings["localDetector"] {
+  const { clusterCidr, podInterface, podInterfacePrefix } = flags;
+  const given = [clusterCidr[0], podInterface, podInterfacePrefix].filter((value) => value !== undefined);
+  if (given.length > 1)
+    throw new UsageError(
+      "--cluster-cidr, --pod-interface and --pod-interface-prefix exclude each other: each says alone what comes from Pods.",
+    );
+  if (podInterface !== undefined) return { kind: "interface", name: podInterface };
+  if (podInterfacePrefix !== undefined) return { kind: "interfacePrefix", prefix: podInterfacePrefix };
+  return clusterCidr.length === 0 ? { kind: "none" } : { kind: "cidrs", cidrs: clusterCidr };
 }
 
 /** An address of a packet: `10.0.0.2`, `fd00::2`, `[fd00::2]`. */
@@ -120,6 +187,19 @@ function nodeName(text: string): string {
   if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(text))
     throw new InvalidArgumentError(`${JSON.stringify(text)} is no name of a node.`);
   return text;
+}
+
+/** As the kernel takes them (IFNAMSIZ), without what a rule's text would need quotes for. */
+function interfaceName(text: string): string {
+  if (!/^[A-Za-z0-9_.:@-]{1,15}$/.test(text))
+    throw new InvalidArgumentError(`${JSON.stringify(text)} is no name of an interface.`);
+  return text;
+}
+
+function markBit(text: string): number {
+  const bit = /^[0-9]{1,2}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(bit <= 31)) throw new InvalidArgumentError(`${JSON.stringify(text)} is no bit from 0 to 31.`);
+  return bit;
 }
 
 function rangeList(text: string): readonly string[] {

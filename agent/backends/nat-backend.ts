@@ -77,7 +77,10 @@ export class NatBackend implements Backend {
     if (fingerprint !== this.#fingerprint) {
       this.#fingerprint = undefined;
       this.#isForged = true;
-      return { kind: "drifted", what: "somebody else has changed the chains or rules of this node's Services" };
+      return {
+        kind: "drifted",
+        what: "somebody else has changed the chains or rules of this node's Services",
+      };
     }
     return this.#auditEverything();
   };
@@ -127,11 +130,17 @@ export class NatBackend implements Backend {
     onDiagnostics?.(diagnostics);
     let changes = 0;
     try {
-      for (const transaction of transactions) {
+      let next = transactions.next();
+      while (next.done !== true) {
         this.#writes++;
         this.#fingerprint = undefined;
-        changes += transaction.operations;
-        await applyTransaction(transaction, this.#kernel);
+        changes += next.value.operations;
+        const applied = applyTransaction(next.value, this.#kernel);
+        // Awaited below; until then a refusal must not count as one that nobody looks at.
+        applied.catch(() => {});
+        // The next one is made while the kernel's program works on this one.
+        next = transactions.next();
+        await applied;
       }
     } catch (error) {
       nat.rollback();

@@ -121,37 +121,28 @@ export function planRemoval(saved: string, isOurs: (chain: string) => boolean): 
   ].join("\n");
 }
 
-/** Removes chains as `planRemoval` says. True: there was something to remove. */
+/** Removes chains of every table as `planRemoval` says. True: there was something to remove. */
 export async function removeChains(
   programs: IptablesPrograms,
-  tables: readonly IptablesTable[],
   isOurs: (chain: string) => boolean,
   options: IptablesOptions = {},
 ): Promise<boolean> {
-  let removed = false;
-  for (const table of await presentTables(programs, tables, options)) {
-    const plan = planRemoval(await saveIptables(programs, table, options), isOurs);
-    if (plan === undefined) continue;
-    await restoreIptables(programs, [plan], options);
-    removed = true;
-  }
-  return removed;
+  const saved = await saveTables(programs, options);
+  const plans = saved.split(/^(?=\*)/m).map((table) => planRemoval(table, isOurs));
+  const plan = plans.filter((text) => text !== undefined);
+  await restoreIptables(programs, plan, options);
+  return plan.length > 0;
 }
 
 /**
- * `iptables-legacy-save -t nat` creates the table that it shows and loads its module, so of the legacy variant only those
- * are looked at that the kernel says it has.
+ * The text of `iptables-save` for every table that there is. Naming a table would make the legacy variant create it and
+ * load its module; unnamed, only those are read that the kernel has.
  */
-async function presentTables(
-  { family, variant }: IptablesPrograms,
-  tables: readonly IptablesTable[],
-  options: IptablesOptions,
-): Promise<readonly IptablesTable[]> {
-  if ((variant ?? (await systemVariant(options))) === "nft") return tables;
-  const file = family === "IPv4" ? "/proc/net/ip_tables_names" : "/proc/net/ip6_tables_names";
-  // Read by a program, since the file tells the tables of its reader's network namespace.
-  const { output } = await runCommand("cat", [file], { timeoutMs: SAVE_TIMEOUT_MS, ...options });
-  return tables.filter((table) => output.split("\n").includes(table));
+export async function saveTables(programs: IptablesPrograms, options: IptablesOptions = {}): Promise<string> {
+  const program = programName(programs, "save");
+  const result = await runCommand(program, [], { timeoutMs: SAVE_TIMEOUT_MS, ...options });
+  if (result.code !== 0) throw restoreError(program, result, []);
+  return result.output;
 }
 
 /** Which variant the plain names stand for; `undefined`: there is no iptables. */

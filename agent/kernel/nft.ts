@@ -96,26 +96,24 @@ export async function listTable(
   throw nftError(result, []);
 }
 
-/** Names of the chains of a table; `undefined` where there is no such table, or it is without chains. */
-export async function listChains(
-  table: NftTable,
-  options: NftOptions = {},
-): Promise<readonly string[] | undefined> {
-  const result = await runCommand("nft", ["-j", "list", "chains", table.family], {
+/** Every table of both families that there is, whoever made it. */
+export async function listTables(options: NftOptions = {}): Promise<readonly NftTable[]> {
+  const tables: NftTable[] = [];
+  let rest = "";
+  const result = await runCommand("nft", ["-s", "-t", "-nn", "list", "ruleset"], {
     timeoutMs: LIST_TIMEOUT_MS,
     ...options,
+    onOutput: (piece) => {
+      const lines = (rest + piece.toString("latin1")).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        const [, family, name] = /^table (ip6?) (\S+) \{$/.exec(line) ?? [];
+        if (family !== undefined && name !== undefined) tables.push({ family: family as NftFamily, name });
+      }
+    },
   });
   if (result.code !== 0) throw nftError(result, []);
-  const chains: string[] = [];
-  const listing: unknown = JSON.parse(result.output);
-  for (const { chain } of (listing as { nftables: readonly { chain?: JsonChain }[] }).nftables)
-    if (chain !== undefined && chain.table === table.name) chains.push(chain.name);
-  return chains.length === 0 ? undefined : chains;
-}
-
-interface JsonChain {
-  readonly table: string;
-  readonly name: string;
+  return tables;
 }
 
 /** Deletes the tables that are there, in one transaction. */

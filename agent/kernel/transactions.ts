@@ -17,6 +17,17 @@ export const COMMAND_LINES: Readonly<Record<NatProgram, string>> = {
   "ipvsadm-restore": "ipvsadm --restore",
 };
 
+/** What would be applied, as text: each transaction after a comment that says what takes it. nft and iptables-restore read it as it is. */
+export function printTransactions(transactions: Iterable<Pick<NatTransaction, "program" | "text">>): string {
+  const decoder = new TextDecoder();
+  let text = "";
+  for (const { program, text: input } of transactions) {
+    const body = decoder.decode(input);
+    if (body !== "") text += `# ${COMMAND_LINES[program]}\n${body}${body.endsWith("\n") ? "" : "\n"}`;
+  }
+  return text;
+}
+
 /** Rejects with `KernelError` or `CommandError`; then this transaction is not in force, and those before it are. */
 export async function applyTransaction(
   { program, text }: Pick<NatTransaction, "program" | "text">,

@@ -1,0 +1,176 @@
+/**
+ * The NAT compiler as the agent, `nat render`, `nat trace` and `explain` use it: fed with states of the cluster.
+ *
+ * In: settings and states. Out: a `Nat` that has been told what differs, and what that was. Changes are gathered until
+ * `handOver`, because a plan of the compiler must not see changes that came while it is carried out.
+ */
+
+import { BlockList } from "node:net";
+import type { Diagnostic } from "../cluster/diagnostic.ts";
+import type { ClusterModel, ConfigMap, IpFamily, Node, ObjectName } from "../cluster/model.ts";
+import { type NatSettings as CompilerSettings, createNat, type Nat } from "../wasm-nat/nat.ts";
+import { type ExposedService, readExposedServices } from "./exposed-services.ts";
+import { nodeAddresses } from "./node-addresses.ts";
+import { isEmptyChange, ModelDifference, type ObjectChanges } from "./object-changes.ts";
+import type { NatSettings } from "./settings.ts";
+
+/** Label of a Node that says where it stands. */
+const ZONE = "topology.kubernetes.io/zone";
+
+export interface ClusterCompilerOptions {
+  readonly nat: Nat;
+  readonly settings: NatSettings;
+  readonly families: readonly IpFamily[];
+  /** For a family without addresses in the Node object; default: those of this machine's interfaces. */
+  readonly interfaces?: () => readonly string[];
+}
+
+export class ClusterCompiler {
+  readonly nat: Nat;
+  readonly #options: ClusterCompilerOptions;
+  readonly #difference: ModelDifference;
+  readonly #waiting: ObjectChanges[] = [];
+  readonly #configMaps = new Map<ObjectName, ConfigMap>();
+  #node: Node | undefined;
+  #exposed: readonly ExposedService[] = [];
+  /** About the ConfigMaps of exposed ports. */
+  #diagnostics: readonly Diagnostic[] = [];
+  /** As it was handed to the compiler last, so that a Node whose status ticks changes nothing. */
+  #configured = "";
+
+  constructor(options: ClusterCompilerOptions) {
+    const { settings } = options;
+    this.nat = options.nat;
+    this.#options = options;
+    this.#difference = new ModelDifference(settings.node, configMapNames(settings));
+  }
+
+  /** Notes what differs from the state before; `undefined`: nothing that matters here. */
+  note(model: ClusterModel): ObjectChanges | undefined {
+    const changes = this.#difference.take(model);
+    if (isEmptyChange(changes)) return undefined;
+    if (changes.node !== undefined) this.#node = changes.node ?? undefined;
+    for (const [name, configMap] of changes.configMaps) {
+      if (configMap === null) this.#configMaps.delete(name);
+      else this.#configMaps.set(name, configMap);
+    }
+    if (changes.configMaps.size > 0) this.#readExposed();
+    this.#waiting.push(changes);
+    return changes;
+  }
+
+  /** Tells the compiler everything that was noted. Throws where it does not take the settings. */
+  handOver(): void {
+    this.#configure();
+    for (const changes of this.#waiting.splice(0)) this.nat.apply(changes);
+  }
+
+  /** This node's object, as noted last. */
+  node(): Node | undefined {
+    return this.#node;
+  }
+
+  exposed(): readonly ExposedService[] {
+    return this.#exposed;
+  }
+
+  /** Where node ports are: this node's addresses as the settings choose among them; `undefined` for all of them. */
+  nodePortAddresses(): readonly string[] | undefined {
+    return nodePortAddresses(this.#options.settings, this.#addresses());
+  }
+
+  /** About ConfigMaps, then about everything that was handed over. */
+  diagnostics(): readonly Diagnostic[] {
+    return [...this.#diagnostics, ...this.nat.diagnostics()];
+  }
+
+  /** About ConfigMaps alone. */
+  configMapDiagnostics(): readonly Diagnostic[] {
+    return this.#diagnostics;
+  }
+
+  #configure(): void {
+    const { settings, families } = this.#options;
+    const wanted = compilerSettings(settings, families, this.#node, this.#exposed, this.#addresses());
+    const text = JSON.stringify(wanted);
+    if (text === this.#configured) return;
+    this.nat.configure(wanted);
+    this.#configured = text;
+  }
+
+  #addresses(): ReturnType<typeof nodeAddresses> {
+    return nodeAddresses(this.#node, this.#options.interfaces?.());
+  }
+
+  #readExposed(): void {
+    const { tcpServices, udpServices } = this.#options.settings;
+    const exposed: ExposedService[] = [];
+    const diagnostics: Diagnostic[] = [];
+    for (const [name, protocol] of [[tcpServices, "TCP"] as const, [udpServices, "UDP"] as const]) {
+      const configMap = name === undefined ? undefined : this.#configMaps.get(name);
+      if (configMap === undefined) continue;
+      const read = readExposedServices(configMap, protocol);
+      exposed.push(...read.exposed);
+      diagnostics.push(...read.diagnostics);
+    }
+    this.#exposed = exposed;
+    this.#diagnostics = diagnostics;
+  }
+}
+
+export async function createClusterCompiler(
+  settings: NatSettings,
+  families: readonly IpFamily[],
+): Promise<ClusterCompiler> {
+  return new ClusterCompiler({ nat: await createNat(), settings, families });
+}
+
+export function configMapNames({ tcpServices, udpServices }: NatSettings): readonly ObjectName[] {
+  return [...new Set([tcpServices, udpServices])].filter((name) => name !== undefined);
+}
+
+function compilerSettings(
+  settings: NatSettings,
+  families: readonly IpFamily[],
+  node: Node | undefined,
+  exposed: readonly ExposedService[],
+  addresses: ReturnType<typeof nodeAddresses>,
+): CompilerSettings {
+  const zone = node?.meta.labels[ZONE];
+  return {
+    backend: settings.backend,
+    node: { name: settings.node, ...(zone === undefined ? {} : { zone }), addresses },
+    families,
+    localDetector: settings.localDetector,
+    masqueradeAll: settings.masqueradeAll,
+    masqueradeBit: settings.masqueradeBit,
+    nodePortAddresses: settings.nodePortAddresses.map((which) =>
+      typeof which === "string" ? which : which.cidr,
+    ),
+    serviceCidrs: settings.serviceCidrs,
+    exposed,
+  };
+}
+
+function nodePortAddresses(
+  settings: NatSettings,
+  addresses: ReturnType<typeof nodeAddresses>,
+): readonly string[] | undefined {
+  const chosen = new Set<string>();
+  for (const which of settings.nodePortAddresses) {
+    if (which === "all") return undefined;
+    for (const own of [addresses.IPv4, addresses.IPv6]) {
+      if (which === "primary") for (const first of own.slice(0, 1)) chosen.add(first);
+      else for (const address of own) if (rangeHolds(which.cidr, address)) chosen.add(address);
+    }
+  }
+  return [...chosen];
+}
+
+function rangeHolds(cidr: string, address: string): boolean {
+  const [base = "", bits = ""] = cidr.split("/");
+  const kind = (text: string): "ipv4" | "ipv6" => (text.includes(":") ? "ipv6" : "ipv4");
+  const range = new BlockList();
+  range.addSubnet(base, Number(bits), kind(base));
+  return kind(base) === kind(address) && range.check(address, kind(address));
+}

@@ -1,0 +1,305 @@
+/**
+ * The node agent: the cluster's Services become rules of this node's kernel, and stay what the cluster says.
+ *
+ * In: settings, a source of cluster states, and who to tell. Out: rules. The steps are here in order; each of them is a
+ * file of its own. Errors that end the agent are one sentence; everything else is told and tried again.
+ */
+
+import type { Diagnostic } from "../cluster/diagnostic.ts";
+import type { ClusterModel, IpFamily } from "../cluster/model.ts";
+import { createNat } from "../wasm-nat/nat.ts";
+import type { Backend } from "./backends/backend.ts";
+import { NatBackend } from "./backends/nat-backend.ts";
+import { createReadBack } from "./backends/read-back.ts";
+import { ClusterCompiler, configMapNames } from "./compiler.ts";
+import { UdpSweeper } from "./conntrack.ts";
+import { DiagnosticLog } from "./diagnostic-log.ts";
+import { printTransactions } from "./kernel/transactions.ts";
+import { removeLeftovers } from "./leftovers.ts";
+import { beTheOnlyAgent } from "./lone-agent.ts";
+import { createAgentMetrics } from "./metrics.ts";
+import { localAddresses } from "./node-addresses.ts";
+import { createNodeHealth } from "./node-health.ts";
+import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
+import { CachedCounters, readCounters } from "./service-counters.ts";
+import { ServiceFollower } from "./service-follower.ts";
+import { ServiceHealthServers } from "./service-health.ts";
+import type { NatSettings } from "./settings.ts";
+import { nothingRead, type OpenSource, openSource, readOnce, type SourceSettings } from "./sources/open.ts";
+import type { ClusterState } from "./sources/source.ts";
+import { type ListenAddress, startStatusServers } from "./status-servers.ts";
+import { RuleSync } from "./sync.ts";
+import { applySysctls, type ConntrackSettings, conntrackSysctls, nodeSysctls } from "./sysctls.ts";
+import { TakeOver } from "./take-over.ts";
+import { rememberedDestinations } from "./udp-remembered.ts";
+
+export interface AgentOptions {
+  readonly settings: NatSettings;
+  readonly source: SourceSettings;
+  readonly conntrack: ConntrackSettings;
+  /** One line for the operator. */
+  readonly say: (line: string) => void;
+}
+
+export interface DaemonOptions extends AgentOptions {
+  readonly healthListen?: ListenAddress | undefined;
+  readonly metricsListen?: ListenAddress | undefined;
+  /** The rules are in the kernel for the first time. */
+  readonly onReady: () => void;
+  readonly stop: AbortSignal;
+}
+
+/** `fairlead agent`: until `stop`. Leaves the rules. */
+export async function runAgent(options: DaemonOptions): Promise<void> {
+  const { settings, source, say, stop } = options;
+  const lock = await beTheOnlyAgent(stop, () =>
+    say("Another agent runs in this network namespace; this one waits until it has ended."),
+  );
+  if (lock === undefined) return;
+  const node = await prepareNode(options);
+  const { families, compiler } = node;
+
+  const metrics = createAgentMetrics(settings.backend, families);
+  const sweeper = await createSweeper(options, node, metrics.swept);
+  const follower = new ServiceFollower({
+    node: settings.node,
+    updateUdp: (service, ports) => sweeper?.update(service, ports),
+  });
+  const diagnostics = new DiagnosticLog(say);
+  const takeOver = new TakeOver({ backend: settings.backend, say, stop });
+  let isReady = false;
+  let model: ClusterModel | undefined;
+  let followed: OpenSource | undefined;
+
+  const sync = new RuleSync({
+    backend: node.backend({
+      onListing: (listing) => sweeper?.suspect(rememberedDestinations(listing)),
+      onDiagnostics: () => diagnostics.show("compiling", compiler.diagnostics()),
+    }),
+    onSynced: ({ kind, changes, durationMs }) => {
+      metrics.synced(kind, durationMs);
+      metrics.programmed(follower.takeTriggerTimes());
+      // Rules that were missing have let flows pass untranslated.
+      if (kind === "resync" && changes > 0) sweeper?.suspectAll();
+      sweeper?.rulesChanged();
+      if (isReady) return;
+      isReady = true;
+      void setSysctls(nodeSysctls(settings, families), say);
+      takeOver.begin();
+      options.onReady();
+    },
+    onTrouble: (message, kind) => {
+      say(message);
+      if (kind === "drifted") {
+        metrics.drifted();
+        return;
+      }
+      metrics.syncFailed(kind);
+      followed?.tell({ about: { kind: "Node", name: settings.node }, reason: "RulesNotApplied", message });
+    },
+  });
+
+  const health = createNodeHealth({
+    families,
+    progress: () => ({ queuedSinceMs: sync.queuedSinceMs(), syncedAtMs: sync.syncedAtMs() }),
+    node: () => compiler.node(),
+    nodeExpected: source.kind === "kubernetes",
+  });
+  const serviceHealth = new ServiceHealthServers({
+    addresses: () => compiler.nodePortAddresses() ?? ["0.0.0.0", "::"],
+    isHealthy: health.isHealthy,
+    onFailure: (service, message) => {
+      say(`Service ${service}: ${message}`);
+      const uid = model?.services.get(service)?.meta.uid;
+      followed?.tell({
+        about: { kind: "Service", name: service, uid },
+        reason: "FailedToStartServiceHealthcheck",
+        message: `node ${settings.node}: ${message}`,
+      });
+    },
+  });
+  const counters = new CachedCounters(() => readCounters(settings.backend, families));
+  const servers = startStatusServers({
+    ...options,
+    health,
+    metrics,
+    backend: settings.backend,
+    beforeMetrics: async () => {
+      const { internal, external } = compiler.nat.status().noLocalEndpoints;
+      metrics.noLocalEndpoints("internal", internal);
+      metrics.noLocalEndpoints("external", external);
+      metrics.counted(await counters.get());
+    },
+  });
+
+  const take = ({ model: present, diagnostics: ofReading }: ClusterState): void => {
+    model = present;
+    diagnostics.show("reading", ofReading);
+    const changes = compiler.note(model);
+    if (changes === undefined) return;
+    follower.take(model, changes, compiler.exposed());
+    metrics.changesQueued(changes.services.length, changes.endpointSlices.length);
+    void serviceHealth.update(follower.healthPorts());
+    sync.changed();
+    sync.start();
+  };
+  followed = await openSource(source, interestOf(settings), {
+    onState: take,
+    onNothing: (found) => {
+      diagnostics.show("reading", found);
+      if (source.kind === "files") say(nothingRead(source));
+    },
+    onNote: say,
+  });
+
+  // A port that was taken may be free by now, without any change of a Service.
+  const retry = setInterval(() => void serviceHealth.update(follower.healthPorts()), HEALTH_RETRY_MS);
+  await new Promise<void>((resolve) => {
+    if (stop.aborted) resolve();
+    else stop.addEventListener("abort", () => resolve(), { once: true });
+  });
+  clearInterval(retry);
+  followed.close();
+  await Promise.all([
+    sync.close(),
+    sweeper?.close(),
+    serviceHealth.close(),
+    servers.close(),
+    takeOver.close(),
+  ]);
+  lock.release();
+}
+
+/** `fairlead agent --once`: programs the present state. Rejects with one sentence; then the rules are what they were. */
+export async function programOnce(options: AgentOptions): Promise<void> {
+  const { settings, say } = options;
+  const [node, { model, diagnostics }] = await Promise.all([
+    prepareNode(options),
+    readOnce(options.source, interestOf(settings), say),
+  ]);
+  const { compiler } = node;
+  const log = new DiagnosticLog(say);
+  log.show("reading", diagnostics);
+  const sweeper = await createSweeper(options, node);
+  const follower = new ServiceFollower({
+    node: settings.node,
+    updateUdp: (service, ports) => sweeper?.update(service, ports),
+  });
+  const changes = compiler.note(model);
+  if (changes !== undefined) follower.take(model, changes, compiler.exposed());
+  await node
+    .backend({
+      onListing: (listing) => sweeper?.suspect(rememberedDestinations(listing)),
+      onDiagnostics: () => log.show("compiling", compiler.diagnostics()),
+    })
+    .resync();
+  const { problems } = await removeLeftovers(settings.backend);
+  for (const problem of problems) say(problem);
+  await setSysctls(nodeSysctls(settings, node.families), say);
+  await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
+}
+
+/** `fairlead agent --dry-run`: what `--once` would apply, as text. Needs no rights where the kernel cannot be read. */
+export async function planOnce(options: AgentOptions): Promise<string> {
+  const { settings, say } = options;
+  const [{ model, diagnostics }, nat, usable] = await Promise.all([
+    readOnce(options.source, interestOf(settings), say),
+    createNat(),
+    usableFamilies(settings.backend),
+  ]);
+  const log = new DiagnosticLog(say);
+  log.show("reading", diagnostics);
+  const families = usable.families.length > 0 ? usable.families : BOTH;
+  for (const obstacle of usable.obstacles) say(obstacle);
+  if (usable.families.length === 0) say("The kernel cannot be read; this is for a node without rules.");
+  const compiler = new ClusterCompiler({ nat, settings, families });
+  compiler.note(model);
+  const listings =
+    usable.families.length > 0 ? await createReadBack(settings.backend, families).listing({}) : [];
+  compiler.handOver();
+  const plan = nat.reconcile(listings);
+  log.show("compiling", compiler.diagnostics());
+  if (plan.empty) say("The kernel holds these rules already; there is nothing to do.");
+  return printTransactions(plan.transactions);
+}
+
+/** `fairlead agent --cleanup`: removes the rules of every backend, ours and kube-proxy's. Rejects if something stays. */
+export async function cleanUp(say: (line: string) => void): Promise<void> {
+  const { removed, problems } = await removeLeftovers(undefined);
+  if (removed.length > 0) say(`Removed: ${removed.join(", ")}.`);
+  if (problems.length > 0) throw new Error(problems.join(" "));
+}
+
+/** `fairlead agent --init-only`: sets what needs more rights than the rules do. */
+export async function initializeNode({ settings, conntrack, say }: AgentOptions): Promise<void> {
+  await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], say);
+}
+
+/** As often as kube-proxy syncs when nothing changes. */
+const HEALTH_RETRY_MS = 30_000;
+const BOTH = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
+
+interface PreparedNode {
+  readonly families: readonly IpFamily[];
+  readonly compiler: ClusterCompiler;
+  readonly backend: (listeners: BackendListeners) => Backend;
+}
+
+interface BackendListeners {
+  readonly onListing: (text: string | Uint8Array) => void;
+  readonly onDiagnostics: (diagnostics: readonly Diagnostic[]) => void;
+}
+
+/** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */
+async function prepareNode({ settings, conntrack, say }: AgentOptions): Promise<PreparedNode> {
+  const [{ families, obstacles }, nat] = await Promise.all([
+    usableFamilies(settings.backend),
+    createNat(),
+    setSysctls(conntrackSysctls(conntrack), say),
+  ]);
+  if (families.length === 0) throw new Error(obstacles.join(" "));
+  for (const obstacle of obstacles) say(obstacle);
+  const compiler = new ClusterCompiler({ nat, settings, families });
+  const readBack = createReadBack(settings.backend, families);
+  return {
+    families,
+    compiler,
+    backend: (listeners) =>
+      new NatBackend({ nat, readBack, takeChanges: () => compiler.handOver(), ...listeners }),
+  };
+}
+
+/** `undefined` where there is no `conntrack`; that is told. */
+async function createSweeper(
+  { say }: AgentOptions,
+  { families, compiler }: PreparedNode,
+  onSwept: (family: IpFamily, deleted: number, durationMs: number) => void = () => {},
+): Promise<UdpSweeper | undefined> {
+  const obstacle = await findConntrackObstacle();
+  if (obstacle !== undefined) {
+    say(obstacle);
+    return undefined;
+  }
+  return new UdpSweeper({
+    families,
+    nodeAddresses: () => new Set(compiler.nodePortAddresses() ?? localAddresses()),
+    onSweep: (family, { deleted, durationMs }) => onSwept(family, deleted, durationMs),
+    onFailure: say,
+  });
+}
+
+async function setSysctls(
+  wanted: Parameters<typeof applySysctls>[0],
+  say: (line: string) => void,
+): Promise<void> {
+  const { problems } = await applySysctls(wanted);
+  for (const problem of problems) say(problem);
+}
+
+function interestOf(settings: NatSettings): Parameters<typeof openSource>[1] {
+  return { node: settings.node, configMaps: configMapNames(settings) };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

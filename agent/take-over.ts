@@ -1,0 +1,48 @@
+/**
+ * Takes the node over from whoever programmed it before: removes their rules, once ours stand, and tries again what could
+ * not be removed.
+ */
+
+import { pause } from "../cluster/watch/backoff.ts";
+import type { BackendName } from "./backends/backend.ts";
+import { removeLeftovers } from "./leftovers.ts";
+
+export interface TakeOverOptions {
+  readonly backend: BackendName;
+  readonly say: (line: string) => void;
+  readonly stop: AbortSignal;
+}
+
+const RETRY_MS = 30_000;
+
+export class TakeOver {
+  readonly #options: TakeOverOptions;
+  #running: Promise<void> | undefined;
+
+  constructor(options: TakeOverOptions) {
+    this.#options = options;
+  }
+
+  /** Returns at once: changes of Services do not wait for it. */
+  begin(): void {
+    this.#running ??= this.#run();
+  }
+
+  async close(): Promise<void> {
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { backend, say, stop } = this.#options;
+    let told = "";
+    while (!stop.aborted) {
+      const { removed, problems } = await removeLeftovers(backend);
+      if (removed.length > 0) say(`Removed what another proxy had left: ${removed.join(", ")}.`);
+      if (problems.length === 0) return;
+      const text = problems.join(" ");
+      if (text !== told) say(text);
+      told = text;
+      await pause(RETRY_MS, stop);
+    }
+  }
+}

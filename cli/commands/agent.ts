@@ -1,0 +1,208 @@
+/**
+ * `fairlead agent`: the node agent, on the network namespace that it runs in. Reads flags and variables; what it does is in
+ * `agent/main.ts`.
+ *
+ * Standard output has one line, `ready`, when the rules are in the kernel for the first time (and the text of --dry-run);
+ * everything else that it says is a line on standard error.
+ */
+
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { AgentOptions } from "../../agent/main.ts";
+import type { ListenAddress } from "../../agent/status-servers.ts";
+import type { ConntrackSettings } from "../../agent/sysctls.ts";
+import { addSourceOptions, type SourceFlags, sourceSettings } from "../agent-source.ts";
+import { asSentence, CommandFailure, UsageError } from "../failure.ts";
+import { addNatOptions, type NatFlags, natSettings } from "../nat-input.ts";
+import { registerAgentExplain } from "./agent-explain.ts";
+import { registerAgentWatch } from "./agent-watch.ts";
+
+interface AgentFlags extends NatFlags, SourceFlags {
+  readonly once?: true;
+  readonly dryRun?: true;
+  readonly cleanup?: true;
+  readonly initOnly?: true;
+  readonly healthzListen?: ListenAddress;
+  readonly metricsListen?: ListenAddress;
+  readonly conntrackMaxPerCore: number;
+  readonly conntrackMin: number;
+  readonly conntrackTcpTimeoutEstablished: number;
+  readonly conntrackTcpTimeoutCloseWait: number;
+  readonly conntrackUdpTimeout: number;
+  readonly conntrackUdpTimeoutStream: number;
+  /** `--no-conntrack-tcp-be-liberal` makes it false. */
+  readonly conntrackTcpBeLiberal: boolean;
+}
+
+/** After this long what has not ended is left to the system. */
+const LONGEST_FAREWELL_MS = 8_000;
+
+export function registerAgent(program: Command): void {
+  const command = program
+    .command("agent")
+    .summary("program this node's Services")
+    .description(
+      "Programs the Services of a cluster into this node's kernel and keeps them there: from manifests with -f, else from the cluster's API server.",
+    )
+    .argument("[paths...]", "more manifests")
+    // What stands after `explain` or `watch` is theirs.
+    .enablePositionalOptions();
+  registerAgentExplain(command);
+  registerAgentWatch(command);
+  addConntrackOptions(addSourceOptions(addNatOptions(command)))
+    .option("--once", "program the present state and end")
+    .option("--dry-run", "print the transactions that would be applied, and apply nothing")
+    .option("--cleanup", "remove the rules of every backend, kube-proxy's too, and end")
+    .option(
+      "--init-only",
+      "set the kernel's settings (sysctls), which needs more rights than rules do, and end",
+    )
+    .addOption(
+      new Option("--healthz-listen <host:port>", "where /healthz and /livez are; none for nowhere")
+        .argParser(listenAddress)
+        .default({ host: "0.0.0.0", port: 10_256 }, "0.0.0.0:10256")
+        .env("FAIRLEAD_HEALTHZ_LISTEN"),
+    )
+    .addOption(
+      new Option("--metrics-listen <host:port>", "where /metrics and /proxyMode are; none for nowhere")
+        .argParser(listenAddress)
+        .default({ host: "127.0.0.1", port: 10_249 }, "127.0.0.1:10249")
+        .env("FAIRLEAD_METRICS_LISTEN"),
+    )
+    .action(runAgentCommand);
+}
+
+async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags): Promise<void> {
+  const say = (line: string): void => void process.stderr.write(`fairlead: ${asSentence(line)}\n`);
+  const agent = await import("../../agent/main.ts");
+  const kinds = [flags.once, flags.cleanup, flags.initOnly].filter((flag) => flag === true);
+  if (kinds.length > 1) throw new UsageError("--once, --cleanup and --init-only exclude each other.");
+  // Whose rules they are does not matter for taking all of them away.
+  if (flags.cleanup && !flags.dryRun) return failing(() => agent.cleanUp(say));
+  if (flags.cleanup) throw new UsageError("--cleanup knows no --dry-run.");
+
+  const options: AgentOptions = {
+    settings: natSettings(flags),
+    source: sourceSettings(flags, morePaths),
+    conntrack: conntrackSettings(flags),
+    say,
+  };
+  if (flags.initOnly) return failing(() => agent.initializeNode(options));
+  if (flags.dryRun) {
+    await failing(async () => void process.stdout.write(await agent.planOnce(options)));
+    return;
+  }
+  if (flags.once) {
+    await failing(() => agent.programOnce(options));
+    return;
+  }
+  const stop = new AbortController();
+  const end = (): void => {
+    if (stop.signal.aborted) return;
+    stop.abort();
+    setTimeout(() => process.exit(0), LONGEST_FAREWELL_MS).unref();
+  };
+  process.on("SIGINT", end);
+  process.on("SIGTERM", end);
+  await failing(() =>
+    agent.runAgent({
+      ...options,
+      healthListen: flags.healthzListen,
+      metricsListen: flags.metricsListen,
+      onReady: () => void process.stdout.write("ready\n"),
+      stop: stop.signal,
+    }),
+  );
+  // A client of the API may still hold a connection; nobody waits for it.
+  process.exit(0);
+}
+
+/** What the agent gives up for is told as a failure, whatever it is. */
+async function failing(run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    if (error instanceof UsageError || process.env.FAIRLEAD_DEBUG === "1") throw error;
+    throw new CommandFailure(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function addConntrackOptions(command: Command): Command {
+  const number = (flag: string, what: string, otherwise: number): Option =>
+    new Option(flag, what)
+      .argParser(notNegativeWhole)
+      .default(otherwise)
+      .env(`FAIRLEAD_${(flag.split(" ")[0] ?? "").slice(2).replaceAll("-", "_").toUpperCase()}`);
+  return command
+    .addOption(
+      number(
+        "--conntrack-max-per-core <flows>",
+        "largest connection table, by processor; 0 leaves the kernel's",
+        32_768,
+      ),
+    )
+    .addOption(
+      number(
+        "--conntrack-min <flows>",
+        "largest connection table at least, however few processors there are",
+        131_072,
+      ),
+    )
+    .addOption(
+      number(
+        "--conntrack-tcp-timeout-established <seconds>",
+        "idle TCP connections are forgotten; 0 leaves the kernel's",
+        86_400,
+      ),
+    )
+    .addOption(
+      number(
+        "--conntrack-tcp-timeout-close-wait <seconds>",
+        "half-closed TCP connections are forgotten; 0 leaves the kernel's",
+        3_600,
+      ),
+    )
+    .addOption(
+      number("--conntrack-udp-timeout <seconds>", "UDP flows of one direction; 0 leaves the kernel's", 0),
+    )
+    .addOption(
+      number(
+        "--conntrack-udp-timeout-stream <seconds>",
+        "UDP flows of both directions; 0 leaves the kernel's",
+        0,
+      ),
+    )
+    .option(
+      "--no-conntrack-tcp-be-liberal",
+      "TCP packets outside of the window are invalid (the iptables rules then drop them)",
+    );
+}
+
+function conntrackSettings(flags: AgentFlags): ConntrackSettings {
+  return {
+    maxPerCore: flags.conntrackMaxPerCore,
+    min: flags.conntrackMin,
+    tcpEstablishedSeconds: flags.conntrackTcpTimeoutEstablished,
+    tcpCloseWaitSeconds: flags.conntrackTcpTimeoutCloseWait,
+    udpSeconds: flags.conntrackUdpTimeout,
+    udpStreamSeconds: flags.conntrackUdpTimeoutStream,
+    tcpBeLiberal: flags.conntrackTcpBeLiberal,
+  };
+}
+
+/** `undefined` for `none`. */
+function listenAddress(text: string): ListenAddress | undefined {
+  if (text === "none") return undefined;
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]*)):([0-9]{1,5})$/.exec(text);
+  const port = Number(match?.[3] ?? Number.NaN);
+  if (match === null || port > 65_535)
+    throw new InvalidArgumentError(
+      `${JSON.stringify(text)} is no address with a port, such as 127.0.0.1:10249.`,
+    );
+  return { host: match[1] ?? (match[2] || "0.0.0.0"), port };
+}
+
+function notNegativeWhole(text: string): number {
+  if (!/^[0-9]{1,9}$/.test(text))
+    throw new InvalidArgumentError(`${JSON.stringify(text)} is no whole number.`);
+  return Number(text);
+}
