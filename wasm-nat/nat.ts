@@ -117,6 +117,10 @@ export interface NatSettings {
   readonly serviceCidrs?: readonly string[];
   /** None. */
   readonly exposed?: readonly NatExposedService[];
+  /** How IPVS chooses for Services that do not say it: a name of the kernel's. `rr`, or `wrr` where there are weights. */
+  readonly ipvsScheduler?: string;
+  /** None. Virtual servers and addresses of `kube-ipvs0` in these ranges are somebody else's and left alone. */
+  readonly ipvsExcluded?: readonly string[];
 }
 
 /** What changed since the last call. Upserts replace the whole object; names are `namespace/name`. */
@@ -140,6 +144,7 @@ export type NatProgram =
   | "nft"
   | "iptables-restore"
   | "ip6tables-restore"
+  | "ip-batch"
   | "ipset-restore"
   | "ipvsadm-restore";
 
@@ -446,6 +451,7 @@ function* batches<T, W>(objects: Iterable<T>, wire: (object: T) => W): Generator
 const LABELS = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"] as const;
 const BALANCE = "fairlead.dev/balance";
 const WEIGHTS = "fairlead.dev/weights";
+const SCHEDULER = "fairlead.dev/ipvs-scheduler";
 
 /** What has its default is left out (`JSON.stringify` drops `undefined`). */
 function wireService(service: NatService): object {
@@ -471,6 +477,7 @@ function wireService(service: NatService): object {
     a: service.sessionAffinityTimeoutSeconds,
     w: meta.annotations[WEIGHTS],
     m: meta.annotations[BALANCE],
+    s: meta.annotations[SCHEDULER],
   };
 }
 

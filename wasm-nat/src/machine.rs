@@ -11,6 +11,7 @@ use crate::claims::Claims;
 use crate::compile::{Context, claims_of, compile_node, compile_service};
 use crate::diff::Transaction;
 use crate::iptables::Iptables;
+use crate::ipvs::Ipvs;
 use crate::model::{
     BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings,
 };
@@ -61,7 +62,7 @@ fn create_backend(kind: BackendKind) -> Box<dyn Backend> {
     match kind {
         BackendKind::Nftables => Box::new(Nftables::default()),
         BackendKind::Iptables => Box::new(Iptables::default()),
-        BackendKind::Ipvs => unimplemented!("{kind:?}"),
+        BackendKind::Ipvs => Box::new(Ipvs::default()),
     }
 }
 
