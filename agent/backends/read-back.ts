@@ -8,6 +8,7 @@
 import type { IpFamily } from "../../cluster/model.ts";
 import type { NatListing } from "../../wasm-nat/nat.ts";
 import { saveIptables } from "../kernel/iptables.ts";
+import { listIpvs } from "../kernel/ipvs.ts";
 import { listStructure, listTable, type NftTable } from "../kernel/nft.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
 import type { BackendName } from "./backend.ts";
@@ -26,8 +27,13 @@ export function createReadBack(backend: BackendName, families: readonly IpFamily
     case "nftables":
       return nftReadBack(families);
     case "iptables":
-    case "ipvs":
       return iptablesReadBack(families);
+    case "ipvs":
+      return {
+        listing: (options) => listIpvs(families, options),
+        // Nothing can be asked for less than everything.
+        fingerprint: async () => "",
+      };
     default:
       return backend satisfies never;
   }
