@@ -16,11 +16,15 @@ export interface Goal {
   readonly what: string;
   readonly measure: string;
   readonly bound: { readonly atMost: number } | { readonly atLeast: number };
+  /** Judged with `--full` only: what it is beside takes minutes. */
+  readonly needsFull?: true;
 }
 
 export interface BenchContext {
   /** Interleaved rounds: every subject once, then all again. Results are medians over them. */
   readonly rounds: number;
+  /** Whether what takes minutes is measured too. */
+  readonly isFull: boolean;
   /** A line for whoever waits. */
   readonly note: (line: string) => void;
 }

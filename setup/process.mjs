@@ -18,9 +18,13 @@ export function say(sentence) {
   process.stdout.write(`setup: ${sentence}\n`);
 }
 
+/** Where iptables and its kind are; not on everybody's PATH, not even on every root's. */
+const SYSTEM_DIRECTORIES = ["/usr/sbin", "/sbin"];
+
 /** The environment in which `node` is Node 24. */
 export function environment(extra = {}) {
-  return { ...process.env, PATH: `${toolsDirectory}${delimiter}${process.env.PATH ?? ""}`, ...extra };
+  const path = [toolsDirectory, process.env.PATH ?? "", ...SYSTEM_DIRECTORIES].join(delimiter);
+  return { ...process.env, PATH: path, ...extra };
 }
 
 /**
@@ -71,7 +75,7 @@ export function run(program, args, { show = false, cwd = root, env = environment
 
 /** The path of a program, looked up as a shell does; undefined when there is none. Looks into sbin too, where iptables is. */
 export function which(program) {
-  for (const directory of [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin"]) {
+  for (const directory of [...(process.env.PATH ?? "").split(delimiter), ...SYSTEM_DIRECTORIES]) {
     const path = join(directory, program);
     try {
       accessSync(path, constants.X_OK);

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { lint, TYPESCRIPT_PROJECTS, typecheck } from "./checks.mjs";
 import { haveGoPrograms } from "./go-programs.mjs";
+import { missingForKernelTests } from "./kernel-requirements.mjs";
 import { environment, root, run, toolsDirectory, which } from "./process.mjs";
 
 /** A suite that hangs is ended after so long. */
@@ -125,26 +126,19 @@ async function kubernetesSuite() {
   };
 }
 
-/** Packets for the node agent to steer. */
+/** Real packets need network namespaces, and a machine that lets us make them. */
 async function kernelSuite() {
-  if (existsSync(join(root, "agent"))) return vitestSuite("kernel");
-  return { ...nothing, skips: ["tests/kernel: the node agent is not written yet"] };
+  const missing = missingForKernelTests();
+  return missing === undefined ? vitestSuite("kernel") : { ...nothing, skips: [`tests/kernel: ${missing}`] };
 }
 
 /** The crate's own tests, format and lint. */
 async function cargoSuite() {
   const manifest = join(root, "wasm-nat", "Cargo.toml");
-  if (!existsSync(manifest)) return { ...nothing, skips: ["wasm-nat: the NAT compiler is not written yet"] };
   const cargo = which("cargo");
   if (cargo === undefined) return { ...nothing, skips: ["cargo test: there is no cargo on this machine"] };
   const cargoRun = (...args) => run(cargo, args, { env: process.env, seconds: SUITE_SECONDS });
-  const { code, output, timedOut } = await cargoRun(
-    "test",
-    "--release",
-    "--quiet",
-    "--manifest-path",
-    manifest,
-  );
+  const { code, output, timedOut } = await cargoRun("test", "--quiet", "--manifest-path", manifest);
   const result = { passed: 0, failed: 0, skips: [], failures: [] };
   for (const [, passed, failed, ignored] of output.matchAll(
     /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm,
@@ -171,17 +165,7 @@ async function cargoSuite() {
   if ((await cargoRun("clippy", "--version")).code === 0) {
     checks.push(
       await oneCheck("cargo clippy", () =>
-        cargoRun(
-          "clippy",
-          "--release",
-          "--quiet",
-          "--all-targets",
-          "--manifest-path",
-          manifest,
-          "--",
-          "-D",
-          "warnings",
-        ),
+        cargoRun("clippy", "--quiet", "--all-targets", "--manifest-path", manifest, "--", "-D", "warnings"),
       ),
     );
   }

@@ -8,7 +8,8 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { access, copyFile, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
 import process, { argv, env, stderr } from "node:process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -16,6 +17,8 @@ import { promisify } from "node:util";
 const TARGET = "wasm32-unknown-unknown";
 const here = fileURLToPath(new URL(".", import.meta.url));
 const dist = join(here, "dist");
+/** Outlives a checkout: finished modules by the hash of their inputs. */
+const cache = join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "fairlead", "wasm-nat");
 const execute = promisify(execFile);
 
 /** Debian's compiler, cargo, sources of the standard library, and linker; file → package. */
@@ -45,24 +48,50 @@ export async function buildWasm({ say = () => {} } = {}) {
   const stamp = join(dist, "wasm_nat.inputs");
   const module = join(dist, "wasm_nat.wasm");
   if ((await exists(module)) && (await readFile(stamp, "utf8").catch(() => "")) === inputs) return true;
+  const kept = join(cache, `${inputs}.wasm`);
+  await mkdir(dist, { recursive: true });
+  if (await exists(kept)) {
+    await put(kept, module);
+    await writeFile(stamp, inputs);
+    return true;
+  }
   const cargo = (await rustWithTarget()) ?? debianRust();
   say("building wasm-nat (about a minute the first time)");
   try {
     await execute(
       cargo.program,
-      ["build", "--release", "--lib", "--locked", "--target", TARGET, "--manifest-path", join(here, "Cargo.toml"), ...cargo.args],
+      [
+        "build",
+        "--release",
+        "--lib",
+        "--locked",
+        "--target",
+        TARGET,
+        "--manifest-path",
+        join(here, "Cargo.toml"),
+        ...cargo.args,
+      ],
       { env: { ...env, ...cargo.env }, maxBuffer: 64 * 1024 * 1024 },
     );
   } catch (error) {
     say(`wasm-nat could not be built:\n${error.stderr || error.message}`);
     return false;
   }
-  await mkdir(dist, { recursive: true });
-  // Renamed into place, so that a reader never sees half a module.
-  await copyFile(join(cargo.output, TARGET, "release", "wasm_nat.wasm"), `${module}.new`);
-  await rename(`${module}.new`, module);
+  const built = join(cargo.output, TARGET, "release", "wasm_nat.wasm");
+  await put(built, module);
   await writeFile(stamp, inputs);
+  await put(built, kept).catch(() =>
+    say(`${cache} cannot be written: the next checkout builds wasm-nat again`),
+  );
   return true;
+}
+
+/** Renamed into place, so that a reader never sees half a module. */
+async function put(from, to) {
+  await mkdir(dirname(to), { recursive: true });
+  const half = `${to}.${process.pid}`;
+  await copyFile(from, half);
+  await rename(half, to);
 }
 
 async function rustWithTarget() {
@@ -112,7 +141,11 @@ async function hashOfInputs() {
     }
   }
   const hash = createHash("sha256");
-  for (const file of files.sort()) hash.update(`${file}\0`).update(await readFile(join(here, file))).update("\0");
+  for (const file of files.sort())
+    hash
+      .update(`${file}\0`)
+      .update(await readFile(join(here, file)))
+      .update("\0");
   return hash.digest("hex");
 }
 
@@ -126,7 +159,9 @@ async function exists(file) {
 if (argv[1] === fileURLToPath(import.meta.url)) {
   const missing = await missingForWasm();
   if (missing.length > 0) {
-    stderr.write(`missing for the WASM build: ${missing.join(" ")} (Debian packages), or a Rust with the target ${TARGET}\n`);
+    stderr.write(
+      `missing for the WASM build: ${missing.join(" ")} (Debian packages), or a Rust with the target ${TARGET}\n`,
+    );
     process.exitCode = 1;
   } else if (!(await buildWasm({ say: (line) => stderr.write(`${line}\n`) }))) {
     process.exitCode = 1;

@@ -8,7 +8,7 @@
 import type { IpFamily } from "../../cluster/model.ts";
 import type { NatListing } from "../../wasm-nat/nat.ts";
 import { saveIptables } from "../kernel/iptables.ts";
-import { listIpvs } from "../kernel/ipvs.ts";
+import { listIpvs, listServers } from "../kernel/ipvs.ts";
 import { listStructure, listTable, type NftTable } from "../kernel/nft.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
 import type { BackendName } from "./backend.ts";
@@ -17,6 +17,8 @@ export interface ReadBack {
   /** One for each family that has anything. */
   readonly listing: (options: KernelOptions) => Promise<readonly NatListing[]>;
   readonly fingerprint: (options: KernelOptions) => Promise<string>;
+  /** Where endpoints wait for their connections to end: whose have. */
+  readonly connections?: (options: KernelOptions) => Promise<string>;
 }
 
 /** The table of either family, as `wasm-nat` names it. */
@@ -33,6 +35,7 @@ export function createReadBack(backend: BackendName, families: readonly IpFamily
         listing: (options) => listIpvs(families, options),
         // Nothing can be asked for less than everything.
         fingerprint: async () => "",
+        connections: listServers,
       };
     default:
       return backend satisfies never;

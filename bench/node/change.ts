@@ -28,6 +28,19 @@ export interface Changeable {
   readonly stop: () => Promise<void>;
 }
 
+/** What one transaction has to say is said within this time. */
+const SETTLED_MS = 200;
+
+/** `{"add": {"element": {"elem": {"set": […]}}}}` and its like; what is no element counts as one operation. */
+function elementsOf(line: string): number {
+  const [operation] = Object.values(JSON.parse(line) as Readonly<Record<string, NftOperation>>);
+  return operation?.element?.elem?.set?.length ?? 1;
+}
+
+interface NftOperation {
+  readonly element?: { readonly elem?: { readonly set?: readonly unknown[] } };
+}
+
 /** The endpoint that is not `current`. */
 function other(current: string): string {
   return current === REAL_ENDPOINT ? OTHER_REAL_ENDPOINT : REAL_ENDPOINT;
@@ -84,31 +97,31 @@ export class ChangingAgent implements Changeable {
     return residentKiB(this.#agent.pid) / 1024;
   }
 
-  /** Lines that the kernel reports for one change. */
+  /** Elements that the kernel reports as added or deleted by one change. */
   async elementsOfOneChange(): Promise<number> {
-    const monitor = this.#lab.namespaces.spawn("node-a", "nft", ["monitor"], {
+    const monitor = this.#lab.namespaces.spawn("node-a", "nft", ["-j", "monitor"], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     if (monitor.stdout === null) throw new Error("no output of nft monitor");
     const lines: string[] = [];
     createInterface({ input: monitor.stdout }).on("line", (line) => lines.push(line));
-    // The first change makes sure that the monitor listens.
+    // Until the monitor listens it misses changes.
     await eventually(
       () => this.change(),
       () => lines.length > 0,
       "nft monitor to listen",
     );
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    const seen = async (what: string) => {
+      const before = lines.length;
+      await this.change();
+      await eventually(async () => lines.length > before, Boolean, what);
+      await new Promise((resolve) => setTimeout(resolve, SETTLED_MS));
+    };
+    await seen("the change before");
     lines.length = 0;
-    await this.change();
-    await eventually(
-      async () => lines.some((line) => line.startsWith("# new generation")),
-      Boolean,
-      "the commit",
-    );
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await seen("the change");
     monitor.kill("SIGTERM");
-    return lines.filter((line) => !line.startsWith("#")).length;
+    return lines.map(elementsOf).reduce((sum, count) => sum + count, 0);
   }
 
   async #answer(): Promise<string> {

@@ -16,8 +16,8 @@ export interface BulkService {
 export const SERVICE_PORT = 80;
 export const TARGET_PORT = 8080;
 /** A pod of the node under test that answers. */
-export const REAL_ENDPOINT = HOSTS.a1.ipv4;
-export const OTHER_REAL_ENDPOINT = HOSTS.a2.ipv4;
+export const REAL_ENDPOINT: string = HOSTS.a1.ipv4;
+export const OTHER_REAL_ENDPOINT: string = HOSTS.a2.ipv4;
 
 export function bulkServices(count: number, endpointsEach: number): readonly BulkService[] {
   return Array.from({ length: count }, (_, index) => ({

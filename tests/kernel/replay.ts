@@ -77,11 +77,22 @@ async function findingsOf(lab: Lab, vector: Vector, want: readonly Finding[]): P
   return [...seen].sort();
 }
 
+/**
+ * Source ports of node-a's own probes, each used once in a replay: what shows that they are masqueraded is their port, which
+ * the kernel changes also where two connections to one endpoint would have the same. Above what node-a serves.
+ */
+const OWN_PORTS = { first: 33_000, last: 60_999 } as const;
+let ownPorts = 0;
+
 function probe(lab: Lab, vector: Vector, want: readonly Finding[]): Promise<Outcome> {
+  const sourcePort = isOnNodeA(vector.source, vector.family)
+    ? OWN_PORTS.first + (ownPorts++ % (OWN_PORTS.last - OWN_PORTS.first))
+    : 0;
   return lab.prober.probe({
     netns: lab.namespaces.real(namespaceOf(vector.from)),
     protocol: vector.protocol,
     source: vector.source,
+    sourcePort,
     address: vector.address,
     port: vector.port,
     timeoutMs: want.includes("drop") ? SILENCE_MS : PATIENCE_MS,
@@ -95,7 +106,10 @@ export function findingOf(
 ): Finding {
   switch (outcome.kind) {
     case "answered": {
-      const isMasqueraded = outcome.seen !== outcome.local || outcome.seenPort !== outcome.localPort;
+      // What node-a sends with its own address is masqueraded to that very address: only the port tells.
+      const isMasqueraded = isOnNodeA(outcome.local, family)
+        ? outcome.seen !== outcome.local || outcome.seenPort !== outcome.localPort
+        : outcome.seen !== outcome.local;
       if (outcome.endpoint === address && outcome.endpointPort === port) {
         return isMasqueraded ? "untouched but for the source" : "untouched";
       }

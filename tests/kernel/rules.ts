@@ -46,9 +46,14 @@ function describeObject(object: Readonly<Record<string, unknown>>): readonly str
     readonly elem?: readonly unknown[];
   };
   const head = `${kind} ${JSON.stringify(rest, withoutChange)}`;
+  // What packets write is no rule: it comes and goes with them.
+  const flags = (rest.flags ?? []) as readonly string[];
+  const isWrittenByPackets = flags.includes("timeout") || flags.includes("dynamic");
   return [
     head,
-    ...(elem ?? []).map((element) => `${head} element ${JSON.stringify(element, withoutChange)}`),
+    ...(isWrittenByPackets ? [] : (elem ?? [])).map(
+      (element) => `${head} element ${JSON.stringify(element, withoutChange)}`,
+    ),
   ];
 }
 

@@ -239,7 +239,14 @@ mod tests {
     fn disjoint_ranges_hold_the_same_addresses() {
         let ranges = |texts: &[&str]| texts.iter().map(|text| Cidr::parse(text).unwrap()).collect::<Vec<_>>();
         assert_eq!(
-            disjoint(ranges(&["10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", "192.0.2.128/25", "192.0.2.0/25", "fd00::/64"])),
+            disjoint(ranges(&[
+                "10.1.0.0/16",
+                "10.0.0.0/8",
+                "10.0.0.0/8",
+                "192.0.2.128/25",
+                "192.0.2.0/25",
+                "fd00::/64"
+            ])),
             ranges(&["10.0.0.0/8", "192.0.2.0/24", "fd00::/64"]),
         );
         assert_eq!(disjoint(ranges(&["0.0.0.0/1", "128.0.0.0/1"])), ranges(&["0.0.0.0/0"]));

@@ -78,7 +78,13 @@ impl<'a> View<'a> {
 /// A renderer.
 pub trait Backend {
     /// Prepares the transactions that lead from the basis to the wanted state. A staged plan before was rolled back.
-    fn stage(&mut self, committed: &RuleSet, delta: &mut Delta, basis: Basis, diagnostics: &mut Vec<Diagnostic>);
+    fn stage(
+        &mut self,
+        committed: &RuleSet,
+        delta: &mut Delta,
+        basis: Basis,
+        diagnostics: &mut Vec<Diagnostic>,
+    );
 
     /// Prepares the removal of what only waits for its connections to end, as far as `listing` says that they have. Only IPVS
     /// has such things; its listing is that of `ipvsadm -Ln`.
@@ -100,7 +106,8 @@ pub trait Backend {
     fn render(&self, view: View<'_>, family: Option<Family>) -> Vec<Transaction>;
 
     /// What removes everything, whether it is there or not.
-    fn cleanup(&self) -> Vec<Transaction>;
+    /// `listings` as in [`Basis::Kernel`], for backends that give chains names of their own.
+    fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction>;
 
     /// What happens to a packet under the wanted rules.
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace;

@@ -149,10 +149,13 @@ impl std::fmt::Display for Target {
 pub fn slots(weighted: &[(Target, u8)], balance: Balance) -> Vec<Target> {
     let divisor = weighted.iter().fold(0, |divisor, (_, weight)| gcd(divisor, u32::from(*weight)));
     // All weigh 0: better all than none.
-    let share = |weight: u8| if divisor == 0 { 1 } else { u32::from(weight) / divisor };
+    let share = |weight: u8| u32::from(weight).checked_div(divisor).unwrap_or(1);
     if balance == Balance::Maglev {
-        let shares: Vec<(Target, u32)> =
-            weighted.iter().map(|(target, weight)| (*target, share(*weight))).filter(|(_, n)| *n > 0).collect();
+        let shares: Vec<(Target, u32)> = weighted
+            .iter()
+            .map(|(target, weight)| (*target, share(*weight)))
+            .filter(|(_, n)| *n > 0)
+            .collect();
         return maglev(&shares);
     }
     let mut slots = Vec::with_capacity(weighted.len());

@@ -123,10 +123,11 @@ mod tests {
     #[test]
     fn the_oldest_owns_and_the_next_inherits() {
         let claim = Claim::NodePort(Family::V4, Protocol::Tcp, 30080);
-        let claimants: Vec<Claimant> = [("a/undated", None), ("b/young", Some(20)), ("c/old", Some(10)), ("a/same", Some(20))]
-            .into_iter()
-            .map(|(name, created)| Claimant::new(&service(name, created), false))
-            .collect();
+        let claimants: Vec<Claimant> =
+            [("a/undated", None), ("b/young", Some(20)), ("c/old", Some(10)), ("a/same", Some(20))]
+                .into_iter()
+                .map(|(name, created)| Claimant::new(&service(name, created), false))
+                .collect();
         let mut claims = Claims::default();
         let mut concerned = BTreeSet::new();
         for claimant in &claimants {

@@ -11,8 +11,8 @@ use crate::balance::{Balance, Target, slots};
 use crate::claims::{Claim, Claimant, Claims};
 use crate::endpoints::{Reach, is_local, select};
 use crate::model::{
-    BackendKind, Diagnostic, Endpoint, EndpointSlice, ExposedPort, ExposedService, LocalDetector, Node, NodePortAddresses, ObjectName,
-    Policy, Service, ServicePort, Settings, Severity,
+    BackendKind, Diagnostic, Endpoint, EndpointSlice, ExposedPort, ExposedService, LocalDetector, Node,
+    NodePortAddresses, ObjectName, Policy, Service, ServicePort, Settings, Severity,
 };
 use crate::ruleset::{At, Entry, EntryKind, NodePortMatch, NodeRules, Path, Pool, PortRules, ServiceRules};
 use std::collections::BTreeSet;
@@ -78,7 +78,8 @@ pub fn claims_of(service: &Service, context: Context<'_>) -> Vec<(Claim, Claiman
         claims.push((Claim::ClusterIp(cluster_ip), own.clone()));
         for port in &service.ports {
             for (at, kind) in places(service, port, *family, context) {
-                let claimant = if kind == EntryKind::Exposed { Claimant::new(service, true) } else { own.clone() };
+                let claimant =
+                    if kind == EntryKind::Exposed { Claimant::new(service, true) } else { own.clone() };
                 claims.push((claim(at, *family, port), claimant));
             }
         }
@@ -94,13 +95,20 @@ fn claim(at: At, family: Family, port: &ServicePort) -> Claim {
 }
 
 /// Where a Service port wants to be reached in a family, in the order of precedence within one Service.
-fn places(service: &Service, port: &ServicePort, family: Family, context: Context<'_>) -> Vec<(At, EntryKind)> {
+fn places(
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+    context: Context<'_>,
+) -> Vec<(At, EntryKind)> {
     let of_family = |addresses: &[IpAddr], kind: EntryKind| {
         let same = addresses.iter().filter(|address| Family::of(**address) == family);
         same.map(|address| (At::Address(*address, port.port), kind)).collect::<Vec<_>>()
     };
     let mut places = Vec::with_capacity(2);
-    places.extend(service.cluster_ip(family).map(|address| (At::Address(address, port.port), EntryKind::ClusterIp)));
+    places.extend(
+        service.cluster_ip(family).map(|address| (At::Address(address, port.port), EntryKind::ClusterIp)),
+    );
     // Before external IPs: an address that is both keeps its source ranges.
     places.extend(of_family(&service.load_balancer_ips, EntryKind::LoadBalancer));
     places.extend(of_family(&service.external_ips, EntryKind::ExternalIp));
@@ -183,7 +191,10 @@ impl Port<'_> {
                     Severity::Error,
                     &service.name,
                     "spec.ports",
-                    format!("two ports have the number {}/{}; the later one is left out", port.port, port.protocol),
+                    format!(
+                        "two ports have the number {}/{}; the later one is left out",
+                        port.port, port.protocol
+                    ),
                 ));
             }
         }
@@ -202,7 +213,9 @@ impl Port<'_> {
                 let restricted = match source_ranges {
                     None => false,
                     // Ranges of the other family only: they say nothing about this one (kube-proxy filters them out).
-                    Some(ranges) => ranges.is_empty() || ranges.iter().any(|range| range.family() == self.family),
+                    Some(ranges) => {
+                        ranges.is_empty() || ranges.iter().any(|range| range.family() == self.family)
+                    }
                 };
                 Path::External { policy: *external_policy, restricted }
             }
@@ -213,9 +226,8 @@ impl Port<'_> {
     fn compile(&self, entries: Vec<Entry>, slices: &[&EndpointSlice]) -> PortRules {
         let Port { service, port, family, context } = self;
         let candidates = self.candidates(slices);
-        let from_outside = entries.iter().any(|entry| {
-            !matches!(entry.kind, EntryKind::ClusterIp | EntryKind::Exposed)
-        });
+        let from_outside =
+            entries.iter().any(|entry| !matches!(entry.kind, EntryKind::ClusterIp | EntryKind::Exposed));
         let reach = Reach {
             internal: service.internal_policy,
             external: from_outside.then_some(service.external_policy),
@@ -268,13 +280,21 @@ impl Port<'_> {
                 .iter()
                 .filter(|port| port.name == self.port.name && port.protocol == self.port.protocol);
             for port in same {
-                candidates.extend(slice.endpoints.iter().map(|endpoint| {
-                    (endpoint, Target { address: endpoint.address, port: port.port })
-                }));
+                candidates.extend(
+                    slice
+                        .endpoints
+                        .iter()
+                        .map(|endpoint| (endpoint, Target { address: endpoint.address, port: port.port })),
+                );
             }
         }
         let rank = |endpoint: &Endpoint| {
-            (!endpoint.ready, !endpoint.serving, !endpoint.terminating, !is_local(endpoint, self.context.node))
+            (
+                !endpoint.ready,
+                !endpoint.serving,
+                !endpoint.terminating,
+                !is_local(endpoint, self.context.node),
+            )
         };
         candidates.sort_by(|(a, a_target), (b, b_target)| {
             a_target.cmp(b_target).then_with(|| rank(a).cmp(&rank(b))).then_with(|| {
@@ -290,11 +310,13 @@ impl Port<'_> {
     /// balancer, and such packets come with that very address as their source: it is added.
     fn source_ranges(&self) -> Vec<Cidr> {
         let Port { service, family, context, .. } = self;
-        let ranges = service.source_ranges.iter().flatten().copied().filter(|range| range.family() == *family);
+        let ranges =
+            service.source_ranges.iter().flatten().copied().filter(|range| range.family() == *family);
         let mut ranges: Vec<Cidr> = ranges.collect();
         let node = context.node.primary(*family);
         if node.is_some_and(|address| ranges.iter().any(|range| range.contains(address))) {
-            let own = service.load_balancer_ips.iter().copied().filter(|address| Family::of(*address) == *family);
+            let own =
+                service.load_balancer_ips.iter().copied().filter(|address| Family::of(*address) == *family);
             ranges.extend(own.map(Cidr::host));
         }
         disjoint(ranges)
@@ -315,7 +337,10 @@ fn conflict(service: &Service, kind: EntryKind, claim: Claim, owner: Option<&Obj
         Severity::Error,
         &service.name,
         field,
-        format!("{claim} belongs to Service {owner}, which goes first; {how} Service {} gets no traffic there", service.name),
+        format!(
+            "{claim} belongs to Service {owner}, which goes first; {how} Service {} gets no traffic there",
+            service.name
+        ),
     )
 }
 
@@ -323,10 +348,12 @@ fn conflict(service: &Service, kind: EntryKind, claim: Claim, owner: Option<&Obj
 fn report_foreign_addresses(service: &Service, context: Context<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let programmed = |family: &Family| context.settings.families.contains(family);
     let own = |address: &IpAddr| service.cluster_ip(Family::of(*address)).is_some();
-    for (field, addresses) in
-        [("spec.externalIPs", &service.external_ips), ("status.loadBalancer.ingress", &service.load_balancer_ips)]
-    {
-        for address in addresses.iter().filter(|address| programmed(&Family::of(**address)) && !own(address)) {
+    for (field, addresses) in [
+        ("spec.externalIPs", &service.external_ips),
+        ("status.loadBalancer.ingress", &service.load_balancer_ips),
+    ] {
+        for address in addresses.iter().filter(|address| programmed(&Family::of(**address)) && !own(address))
+        {
             diagnostics.push(Diagnostic::service(
                 Severity::Warning,
                 &service.name,

@@ -52,7 +52,11 @@ pub struct Selection {
 ///    else *zone* when every ready endpoint has a zone hint and one of them names this node's zone; else none. So one
 ///    ready endpoint without a hint disables hints, endpoints that are not ready do not count, and a node without a
 ///    zone has no zone mode.
-pub fn select<'a>(endpoints: impl Iterator<Item = &'a Endpoint> + Clone, node: &Node, reach: Reach) -> Selection {
+pub fn select<'a>(
+    endpoints: impl Iterator<Item = &'a Endpoint> + Clone,
+    node: &Node,
+    reach: Reach,
+) -> Selection {
     let draining = |endpoint: &Endpoint| endpoint.serving && endpoint.terminating;
     let numbered = || endpoints.clone().enumerate();
     let mut selection = Selection {
@@ -171,10 +175,20 @@ mod tests {
         use Policy::{Cluster, Local};
         type Want = (Option<Vec<usize>>, Option<Vec<usize>>, bool);
         let table: Vec<(&str, &[&str], Reach, Want)> = vec![
-            ("ready ones only", &["ready", "gone", "draining"], internal(Cluster), (Some(vec![0]), None, true)),
+            (
+                "ready ones only",
+                &["ready", "gone", "draining"],
+                internal(Cluster),
+                (Some(vec![0]), None, true),
+            ),
             ("none", &[], internal(Cluster), (Some(vec![]), None, false)),
             ("only gone", &["gone"], internal(Cluster), (Some(vec![]), None, false)),
-            ("draining when none is ready", &["draining", "gone"], internal(Cluster), (Some(vec![0]), None, true)),
+            (
+                "draining when none is ready",
+                &["draining", "gone"],
+                internal(Cluster),
+                (Some(vec![0]), None, true),
+            ),
             (
                 "internal Local: no cluster set",
                 &["ready @here", "ready @there"],
@@ -208,15 +222,30 @@ mod tests {
                 (Some(vec![0, 1]), Some(vec![0]), true),
             ),
             ("zone hints", &["ready ^a", "ready ^b"], internal(Cluster), (Some(vec![0]), None, true)),
-            ("one without a hint disables them", &["ready ^a", "ready"], internal(Cluster), (Some(vec![0, 1]), None, true)),
+            (
+                "one without a hint disables them",
+                &["ready ^a", "ready"],
+                internal(Cluster),
+                (Some(vec![0, 1]), None, true),
+            ),
             (
                 "one without a hint that is not ready does not",
                 &["ready ^a", "ready ^b", "gone"],
                 internal(Cluster),
                 (Some(vec![0]), None, true),
             ),
-            ("no hint for this zone", &["ready ^b", "ready ^c"], internal(Cluster), (Some(vec![0, 1]), None, true)),
-            ("several zones a hint", &["ready ^b ^a", "ready ^c"], internal(Cluster), (Some(vec![0]), None, true)),
+            (
+                "no hint for this zone",
+                &["ready ^b", "ready ^c"],
+                internal(Cluster),
+                (Some(vec![0, 1]), None, true),
+            ),
+            (
+                "several zones a hint",
+                &["ready ^b ^a", "ready ^c"],
+                internal(Cluster),
+                (Some(vec![0]), None, true),
+            ),
             (
                 "node hints before zone hints",
                 &["ready ~here ^a", "ready ~there ^a"],
@@ -250,11 +279,8 @@ mod tests {
         ];
         for (name, texts, reach, (cluster, local, any)) in table {
             let mut names = Names::default();
-            let node = Node {
-                name: Some(names.intern("here")),
-                zone: Some(names.intern("a")),
-                addresses: vec![],
-            };
+            let node =
+                Node { name: Some(names.intern("here")), zone: Some(names.intern("a")), addresses: vec![] };
             let endpoints = endpoints(&mut names, texts);
             let got = select(endpoints.iter(), &node, reach);
             assert_eq!(got, Selection { cluster, local, any }, "{name}");

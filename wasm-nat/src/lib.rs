@@ -19,6 +19,7 @@ pub mod claims;
 pub mod compile;
 pub mod diff;
 pub mod endpoints;
+pub mod iptables;
 pub mod ipvs;
 pub mod machine;
 pub mod model;

@@ -10,8 +10,11 @@ use crate::backend::{Backend, Basis, Delta, View};
 use crate::claims::Claims;
 use crate::compile::{Context, claims_of, compile_node, compile_service};
 use crate::diff::Transaction;
+use crate::iptables::Iptables;
 use crate::ipvs::Ipvs;
-use crate::model::{BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings};
+use crate::model::{
+    BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings,
+};
 use crate::nftables::Nftables;
 use crate::ruleset::{Path, Pool, RuleSet, ServiceRules};
 use crate::simulate::{Packet, Trace};
@@ -58,8 +61,8 @@ struct Staged {
 fn create_backend(kind: BackendKind) -> Box<dyn Backend> {
     match kind {
         BackendKind::Nftables => Box::new(Nftables::default()),
+        BackendKind::Iptables => Box::new(Iptables::default()),
         BackendKind::Ipvs => Box::new(Ipvs::default()),
-        BackendKind::Iptables => unimplemented!("{kind:?}"),
     }
 }
 
@@ -236,6 +239,15 @@ impl Machine {
         told
     }
 
+    /// Prepares the removal of real servers whose connections have ended, as `ipvsadm -Ln` tells in `listing`. To be
+    /// committed or rolled back like a plan; changes of the cluster are not part of it.
+    pub fn drain(&mut self, listing: &str) {
+        self.rollback();
+        self.backend.stage_drained(listing);
+        let (delta, changed) = (Delta::default(), BTreeSet::new());
+        self.staged = Some(Staged { delta, changed, node_changed: false });
+    }
+
     /// Whether the staged plan has no transaction left.
     pub fn is_empty(&self) -> bool {
         self.backend.is_empty()
@@ -292,14 +304,15 @@ impl Machine {
     }
 
     /// What removes everything of this backend.
-    pub fn cleanup(&self) -> Vec<Transaction> {
-        self.backend.cleanup()
+    pub fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction> {
+        self.backend.cleanup(listings)
     }
 
     /// Of all objects, as they were read and as they were last compiled; sorted.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         let read = self.diagnostics.read.values().flatten();
-        let mut all: Vec<Diagnostic> = read.chain(self.diagnostics.compiled.values().flatten()).cloned().collect();
+        let mut all: Vec<Diagnostic> =
+            read.chain(self.diagnostics.compiled.values().flatten()).cloned().collect();
         all.sort();
         all
     }

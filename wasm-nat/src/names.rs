@@ -56,7 +56,14 @@ pub fn base32_sha256(text: &str) -> String {
 /// SHA-256 of FIPS 180-4.
 pub fn sha256(message: &[u8]) -> [u8; 32] {
     let mut state: [u32; 8] = [
-        0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
+        0x6a09_e667,
+        0xbb67_ae85,
+        0x3c6e_f372,
+        0xa54f_f53a,
+        0x510e_527f,
+        0x9b05_688c,
+        0x1f83_d9ab,
+        0x5be0_cd19,
     ];
     let bit_length = (message.len() as u64).wrapping_mul(8);
     let mut padded = message.to_vec();

@@ -102,14 +102,21 @@ impl Trace {
     ///
     /// What is translated to an address of the node itself and comes from elsewhere never meets postrouting, so it keeps
     /// its source whatever the rules asked. What goes back to its source (hairpin) is always masqueraded.
-    pub fn dnat(packet: &Packet, node: &NodeRules, mut endpoints: Vec<Target>, marked: bool, rules: Vec<TraceRule>) -> Trace {
+    pub fn dnat(
+        packet: &Packet,
+        node: &NodeRules,
+        mut endpoints: Vec<Target>,
+        marked: bool,
+        rules: Vec<TraceRule>,
+    ) -> Trace {
         endpoints.sort_unstable();
         endpoints.dedup();
         let own = |address: IpAddr| node.addresses.contains(&address);
         let leaves = |target: &Target| own(packet.source) || !own(target.address);
         let masqueraded = |target: &Target| leaves(target) && (marked || target.address == packet.source);
         let masquerade = endpoints.iter().all(masqueraded);
-        let hairpin = if masquerade { Vec::new() } else { endpoints.iter().copied().filter(masqueraded).collect() };
+        let hairpin =
+            if masquerade { Vec::new() } else { endpoints.iter().copied().filter(masqueraded).collect() };
         Trace { verdict: Verdict::Dnat, endpoints, masquerade, hairpin, rules }
     }
 
@@ -125,7 +132,13 @@ pub fn is_local(node: &NodeRules, address: IpAddr) -> bool {
 }
 
 /// `Service default/web port http (ClusterIP 172.30.0.41:80/tcp)`: the object behind an entry.
-pub fn object_of(view: View<'_>, service: &ObjectName, family: Family, at: At, protocol: Protocol) -> Option<String> {
+pub fn object_of(
+    view: View<'_>,
+    service: &ObjectName,
+    family: Family,
+    at: At,
+    protocol: Protocol,
+) -> Option<String> {
     let ports = view.service(service)?.ports.iter();
     let mut ports = ports.filter(|port| port.family == family && port.protocol == protocol);
     ports.find_map(|port| {

@@ -6,8 +6,9 @@ use crate::address::{Cidr, Family, parse_address};
 use crate::balance::{Balance, Scheduler, Weights};
 use crate::machine::Machine;
 use crate::model::{
-    BackendKind, Diagnostic, Endpoint, EndpointPort, EndpointSlice, ExposedPort, ExposedService, Ignored, LocalDetector,
-    Names, Node, NodePortAddresses, ObjectName, Policy, Protocol, Service, ServicePort, Settings, Severity,
+    BackendKind, Diagnostic, Endpoint, EndpointPort, EndpointSlice, ExposedPort, ExposedService, Ignored,
+    LocalDetector, Names, Node, NodePortAddresses, ObjectName, Policy, Protocol, Service, ServicePort,
+    Settings, Severity,
 };
 use crate::simulate::{Packet, Trace};
 use serde::{Deserialize, Serialize};
@@ -83,7 +84,11 @@ enum ExposedPortWire {
 
 impl SettingsWire {
     /// Settings and node. What can be done without is left out with a diagnostic; the rest is an error of the caller.
-    pub fn read(self, names: &mut Names, diagnostics: &mut Vec<Diagnostic>) -> Result<(Settings, Node), String> {
+    pub fn read(
+        self,
+        names: &mut Names,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Result<(Settings, Node), String> {
         let node = Node {
             name: Some(names.intern(&self.node.name)),
             zone: self.node.zone.as_deref().map(|zone| names.intern(zone)),
@@ -93,7 +98,11 @@ impl SettingsWire {
             "nftables" => BackendKind::Nftables,
             "iptables" => BackendKind::Iptables,
             "ipvs" => BackendKind::Ipvs,
-            other => return Err(format!("{other:?} came as a backend where nftables, iptables or ipvs was expected")),
+            other => {
+                return Err(format!(
+                    "{other:?} came as a backend where nftables, iptables or ipvs was expected"
+                ));
+            }
         };
         let all = || Family::BOTH.to_vec();
         let mut families = match self.families {
@@ -102,7 +111,8 @@ impl SettingsWire {
         };
         families.sort_unstable();
         families.dedup();
-        let ranges = |texts: &[String]| texts.iter().map(|text| range(text)).collect::<Result<Vec<Cidr>, String>>();
+        let ranges =
+            |texts: &[String]| texts.iter().map(|text| range(text)).collect::<Result<Vec<Cidr>, String>>();
         let local_detector = match self.local_detector {
             None | Some(DetectorWire::None) => LocalDetector::None,
             Some(DetectorWire::Cidrs { cidrs }) => LocalDetector::Cidrs(ranges(&cidrs)?),
@@ -114,7 +124,9 @@ impl SettingsWire {
             return Err(format!("{masquerade_bit} came as the bit of a mark where 0 to 31 was expected"));
         }
         let node_port_addresses = match self.node_port_addresses {
-            Some(choices) => choices.iter().map(|choice| node_port_addresses(choice)).collect::<Result<Vec<_>, _>>()?,
+            Some(choices) => {
+                choices.iter().map(|choice| node_port_addresses(choice)).collect::<Result<Vec<_>, _>>()?
+            }
             None if backend == BackendKind::Nftables => vec![NodePortAddresses::Primary],
             None => vec![NodePortAddresses::All],
         };
@@ -131,7 +143,10 @@ impl SettingsWire {
             ipvs_scheduler: match self.ipvs_scheduler.as_deref() {
                 None => None,
                 Some(text) => Some(Scheduler::parse(text).ok_or_else(|| {
-                    format!("{text:?} came as IPVS scheduler where one of {} was expected", Scheduler::NAMES.join(", "))
+                    format!(
+                        "{text:?} came as IPVS scheduler where one of {} was expected",
+                        Scheduler::NAMES.join(", ")
+                    )
                 })?),
             },
             ipvs_excluded: ranges(&self.ipvs_excluded.unwrap_or_default())?,
@@ -152,7 +167,10 @@ fn addresses(wire: &AddressesWire, node: &str, diagnostics: &mut Vec<Diagnostic>
                 kind: "Node",
                 object: node.to_owned(),
                 field: Some("status.addresses".to_owned()),
-                message: format!("{text:?} came where an {} address was expected; it is left out", family.name()),
+                message: format!(
+                    "{text:?} came where an {} address was expected; it is left out",
+                    family.name()
+                ),
             }),
         }
     }
@@ -186,7 +204,8 @@ impl ExposedWire {
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {
-    Protocol::parse(text).ok_or_else(|| format!("{text:?} came as a protocol where TCP, UDP or SCTP was expected"))
+    Protocol::parse(text)
+        .ok_or_else(|| format!("{text:?} came as a protocol where TCP, UDP or SCTP was expected"))
 }
 
 fn object_name(text: &str) -> Result<ObjectName, String> {
@@ -275,7 +294,9 @@ impl ServiceWire<'_> {
                 match parse_address(text) {
                     Some(address) if addresses.contains(&address) => {}
                     Some(address) => addresses.push(address),
-                    None => tell(field, format!("{text:?} came where an IP address was expected; it is left out")),
+                    None => {
+                        tell(field, format!("{text:?} came where an IP address was expected; it is left out"))
+                    }
                 }
             }
             addresses
@@ -299,7 +320,8 @@ impl ServiceWire<'_> {
         });
         let balance = self.balance.as_deref().map_or(Balance::Random, |text| {
             Balance::parse(text).unwrap_or_else(|| {
-                let expected = "random, round-robin, source-hash or maglev was expected; the choice is random";
+                let expected =
+                    "random, round-robin, source-hash or maglev was expected; the choice is random";
                 tell("metadata.annotations[fairlead.dev/balance]", format!("{text:?} came where {expected}"));
                 Balance::Random
             })
@@ -307,7 +329,8 @@ impl ServiceWire<'_> {
         let weights = self.weights.as_deref().and_then(|text| match Weights::parse(text, names) {
             Ok(weights) => Some(weights),
             Err(entry) => {
-                let expected = "SELECTOR=WEIGHT with an address, node:NAME, zone:NAME or * and 0 to 100 was expected";
+                let expected =
+                    "SELECTOR=WEIGHT with an address, node:NAME, zone:NAME or * and 0 to 100 was expected";
                 tell(
                     "metadata.annotations[fairlead.dev/weights]",
                     format!("{entry:?} came where {expected}; all endpoints weigh the same"),
@@ -320,7 +343,10 @@ impl ServiceWire<'_> {
             if scheduler.is_none() {
                 tell(
                     "metadata.annotations[fairlead.dev/ipvs-scheduler]",
-                    format!("{text:?} came where one of {} was expected; the default is taken", Scheduler::NAMES.join(", ")),
+                    format!(
+                        "{text:?} came where one of {} was expected; the default is taken",
+                        Scheduler::NAMES.join(", ")
+                    ),
                 );
             }
             scheduler
@@ -414,7 +440,8 @@ impl SliceWire<'_> {
         });
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
         for (place, endpoint) in self.endpoints.iter().enumerate().filter(|_| family.is_some()) {
-            let address = parse_address(&endpoint.address).filter(|address| Some(Family::of(*address)) == family);
+            let address =
+                parse_address(&endpoint.address).filter(|address| Some(Family::of(*address)) == family);
             let Some(address) = address else {
                 diagnostics.push(Diagnostic {
                     severity: Severity::Error,
@@ -474,7 +501,10 @@ fn parse_time(text: &str) -> Option<(i64, u32)> {
     };
     // Days since 1970 of a Gregorian date, with the year beginning in March so that the leap day is its last.
     let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day
+    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + (153 * month + 2) / 5
+        + day
         - 719_469;
     Some((days * 86_400 + hour * 3600 + minute * 60 + second - offset_seconds, nanoseconds))
 }
@@ -496,11 +526,14 @@ pub struct PacketWire<'a> {
 impl PacketWire<'_> {
     /// A packet, or what is wrong with it.
     pub fn read(self) -> Result<Packet, String> {
-        let address =
-            |text: &str| parse_address(text).ok_or_else(|| format!("{text:?} came where an IP address was expected"));
+        let address = |text: &str| {
+            parse_address(text).ok_or_else(|| format!("{text:?} came where an IP address was expected"))
+        };
         let (source, destination) = (address(&self.from)?, address(&self.to)?);
         if Family::of(source) != Family::of(destination) {
-            return Err(format!("a packet cannot come from {source} and go to {destination}: the families differ"));
+            return Err(format!(
+                "a packet cannot come from {source} and go to {destination}: the families differ"
+            ));
         }
         Ok(Packet {
             source,

@@ -4,7 +4,7 @@
 //! Services is an element; chains and maps are the same for every cluster.
 
 use super::numbers::*;
-use super::rules::{Affinity, Method, Pick, PickChain, TABLE, chains, family_word};
+use super::rules::{Affinity, Method, Pick, PickChain, TABLE, chains, client, family_word};
 use crate::address::{Cidr, Family};
 use crate::balance::{Balance, Target};
 use crate::model::{ObjectName, Policy, Protocol};
@@ -146,7 +146,11 @@ impl MapName {
             }
             // Room for a million clients; it takes memory only as they come.
             MapName::Affinity => {
-                write!(out, "type classid . {address} : classid; size 1048576; flags dynamic,timeout;")
+                let client = client(family);
+                write!(
+                    out,
+                    "typeof meta priority . {client} : meta priority; size 1048576; flags dynamic,timeout;"
+                )
             }
             MapName::Hairpin => {
                 write!(out, "type {address} . {address}; size 262144; flags dynamic,timeout;")
@@ -306,18 +310,23 @@ impl Element {
     pub fn same_key(&self, other: &Element) -> bool {
         use Element::*;
         match (self, other) {
-            (Endpoint { protocol: a, set: b, slot: c, .. }, Endpoint { protocol: x, set: y, slot: z, .. }) => {
-                (a, b, c) == (x, y, z)
-            }
-            (AffinityEndpoint { protocol: a, endpoint: b, .. }, AffinityEndpoint { protocol: x, endpoint: y, .. }) => {
-                (a, b) == (x, y)
-            }
+            (
+                Endpoint { protocol: a, set: b, slot: c, .. },
+                Endpoint { protocol: x, set: y, slot: z, .. },
+            ) => (a, b, c) == (x, y, z),
+            (
+                AffinityEndpoint { protocol: a, endpoint: b, .. },
+                AffinityEndpoint { protocol: x, endpoint: y, .. },
+            ) => (a, b) == (x, y),
             (AffinitySlot { set: a, slot: b, .. }, AffinitySlot { set: x, slot: y, .. }) => (a, b) == (x, y),
             (Service { set: a, .. }, Service { set: x, .. }) => a == x,
-            (Address { address: a, protocol: b, port: c, .. }, Address { address: x, protocol: y, port: z, .. }) => {
-                (a, b, c) == (x, y, z)
+            (
+                Address { address: a, protocol: b, port: c, .. },
+                Address { address: x, protocol: y, port: z, .. },
+            ) => (a, b, c) == (x, y, z),
+            (NodePort { protocol: a, port: b, .. }, NodePort { protocol: x, port: y, .. }) => {
+                (a, b) == (x, y)
             }
-            (NodePort { protocol: a, port: b, .. }, NodePort { protocol: x, port: y, .. }) => (a, b) == (x, y),
             _ => self == other,
         }
     }
@@ -331,7 +340,9 @@ impl Element {
             Element::AffinityEndpoint { endpoint, .. } => write!(out, "{endpoint:#x}"),
             Element::SourceRange { set, range } => write!(out, "{set:#x} . {range}"),
             Element::Service { set, .. } => write!(out, "{set:#x}"),
-            Element::Address { address, protocol, port, .. } => write!(out, "{address} . {protocol} . {port}"),
+            Element::Address { address, protocol, port, .. } => {
+                write!(out, "{address} . {protocol} . {port}")
+            }
             Element::NodePort { protocol, port, .. } => write!(out, "{protocol} . {port}"),
             Element::ClusterIp { address } => write!(out, "{address}"),
             Element::Range { range, .. } => write!(out, "{range}"),
@@ -421,15 +432,25 @@ fn pool_elements(
     };
     let numbered = || (0u32..).zip(slots);
     if port.affinity_seconds.is_none() {
-        out.extend(numbered().map(|(slot, target)| Element::Endpoint { protocol, set, slot, target: *target }));
+        out.extend(numbered().map(|(slot, target)| Element::Endpoint {
+            protocol,
+            set,
+            slot,
+            target: *target,
+        }));
     } else {
         let base = set & SERVICE_MASK;
         let local = set & LOCAL_SET;
         let number = |target: &Target| {
-            let number = placement.endpoint(*target).expect("every target of a pool with affinity has a number");
+            let number =
+                placement.endpoint(*target).expect("every target of a pool with affinity has a number");
             affinity_endpoint(base, number)
         };
-        out.extend(numbered().map(|(slot, target)| Element::AffinitySlot { set, slot, endpoint: number(target) }));
+        out.extend(numbered().map(|(slot, target)| Element::AffinitySlot {
+            set,
+            slot,
+            endpoint: number(target),
+        }));
         let mut targets = slots.clone();
         targets.sort_unstable();
         targets.dedup();

@@ -84,7 +84,13 @@ struct StagedTable {
 }
 
 impl Backend for Nftables {
-    fn stage(&mut self, committed: &RuleSet, delta: &mut Delta, basis: Basis, diagnostics: &mut Vec<Diagnostic>) {
+    fn stage(
+        &mut self,
+        committed: &RuleSet,
+        delta: &mut Delta,
+        basis: Basis,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         debug_assert!(self.staged.is_none());
         let mut stage = Stage::new(self, committed, delta, basis);
         stage.structure();
@@ -138,7 +144,7 @@ impl Backend for Nftables {
         vec![Transaction { program: Program::Nft, text, operations }]
     }
 
-    fn cleanup(&self) -> Vec<Transaction> {
+    fn cleanup(&self, _: &[(Family, String)]) -> Vec<Transaction> {
         let mut text = String::new();
         for family in Family::BOTH {
             let word = family_word(family);
@@ -165,9 +171,9 @@ impl Nftables {
         let staged = self.staged.as_ref();
         let mut all = Vec::new();
         for (service, rules) in view.services() {
-            let placements = staged
-                .and_then(|staged| staged.placements.get(service))
-                .or_else(|| self.placements.get(service).filter(|_| !staged.is_some_and(|staged| staged.fresh)));
+            let placements = staged.and_then(|staged| staged.placements.get(service)).or_else(|| {
+                self.placements.get(service).filter(|_| !staged.is_some_and(|staged| staged.fresh))
+            });
             for table in &mut tables {
                 let own = rules.cluster_ips.iter().filter(|address| Family::of(**address) == table.family);
                 all.extend(own.map(|address| Element::ClusterIp { address: *address }));

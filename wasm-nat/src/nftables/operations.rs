@@ -47,7 +47,9 @@ impl Phase {
             | Element::SourceRange { .. }
             | Element::Range { .. } => Phase::Endpoints,
             Element::Service { .. } => Phase::Services,
-            Element::Address { .. } | Element::NodePort { .. } | Element::ClusterIp { .. } => Phase::Addresses,
+            Element::Address { .. } | Element::NodePort { .. } | Element::ClusterIp { .. } => {
+                Phase::Addresses
+            }
         }
     }
 
@@ -103,7 +105,8 @@ impl Operation {
 /// The next transaction: all that is left, or as much as the kernel should take at once.
 pub fn chunk(operations: &mut VecDeque<Operation>, whole: bool) -> Option<Transaction> {
     let mut end = if whole { operations.len() } else { operations.len().min(CHUNK) };
-    while let (Some(last), Some(next)) = (end.checked_sub(1).and_then(|last| operations.get(last)), operations.get(end))
+    while let (Some(last), Some(next)) =
+        (end.checked_sub(1).and_then(|last| operations.get(last)), operations.get(end))
         && last.is_replaced_by(next)
     {
         end += 1;

@@ -2,7 +2,7 @@
 //!
 //! In: the listing, as nft 1.0.6 and later print it (`-n` or not). Out: [`Listing`], or the line that makes no sense.
 //! What packets filled in (affinity, hairpin) is skipped, and so are the rules' texts: versions of `nft` print the same
-//! rule differently, so only their number tells whether somebody took one away.
+//! rule differently, so only a chain's seal tells what they were, and their number whether somebody took one away.
 
 use super::elements::{Answer, Element, Label, MapName};
 use crate::address::{Cidr, Family, parse_address};
@@ -38,6 +38,8 @@ pub struct ListedChain {
     pub hook: Option<String>,
     /// How many.
     pub rules: usize,
+    /// The comment of the first one.
+    pub seal: String,
 }
 
 /// Reads a listing. `Ok(None)` if it holds no table of ours.
@@ -86,6 +88,11 @@ pub fn parse(text: &str, family: Family) -> Result<Option<Listing>, String> {
                 if words.starts_with("type ") {
                     chain.hook = Some(words.to_owned());
                 } else if !words.starts_with("comment ") {
+                    if chain.rules == 0
+                        && let Some((_, comment)) = words.rsplit_once(" comment \"")
+                    {
+                        chain.seal = comment.trim_end_matches('"').to_owned();
+                    }
                     chain.rules += 1;
                 }
                 Block::Chain(name)
@@ -164,16 +171,25 @@ impl<'a> Reader<'a> {
         let key = left.split(" counter ").next()?.split(" comment ").next()?;
         let mut key = key.split(" . ").map(str::trim);
         let element = match map {
-            MapName::Endpoints(protocol) => {
-                Element::Endpoint { protocol, set: class(key.next()?)?, slot: number(key.next()?)?, target: self.target(value?)? }
+            MapName::Endpoints(protocol) => Element::Endpoint {
+                protocol,
+                set: class(key.next()?)?,
+                slot: number(key.next()?)?,
+                target: self.target(value?)?,
+            },
+            MapName::AffinityEndpoints(protocol) => Element::AffinityEndpoint {
+                protocol,
+                endpoint: class(key.next()?)?,
+                target: self.target(value?)?,
+            },
+            MapName::AffinitySlots => Element::AffinitySlot {
+                set: class(key.next()?)?,
+                slot: number(key.next()?)?,
+                endpoint: class(value?)?,
+            },
+            MapName::SourceRanges => {
+                Element::SourceRange { set: class(key.next()?)?, range: self.range(key.next()?)? }
             }
-            MapName::AffinityEndpoints(protocol) => {
-                Element::AffinityEndpoint { protocol, endpoint: class(key.next()?)?, target: self.target(value?)? }
-            }
-            MapName::AffinitySlots => {
-                Element::AffinitySlot { set: class(key.next()?)?, slot: number(key.next()?)?, endpoint: class(value?)? }
-            }
-            MapName::SourceRanges => Element::SourceRange { set: class(key.next()?)?, range: self.range(key.next()?)? },
             MapName::Services => Element::Service {
                 set: class(key.next()?)?,
                 answer: Answer::Unknown(value?.strip_prefix("goto ")?.into()),
@@ -192,9 +208,10 @@ impl<'a> Reader<'a> {
                 label: Label::default(),
             },
             MapName::ClusterIps => Element::ClusterIp { address: self.address(key.next()?)? },
-            MapName::ClusterCidrs | MapName::NodePortIps | MapName::NodePortRanges | MapName::ServiceCidrs => {
-                Element::Range { set: map, range: self.range(key.next()?)? }
-            }
+            MapName::ClusterCidrs
+            | MapName::NodePortIps
+            | MapName::NodePortRanges
+            | MapName::ServiceCidrs => Element::Range { set: map, range: self.range(key.next()?)? },
             MapName::Affinity | MapName::Hairpin => return None,
         };
         key.next().is_none().then_some(element)
@@ -333,7 +350,8 @@ mod tests {
         );
         assert_eq!(listing.comment, "layout 1");
         assert_eq!(listing.maps.len(), 5);
-        let chains: Vec<_> = listing.chains.iter().map(|(name, chain)| (name.as_str(), chain.rules)).collect();
+        let chains: Vec<_> =
+            listing.chains.iter().map(|(name, chain)| (name.as_str(), chain.rules)).collect();
         assert_eq!(chains, [("empty", 0), ("lb-tcp-2", 1), ("prerouting", 1)]);
         assert!(listing.chains["prerouting"].hook.is_some());
     }
@@ -353,9 +371,13 @@ mod tests {
 
     #[test]
     fn numbers_of_every_spelling() {
-        for (text, want) in
-            [("8000:2000", 0x8000_2000), ("8000:", 0x8000_0000), (":1", 1), ("0x80002000", 0x8000_2000), ("none", 0)]
-        {
+        for (text, want) in [
+            ("8000:2000", 0x8000_2000),
+            ("8000:", 0x8000_0000),
+            (":1", 1),
+            ("0x80002000", 0x8000_2000),
+            ("none", 0),
+        ] {
             assert_eq!(class(text), Some(want), "{text}");
         }
         assert_eq!(class("8000"), None);

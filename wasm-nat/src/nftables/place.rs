@@ -6,7 +6,8 @@
 
 use super::elements::{Element, Placement};
 use super::numbers::{
-    LOCAL_SET, MOST_AFFINITY_ENDPOINTS, SERVICE_MASK, affinity_endpoint, cluster_set, endpoint_number, service_number,
+    LOCAL_SET, MOST_AFFINITY_ENDPOINTS, SERVICE_MASK, affinity_endpoint, cluster_set, endpoint_number,
+    service_number,
 };
 use super::parse::Listing;
 use crate::balance::{Balance, Target};
@@ -41,7 +42,8 @@ impl Before {
 
     /// As the kernel holds it: the Service port is known by any of its addresses.
     pub fn listed(listing: &Listing, port: &PortRules) -> Before {
-        let known = port.entries.iter().find_map(|entry| value_at(&listing.elements, entry.at, port.protocol));
+        let known =
+            port.entries.iter().find_map(|entry| value_at(&listing.elements, entry.at, port.protocol));
         let Some(number) = known.and_then(service_number) else { return Before::default() };
         let set = cluster_set(number);
         let endpoints = affinity_endpoints(&listing.elements, port.protocol, set);
@@ -119,7 +121,9 @@ fn value_at(elements: &[Element], at: At, protocol: Protocol) -> Option<u32> {
         (Element::Address { address, protocol: of, port, .. }, At::Address(wanted, number)) => {
             (*address, *of, *port) < (wanted, protocol, number)
         }
-        (Element::NodePort { protocol: of, port, .. }, At::NodePort(number)) => (*of, *port) < (protocol, number),
+        (Element::NodePort { protocol: of, port, .. }, At::NodePort(number)) => {
+            (*of, *port) < (protocol, number)
+        }
         (_, At::Address(..)) => before_addresses(element),
         (_, At::NodePort(_)) => before_addresses(element) || matches!(element, Element::Address { .. }),
     });
@@ -154,7 +158,9 @@ fn affinity_endpoints(elements: &[Element], protocol: Protocol, set: u32) -> Vec
         _ => false,
     });
     let own = elements[start..].iter().map_while(|element| match element {
-        Element::AffinityEndpoint { protocol: of, endpoint, target } if *of == protocol && endpoint & SERVICE_MASK == set => {
+        Element::AffinityEndpoint { protocol: of, endpoint, target }
+            if *of == protocol && endpoint & SERVICE_MASK == set =>
+        {
             Some((*target, endpoint_number(*endpoint)))
         }
         _ => None,
@@ -174,7 +180,9 @@ fn slots(elements: &[Element], protocol: Protocol, set: u32, numbered: &[(Target
     let direct: Vec<Target> = elements[start..]
         .iter()
         .map_while(|element| match element {
-            Element::Endpoint { protocol: of, set: own, target, .. } if (*of, *own) == (protocol, set) => Some(*target),
+            Element::Endpoint { protocol: of, set: own, target, .. } if (*of, *own) == (protocol, set) => {
+                Some(*target)
+            }
             _ => None,
         })
         .collect();
@@ -189,7 +197,9 @@ fn slots(elements: &[Element], protocol: Protocol, set: u32, numbered: &[(Target
     elements[start..]
         .iter()
         .map_while(|element| match element {
-            Element::AffinitySlot { set: own, endpoint, .. } if *own == set => Some(endpoint_number(*endpoint)),
+            Element::AffinitySlot { set: own, endpoint, .. } if *own == set => {
+                Some(endpoint_number(*endpoint))
+            }
             _ => None,
         })
         .filter_map(|number| numbered.iter().find(|(_, own)| *own == number).map(|(target, _)| *target))

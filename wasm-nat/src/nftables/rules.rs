@@ -16,6 +16,7 @@ use super::elements::MapName;
 use super::numbers::*;
 use crate::address::Family;
 use crate::model::{LocalDetector, Protocol};
+use crate::names::base32_sha256;
 use crate::ruleset::{NodePortMatch, NodeRules};
 use std::fmt::{self, Write};
 use std::rc::Rc;
@@ -221,15 +222,18 @@ impl Statement {
             }
             Statement::RememberEndpoint(seconds) => write!(
                 out,
-                "update @affinity {{ meta priority & {SERVICE_MASK:#x} . {ip} saddr timeout {seconds}s : meta priority }}"
+                "update @affinity {{ meta priority & {SERVICE_MASK:#x} . {} timeout {seconds}s : meta priority }}",
+                client(family)
             ),
             Statement::RecallEndpoint => write!(
                 out,
-                "meta priority set meta priority & {SERVICE_MASK:#x} . {ip} saddr map @affinity"
+                "meta priority set meta priority & {SERVICE_MASK:#x} . {} map @affinity",
+                client(family)
             ),
             Statement::ForgetEndpoint => write!(
                 out,
-                "delete @affinity {{ meta priority & {SERVICE_MASK:#x} . {ip} saddr : meta priority }}"
+                "delete @affinity {{ meta priority & {SERVICE_MASK:#x} . {} : meta priority }}",
+                client(family)
             ),
             Statement::DnatToNumber(protocol) => write!(
                 out,
@@ -253,6 +257,17 @@ impl Statement {
             Statement::Drop => write!(out, "drop"),
             Statement::Masquerade => write!(out, "masquerade fully-random"),
         }
+    }
+}
+
+/// What session affinity knows a client by.
+///
+/// In IPv6 the last 96 bits of its address: `nft` 1.0.6 takes four words of a key for granted when it stores a value
+/// beside it, and overwrites the fifth. Clients that differ in the first 32 bits alone share an endpoint.
+pub fn client(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip saddr",
+        Family::V6 => "@nh,96,96",
     }
 }
 
@@ -290,18 +305,34 @@ impl Chain {
     pub fn print_declaration(&self, family: Family, out: &mut String) {
         let word = family_word(family);
         let _ = match self.hook {
-            Some(hook) => writeln!(out, "add chain {word} {TABLE} {} {{ {} }}", self.name, hook.declaration()),
+            Some(hook) => {
+                writeln!(out, "add chain {word} {TABLE} {} {{ {} }}", self.name, hook.declaration())
+            }
             None => writeln!(out, "add chain {word} {TABLE} {}", self.name),
         };
     }
 
-    /// `add rule` for each rule.
+    /// `add rule` for each rule. The first one carries the chain's seal.
     pub fn print_rules(&self, family: Family, out: &mut String) {
-        for rule in &self.rules {
+        for (i, rule) in self.rules.iter().enumerate() {
             let _ = write!(out, "add rule {} {TABLE} {} ", family_word(family), self.name);
             let _ = rule.print(family, out);
+            if i == 0 {
+                let _ = write!(out, " comment \"{}\"", self.seal(family));
+            }
             out.push('\n');
         }
+    }
+
+    /// Tells rules of one text from those of another when they are read back, where `nft` prints every rule in its own
+    /// way, but comments as they are: rules of other settings must not be taken for ours.
+    pub fn seal(&self, family: Family) -> String {
+        let mut text = String::new();
+        for rule in &self.rules {
+            let _ = rule.print(family, &mut text);
+            text.push('\n');
+        }
+        base32_sha256(&text)[..8].to_owned()
     }
 }
 
@@ -346,7 +377,8 @@ pub fn node_chains(node: &NodeRules) -> Vec<Chain> {
         hook: None,
         rules: rules.into_iter().map(Rule).collect(),
     };
-    let base = |name: &str, hook: Hook, rules: Vec<Vec<Statement>>| Chain { hook: Some(hook), ..chain(name, rules) };
+    let base =
+        |name: &str, hook: Hook, rules: Vec<Vec<Statement>>| Chain { hook: Some(hook), ..chain(name, rules) };
 
     // An address of a Service that the host itself holds (a DNS cache on the node) is the host's to answer.
     let mut unallocated = vec![vec![DestinationIsLocal, Return]];
@@ -489,11 +521,8 @@ impl PickChain {
                 };
                 // `update` stores the choice only where nothing is remembered, and refreshes the time where something
                 // is; so what is recalled is either the old endpoint or the one just chosen.
-                let mut rules = vec![
-                    vec![PickNumber(self.pick)],
-                    vec![RememberEndpoint(seconds)],
-                    vec![RecallEndpoint],
-                ];
+                let mut rules =
+                    vec![vec![PickNumber(self.pick)], vec![RememberEndpoint(seconds)], vec![RecallEndpoint]];
                 set(&mut rules);
                 rules.push(vec![DnatToNumber(self.protocol)]);
                 // The remembered endpoint is gone, or not one of this set: choose anew.

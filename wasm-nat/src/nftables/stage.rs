@@ -3,9 +3,9 @@
 use super::elements::{Answer, Element, Placement, elements};
 use super::numbers::{MOST_AFFINITY_ENDPOINTS, MOST_SERVICE_PORTS, NumberPool};
 use super::operations::{Action, Operation, Phase, delete_chain};
-use super::parse::{self, Listing};
+use super::parse::{self, ListedChain, Listing};
 use super::place::Before;
-use super::rules::{PickChain, TABLE, family_word, node_chains};
+use super::rules::{Chain, PickChain, TABLE, family_word, node_chains};
 use super::table::Table;
 use super::{Nftables, Staged, StagedTable, node_elements};
 use crate::address::Family;
@@ -42,7 +42,12 @@ pub(super) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn new(backend: &'a mut Nftables, committed: &RuleSet, delta: &Delta, basis: Basis) -> Stage<'a> {
+    pub(super) fn new(
+        backend: &'a mut Nftables,
+        committed: &RuleSet,
+        delta: &Delta,
+        basis: Basis,
+    ) -> Stage<'a> {
         let node = delta.node.as_ref().unwrap_or(&committed.node);
         let wanted = Family::BOTH.map(|family| node.iter().find(|node| node.family == family).cloned());
         let fresh = !matches!(basis, Basis::Committed);
@@ -57,7 +62,9 @@ impl<'a> Stage<'a> {
                     let own = listings.iter().find(|(listed, _)| *listed == family);
                     match own.map_or(Ok(None), |(_, text)| parse::parse(text, family)) {
                         Ok(None) => (empty, false),
-                        Ok(Some(listing)) if wanted && listing.is_whole() => (Standing::Listed(listing), false),
+                        Ok(Some(listing)) if wanted && listing.is_whole() => {
+                            (Standing::Listed(listing), false)
+                        }
                         // Another layout, or a listing that cannot be read: replaced.
                         Ok(Some(_)) | Err(_) => (empty, true),
                     }
@@ -115,7 +122,12 @@ impl<'a> Stage<'a> {
     }
 
     /// Gives every Service port that changed its number, and keeps its endpoints at their places.
-    pub(super) fn place(&mut self, committed: &RuleSet, delta: &mut Delta, diagnostics: &mut Vec<Diagnostic>) {
+    pub(super) fn place(
+        &mut self,
+        committed: &RuleSet,
+        delta: &mut Delta,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         let mut before: BTreeMap<ObjectName, Vec<Before>> = BTreeMap::new();
         for (service, rules) in &delta.services {
             let found = self.before(committed.services.get(service), service, rules);
@@ -131,7 +143,12 @@ impl<'a> Stage<'a> {
     }
 
     /// What each port had. Numbers that are known are taken here, before any new one is given.
-    fn before(&mut self, old: Option<&ServiceRules>, service: &ObjectName, new: &ServiceRules) -> Vec<Before> {
+    fn before(
+        &mut self,
+        old: Option<&ServiceRules>,
+        service: &ObjectName,
+        new: &ServiceRules,
+    ) -> Vec<Before> {
         if self.fresh {
             let find = |port: &PortRules| {
                 let at = port.family.index();
@@ -146,7 +163,8 @@ impl<'a> Stage<'a> {
             return new.ports.iter().map(find).collect();
         }
         let placements = self.backend.placements.get(service).map_or(&[][..], Vec::as_slice);
-        let mut known: Vec<(&PortRules, &Placement)> = old.map_or(&[][..], |old| &old.ports).iter().zip(placements).collect();
+        let mut known: Vec<(&PortRules, &Placement)> =
+            old.map_or(&[][..], |old| &old.ports).iter().zip(placements).collect();
         let before = new.ports.iter().map(|port| {
             let same = |(old, _): &(&PortRules, &Placement)| {
                 (old.family, old.protocol, &old.name) == (port.family, port.protocol, &port.name)
@@ -178,17 +196,22 @@ impl<'a> Stage<'a> {
             diagnostics.push(Diagnostic::service(Severity::Error, service, field, message));
         };
         let number = match before.number {
-            0 => match self.staged[at].numbers.as_mut().unwrap_or(&mut self.backend.tables[at].numbers).take() {
-                Some(number) => {
-                    self.staged[at].taken.push(number);
-                    number
+            0 => {
+                match self.staged[at].numbers.as_mut().unwrap_or(&mut self.backend.tables[at].numbers).take()
+                {
+                    Some(number) => {
+                        self.staged[at].taken.push(number);
+                        number
+                    }
+                    None => {
+                        let limit = format!(
+                            "the node has {MOST_SERVICE_PORTS} ports of Services already, which is as many as there are numbers; this one is left out"
+                        );
+                        tell("spec.ports", limit);
+                        0
+                    }
                 }
-                None => {
-                    let limit = format!("the node has {MOST_SERVICE_PORTS} ports of Services already, which is as many as there are numbers; this one is left out");
-                    tell("spec.ports", limit);
-                    0
-                }
-            },
+            }
             known => known,
         };
         let (placement, fits) = before.carry_over(port, number);
@@ -257,7 +280,7 @@ impl<'a> Stage<'a> {
                 Standing::Listed(listing) => {
                     self.staged[at].stale.remove(&name);
                     match listing.chains.get(&name) {
-                        Some(there) if there.rules == chain.rules.len() => {}
+                        Some(there) if is_same(there, &chain, family) => {}
                         Some(_) => {
                             let _ = writeln!(text, "flush chain {} {TABLE} {name}", family_word(family));
                             chain.print_rules(family, &mut text);
@@ -376,15 +399,21 @@ fn missing_chains(listing: &Listing, node: &NodeRules, text: &mut String) -> BTr
     for chain in node_chains(node) {
         foreign.remove(&*chain.name);
         let there = listing.chains.get(&*chain.name);
-        if there.is_some_and(|there| there.rules == chain.rules.len() && there.hook.is_some() == chain.hook.is_some()) {
+        if there.is_some_and(|there| is_same(there, &chain, node.family)) {
             continue;
         }
-        match there {
-            Some(_) => drop(writeln!(text, "flush chain {} {TABLE} {}", family_word(node.family), chain.name)),
-            None => chain.print_declaration(node.family, text),
+        if there.is_some() {
+            let _ = writeln!(text, "flush chain {} {TABLE} {}", family_word(node.family), chain.name);
+        } else {
+            chain.print_declaration(node.family, text);
         }
         chain.print_rules(node.family, &mut rules);
     }
     *text += &rules;
     foreign
+}
+
+fn is_same(there: &ListedChain, chain: &Chain, family: Family) -> bool {
+    let has_rules = there.rules == chain.rules.len() && there.hook.is_some() == chain.hook.is_some();
+    has_rules && (chain.rules.is_empty() || there.seal == chain.seal(family))
 }

@@ -76,7 +76,15 @@ impl Table {
 
     /// What happens to a packet.
     pub fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {
-        let mut walk = Walk { table: self, view, packet, register: 0, candidates: Vec::new(), marked: false, rules: Vec::new() };
+        let mut walk = Walk {
+            table: self,
+            view,
+            packet,
+            register: 0,
+            candidates: Vec::new(),
+            marked: false,
+            rules: Vec::new(),
+        };
         match walk.chain(if self.node.addresses.contains(&packet.source) { "output" } else { "prerouting" }) {
             Some(Outcome::Verdict(verdict)) => Trace::refused(verdict, walk.rules),
             Some(Outcome::Dnat(endpoints)) => {
@@ -112,14 +120,23 @@ const MARKED: usize = 1;
 const HAIRPIN: usize = 2;
 
 /// `add element … { … }` or `delete element … { … }`; all of one map.
-pub fn print_elements<'a>(verb: &str, family: Family, elements: impl Iterator<Item = &'a Element>, out: &mut String) {
+pub fn print_elements<'a>(
+    verb: &str,
+    family: Family,
+    elements: impl Iterator<Item = &'a Element>,
+    out: &mut String,
+) {
     let mut elements = elements.peekable();
     let Some(first) = elements.peek() else { return };
     let _ = write!(out, "{verb} element {} {TABLE} {} {{ ", family_word(family), first.map().name());
     let mut separator = "";
     for element in elements {
         out.push_str(separator);
-        if verb == "add" { element.print(out) } else { element.print_key(out) }
+        if verb == "add" {
+            element.print(out)
+        } else {
+            element.print_key(out)
+        }
         separator = ", ";
     }
     out.push_str(" }\n");
@@ -196,7 +213,9 @@ impl<'a> Walk<'a> {
         let node = &self.table.node;
         match statement {
             LoadByAddress | LoadByNodePort => {
-                let Some(element) = self.entry(matches!(statement, LoadByAddress)) else { return Step::NoMatch };
+                let Some(element) = self.entry(matches!(statement, LoadByAddress)) else {
+                    return Step::NoMatch;
+                };
                 let (Element::Address { value, .. } | Element::NodePort { value, .. }) = element else {
                     return Step::NoMatch;
                 };
@@ -238,7 +257,9 @@ impl<'a> Walk<'a> {
             }
             PickNumber(pick) => {
                 let slots = self.table.elements.iter().filter_map(|element| match element {
-                    Element::AffinitySlot { set, slot, endpoint } if *set == self.register && *slot < pick.slots => {
+                    Element::AffinitySlot { set, slot, endpoint }
+                        if *set == self.register && *slot < pick.slots =>
+                    {
                         Some(*endpoint)
                     }
                     _ => None,
@@ -249,7 +270,9 @@ impl<'a> Walk<'a> {
             DnatToNumber(protocol) => {
                 let chosen = |number: &u32| self.candidates.contains(number);
                 let targets = self.table.elements.iter().filter_map(|element| match element {
-                    Element::AffinityEndpoint { protocol: of, endpoint, target } if of == protocol && chosen(endpoint) => {
+                    Element::AffinityEndpoint { protocol: of, endpoint, target }
+                        if of == protocol && chosen(endpoint) =>
+                    {
                         Some(*target)
                     }
                     _ => None,
@@ -269,7 +292,9 @@ impl<'a> Walk<'a> {
             }
             Dispatch => {
                 let found = self.table.elements.iter().find_map(|element| match element {
-                    Element::Service { set, answer } if *set == self.register => Some((element, answer.chain())),
+                    Element::Service { set, answer } if *set == self.register => {
+                        Some((element, answer.chain()))
+                    }
                     _ => None,
                 });
                 let Some((element, chain)) = found else { return Step::NoMatch };

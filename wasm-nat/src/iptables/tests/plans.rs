@@ -1,0 +1,1 @@
+//! How much is written, and what is left alone.
