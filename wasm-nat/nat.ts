@@ -231,6 +231,11 @@ export interface Nat {
   reconcile(listings: readonly NatListing[]): NatPlan;
   /** One transaction (for each program) that replaces whatever stands by the wanted state. */
   replace(): NatPlan;
+  /**
+   * IPVS: the removal of real servers that only waited for their connections to end, as far as `ipvsadm -Ln` says that
+   * they have. To be carried out as a plan.
+   */
+  drain(listing: string): NatPlan;
   /** Every transaction of the last plan was applied. */
   commit(): void;
   /** Some transaction of the last plan was not; the next plan starts from the state before, so reconcile or replace. */
@@ -273,6 +278,7 @@ interface Exports {
   reconcile_listing(): number;
   reconcile(): number;
   replace(): number;
+  drain(): number;
   next_transaction(): number;
   commit(): number;
   rollback(): number;
@@ -333,6 +339,10 @@ class Machine implements Nat {
     return this.#plan("replace");
   }
 
+  drain(listing: string): NatPlan {
+    return this.#plan("drain", listing);
+  }
+
   commit(): void {
     this.#plans++;
     this.#call("commit", "");
@@ -364,8 +374,8 @@ class Machine implements Nat {
     return { ...counts, memoryBytes: this.#wasm.memory.buffer.byteLength };
   }
 
-  #plan(call: "plan" | "reconcile" | "replace"): NatPlan {
-    const { empty, diagnostics } = this.#ask<Omit<NatPlan, "transactions">>(call, "");
+  #plan(call: "plan" | "reconcile" | "replace" | "drain", input = ""): NatPlan {
+    const { empty, diagnostics } = this.#ask<Omit<NatPlan, "transactions">>(call, input);
     const number = ++this.#plans;
     return { empty, diagnostics, transactions: this.#transactions(number) };
   }

@@ -239,6 +239,15 @@ impl Machine {
         told
     }
 
+    /// Prepares the removal of real servers whose connections have ended, as `ipvsadm -Ln` tells in `listing`. To be
+    /// committed or rolled back like a plan; changes of the cluster are not part of it.
+    pub fn drain(&mut self, listing: &str) {
+        self.rollback();
+        self.backend.stage_drained(listing);
+        let (delta, changed) = (Delta::default(), BTreeSet::new());
+        self.staged = Some(Staged { delta, changed, node_changed: false });
+    }
+
     /// Whether the staged plan has no transaction left.
     pub fn is_empty(&self) -> bool {
         self.backend.is_empty()

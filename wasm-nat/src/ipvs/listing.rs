@@ -199,7 +199,8 @@ impl Listing {
             ServerKey::At(protocol, address, port) => {
                 known.contains(&Key::Address(address))
                     || known.contains(&Key::At(address, protocol, port))
-                    || (node.addresses.contains(&address) && is_node_port(protocol, port))
+                    || ((node.addresses.is_empty() || node.addresses.contains(&address))
+                        && is_node_port(protocol, port))
             }
         };
         let servers =

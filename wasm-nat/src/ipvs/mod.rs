@@ -162,9 +162,10 @@ impl Backend for Ipvs {
         plan.transactions().into()
     }
 
-    /// What is known to have been made. What is not known is read back and reconciled with no family wanted.
-    fn cleanup(&self, _: &[(Family, String)]) -> Vec<Transaction> {
-        Vec::new()
+    fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction> {
+        let nothing = Delta { node: Some(Vec::new()), services: BTreeMap::new() };
+        let basis = Basis::Kernel(listings.to_vec());
+        self.plan(&RuleSet::default(), &nothing, &basis, &mut Vec::new()).transactions.into()
     }
 
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {
