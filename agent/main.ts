@@ -51,6 +51,8 @@ export interface AgentOptions {
   readonly outbound?: OutboundSettings | undefined;
   /** Host ports of Pods are rules of ours, not of a CNI plug-in. */
   readonly hostPorts: boolean;
+  /** `/proc/sys`, or where the node's is mounted. */
+  readonly procSys: string;
   /** One line for the operator. */
   readonly say: (line: string) => void;
 }
@@ -99,7 +101,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       sweeper?.rulesChanged();
       if (isReady) return;
       isReady = true;
-      void setSysctls(nodeSysctls(settings, families), say);
+      void setSysctls(nodeSysctls(settings, families), options);
       takeOver.begin();
       options.onReady();
     },
@@ -216,7 +218,7 @@ export async function programOnce(options: AgentOptions): Promise<void> {
     await runner.once();
   const { problems } = await removeLeftovers(settings.backend, sideRuleNames(options));
   for (const problem of problems) say(problem);
-  await setSysctls(nodeSysctls(settings, node.families), say);
+  await setSysctls(nodeSysctls(settings, node.families), options);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
 }
 
@@ -260,8 +262,9 @@ export async function cleanUp(say: (line: string) => void): Promise<void> {
 }
 
 /** `fairlead agent --init-only`: sets what needs more rights than the rules do. */
-export async function initializeNode({ settings, conntrack, say }: AgentOptions): Promise<void> {
-  await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], say);
+export async function initializeNode(options: AgentOptions): Promise<void> {
+  const { settings, conntrack } = options;
+  await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
 }
 
 /** As often as kube-proxy syncs when nothing changes. */
@@ -280,11 +283,12 @@ interface BackendListeners {
 }
 
 /** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */
-async function prepareNode({ settings, conntrack, say }: AgentOptions): Promise<PreparedNode> {
+async function prepareNode(options: AgentOptions): Promise<PreparedNode> {
+  const { settings, conntrack, say } = options;
   const [{ families, obstacles }, nat] = await Promise.all([
     usableFamilies(settings.backend),
     createNat(),
-    setSysctls(conntrackSysctls(conntrack), say),
+    setSysctls(conntrackSysctls(conntrack), options),
   ]);
   if (families.length === 0) throw new Error(obstacles.join(" "));
   for (const obstacle of obstacles) say(obstacle);
@@ -320,9 +324,9 @@ async function createSweeper(
 
 async function setSysctls(
   wanted: Parameters<typeof applySysctls>[0],
-  say: (line: string) => void,
+  { procSys, say }: Pick<AgentOptions, "procSys" | "say">,
 ): Promise<void> {
-  const { problems } = await applySysctls(wanted);
+  const { problems } = await applySysctls(wanted, procSys);
   for (const problem of problems) say(problem);
 }
 

@@ -133,10 +133,16 @@ export function createAgentMetrics(
         )
       : undefined;
   each((labels) => {
+    for (const duration of [all, full, partial, programming, sweeps]) duration.preset(labels);
     failures.add(0, labels);
     partialFailures?.add(0, labels);
     flows.add(0, labels);
   });
+
+  const rulesTotal =
+    backend === "iptables"
+      ? registry.gauge("kubeproxy_sync_proxy_rules_iptables_total", "Rules of Services, by table.")
+      : undefined;
 
   const pending = { services: 0, slices: 0 };
   const showPending = (): void => {
@@ -197,6 +203,8 @@ export function createAgentMetrics(
           count,
         ]),
       );
+      for (const { family, table, rules } of counters.rules)
+        rulesTotal?.set(rules, { ip_family: family, table });
       masqueraded.replace([...counters.masqueraded].map(([ip_family, count]) => [{ ip_family }, count]));
     },
   };

@@ -22,6 +22,7 @@ interface AgentFlags extends NatFlags, SourceFlags {
   readonly dryRun?: true;
   readonly cleanup?: true;
   readonly initOnly?: true;
+  readonly procSys: string;
   readonly healthzListen?: ListenAddress;
   readonly metricsListen?: ListenAddress;
   readonly nonMasqueradeCidrs?: readonly string[];
@@ -61,6 +62,11 @@ export function registerAgent(program: Command): void {
     .option(
       "--init-only",
       "set the kernel's settings (sysctls), which needs more rights than rules do, and end",
+    )
+    .addOption(
+      new Option("--proc-sys <folder>", "where the kernel's settings are")
+        .default("/proc/sys")
+        .env("FAIRLEAD_PROC_SYS"),
     )
     .addOption(
       new Option("--healthz-listen <host:port>", "where /healthz and /livez are; none for nowhere")
@@ -112,6 +118,7 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
     conntrack: conntrackSettings(flags),
     outbound: outboundSettings(flags),
     hostPorts: flags.hostPorts === true,
+    procSys: flags.procSys,
     say,
   };
   if (flags.initOnly) return failing(() => agent.initializeNode(options));
