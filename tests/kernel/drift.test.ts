@@ -17,7 +17,7 @@ async function startProgrammed(node: NodeUnderTest): Promise<readonly string[]> 
   await node.agent.agent("--cleanup");
   node.start();
   await node.until("10.180.0.11:8080", "client", "np node http");
-  await node.until("10.180.0.11:8080", "client", "np node http", "ipv6");
+  await node.until("[fd00:10:180::11]:8080", "client", "np node http", "ipv6");
   return snapshot(node.lab);
 }
 
