@@ -138,12 +138,7 @@ async function cargoSuite() {
   const cargo = which("cargo");
   if (cargo === undefined) return { ...nothing, skips: ["cargo test: there is no cargo on this machine"] };
   const cargoRun = (...args) => run(cargo, args, { env: process.env, seconds: SUITE_SECONDS });
-  const { code, output, timedOut } = await cargoRun(
-    "test",
-    "--quiet",
-    "--manifest-path",
-    manifest,
-  );
+  const { code, output, timedOut } = await cargoRun("test", "--quiet", "--manifest-path", manifest);
   const result = { passed: 0, failed: 0, skips: [], failures: [] };
   for (const [, passed, failed, ignored] of output.matchAll(
     /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm,
@@ -170,16 +165,7 @@ async function cargoSuite() {
   if ((await cargoRun("clippy", "--version")).code === 0) {
     checks.push(
       await oneCheck("cargo clippy", () =>
-        cargoRun(
-          "clippy",
-          "--quiet",
-          "--all-targets",
-          "--manifest-path",
-          manifest,
-          "--",
-          "-D",
-          "warnings",
-        ),
+        cargoRun("clippy", "--quiet", "--all-targets", "--manifest-path", manifest, "--", "-D", "warnings"),
       ),
     );
   }

@@ -60,7 +60,17 @@ export async function buildWasm({ say = () => {} } = {}) {
   try {
     await execute(
       cargo.program,
-      ["build", "--release", "--lib", "--locked", "--target", TARGET, "--manifest-path", join(here, "Cargo.toml"), ...cargo.args],
+      [
+        "build",
+        "--release",
+        "--lib",
+        "--locked",
+        "--target",
+        TARGET,
+        "--manifest-path",
+        join(here, "Cargo.toml"),
+        ...cargo.args,
+      ],
       { env: { ...env, ...cargo.env }, maxBuffer: 64 * 1024 * 1024 },
     );
   } catch (error) {
@@ -70,7 +80,9 @@ export async function buildWasm({ say = () => {} } = {}) {
   const built = join(cargo.output, TARGET, "release", "wasm_nat.wasm");
   await put(built, module);
   await writeFile(stamp, inputs);
-  await put(built, kept).catch(() => say(`${cache} cannot be written: the next checkout builds wasm-nat again`));
+  await put(built, kept).catch(() =>
+    say(`${cache} cannot be written: the next checkout builds wasm-nat again`),
+  );
   return true;
 }
 
@@ -129,7 +141,11 @@ async function hashOfInputs() {
     }
   }
   const hash = createHash("sha256");
-  for (const file of files.sort()) hash.update(`${file}\0`).update(await readFile(join(here, file))).update("\0");
+  for (const file of files.sort())
+    hash
+      .update(`${file}\0`)
+      .update(await readFile(join(here, file)))
+      .update("\0");
   return hash.digest("hex");
 }
 
@@ -143,7 +159,9 @@ async function exists(file) {
 if (argv[1] === fileURLToPath(import.meta.url)) {
   const missing = await missingForWasm();
   if (missing.length > 0) {
-    stderr.write(`missing for the WASM build: ${missing.join(" ")} (Debian packages), or a Rust with the target ${TARGET}\n`);
+    stderr.write(
+      `missing for the WASM build: ${missing.join(" ")} (Debian packages), or a Rust with the target ${TARGET}\n`,
+    );
     process.exitCode = 1;
   } else if (!(await buildWasm({ say: (line) => stderr.write(`${line}\n`) }))) {
     process.exitCode = 1;

@@ -479,7 +479,9 @@ function wireSlice(slice: NatEndpointSlice): object {
     n: `${slice.meta.namespace}/${slice.meta.name}`,
     s: slice.serviceName,
     f: slice.addressType,
-    p: slice.ports.flatMap(({ name, protocol, port }) => (port === undefined ? [] : [[name, protocol, port]])),
+    p: slice.ports.flatMap(({ name, protocol, port }) =>
+      port === undefined ? [] : [[name, protocol, port]],
+    ),
     e: slice.endpoints.map((endpoint) => ({
       a: endpoint.addresses[0] ?? "",
       // Bits: ready 1, serving 2, terminating 4; absent: ready and serving.
