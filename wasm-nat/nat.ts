@@ -14,6 +14,7 @@
  * After a start with rules of an earlier run, `reconcile` takes the place of the first `plan`.
  */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 
 export type NatBackend = "nftables" | "iptables" | "ipvs";
@@ -241,8 +242,11 @@ export interface Nat {
   status(): NatStatus;
 }
 
-/** Where `build.mjs` leaves the module. */
-export const natModulePath = new URL("./dist/wasm_nat.wasm", import.meta.url);
+/** Where `build.mjs` leaves the module; in an installed package it lies beside the bundle that this file is part of. */
+export const natModulePath = [
+  new URL("./dist/wasm_nat.wasm", import.meta.url),
+  new URL("./wasm_nat.wasm", import.meta.url),
+].find((url, index, all) => index === all.length - 1 || existsSync(url)) as URL;
 
 /** A fresh state machine. `module`: compiled already, its bytes, or absent for the built file. */
 export async function createNat(module?: WebAssembly.Module | Uint8Array<ArrayBuffer>): Promise<Nat> {

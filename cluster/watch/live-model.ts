@@ -5,7 +5,7 @@
  * `buildClusterModel` makes of all objects at once (`live-model.test.ts` compares them), at a cost that goes with the
  * change: maps of kinds without a change are the very same as before, and so is every object that means the same.
  *
- * Not here: Endpoints and Pods. An API server has EndpointSlices for every Service, so no others are watched.
+ * Not here: Endpoints, and endpoints made of Pods. An API server has EndpointSlices for every Service.
  */
 
 import { isDeepStrictEqual } from "node:util";
@@ -30,6 +30,7 @@ export function createLiveModel(): LiveModel {
   const secrets = new SortedObjects<"Secret">();
   const configMaps = new SortedObjects<"ConfigMap">();
   const nodes = new SortedObjects<"Node">();
+  const pods = new SortedObjects<"Pod">();
   const endpointSlices = new SlicesByService();
   const stores: { readonly [K in WatchedKind]: Store } = {
     Ingress: ingresses,
@@ -38,6 +39,7 @@ export function createLiveModel(): LiveModel {
     Secret: secrets,
     ConfigMap: configMaps,
     Node: nodes,
+    Pod: pods,
     EndpointSlice: endpointSlices,
   };
   const diagnosticsOf = new Map<string, readonly Diagnostic[]>();
@@ -76,15 +78,13 @@ export function createLiveModel(): LiveModel {
           secrets: secrets.view() as ClusterModel["secrets"],
           configMaps: configMaps.view() as ClusterModel["configMaps"],
           nodes: nodes.view(),
-          pods: NO_PODS,
+          pods: pods.view() as ClusterModel["pods"],
         },
         diagnostics,
       };
     },
   };
 }
-
-const NO_PODS: ClusterModel["pods"] = new Map();
 
 interface Store {
   readonly put: (name: string, object: KubernetesObject) => boolean;
