@@ -292,7 +292,7 @@ async function prepareNode(options: AgentOptions): Promise<PreparedNode> {
   ]);
   if (families.length === 0) throw new Error(obstacles.join(" "));
   for (const obstacle of obstacles) say(obstacle);
-  if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), say);
+  if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), options);
   const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
   const readBack = createReadBack(settings.backend, families);
   return {
