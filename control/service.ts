@@ -42,7 +42,7 @@ export function createService(options: ServiceOptions): Service {
 
   const publish = (): void => {
     if (edge === undefined || !pointerIsRead || notReady() !== undefined) return;
-    publisher.submit(edge.config, edge.clusters);
+    publisher.submit(edge.config, edge.clusters, edge.delta);
   };
   const notReady = (): string | undefined => {
     if (!publisher.status().leading) return undefined; // A follower is ready to lead; it has nothing to wait for.

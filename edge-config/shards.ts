@@ -8,12 +8,12 @@
  * A reader goes the other way: pointer → `locate` → `readShard` → `decodeHostRecord`.
  *
  * The cut before only saves work: a record is kept while its HostConfig and its Backends are the very same
- * objects, a shard while its records are. One changed endpoint then costs one record, one shard and one
- * pass of comparisons over the hosts. A compiler that rebuilds objects without need loses the speed, never
- * the result.
+ * objects, a shard while its records are. A compiler that rebuilds objects without need loses the speed, never
+ * the result. One that tells which backends are all that has changed (`ConfigDelta`) spares the look at every
+ * host: one changed endpoint then costs one record and one shard.
  */
 
-import type { EdgeConfig, HostConfig } from "./config.ts";
+import type { Backend, BackendName, EdgeConfig, HostConfig } from "./config.ts";
 import type { ConfigKeys } from "./config-keys.ts";
 import { cutDirectory, type DirectoryEntry, hostHash } from "./directory.ts";
 import { backendsOf, encodeHostRecord, type NamedBackend } from "./host-record.ts";
@@ -32,10 +32,26 @@ export interface ShardSet {
   readonly memo: CutMemo;
 }
 
+/** A configuration is another one in these backends, and in nothing else: it has the very hosts and policies. */
+export interface ConfigDelta {
+  readonly since: EdgeConfig;
+  /** As they are now; `undefined`: there is none of this name any more. */
+  readonly backends: ReadonlyMap<BackendName, Backend | undefined>;
+}
+
 interface CutMemo {
+  readonly config: EdgeConfig;
   readonly keys: ConfigKeys | undefined;
   readonly maxShardBytes: number;
   readonly kinds: Readonly<Record<HostKind, CutKind>>;
+  /** Where the records stand that name a backend; made when it is first needed. */
+  users?: ReadonlyMap<BackendName, readonly RecordPlace[]>;
+}
+
+interface RecordPlace {
+  readonly kind: HostKind;
+  /** Into `CutKind.sorted`. */
+  readonly at: number;
 }
 
 /** All hosts of one kind: their records by hash, and the shards made of them. */
@@ -66,6 +82,8 @@ export interface CutOptions {
   /** Seal secrets with these; without them, routes that need a secret are denied. */
   readonly keys?: ConfigKeys | undefined;
   readonly previous?: ShardSet | undefined;
+  /** Counts only where it is since the configuration of `previous`. */
+  readonly delta?: ConfigDelta | undefined;
   /** Names of the clusters that the configuration was made of; see `ShardDirectory`. */
   readonly clusters?: readonly string[] | undefined;
   /** Smaller for tests. */
@@ -75,10 +93,15 @@ export interface CutOptions {
 /** Throws only for a configuration that breaks its contract: a route that names a backend which is not there. */
 export async function cutShards(config: EdgeConfig, options: CutOptions = {}): Promise<ShardSet> {
   const { keys, maxShardBytes = MAX_SHARD_BYTES } = options;
-  const memo = options.previous?.memo;
-  const before = memo?.keys === keys && memo?.maxShardBytes === maxShardBytes ? memo?.kinds : undefined;
+  const last = options.previous?.memo;
+  const memo = last?.keys === keys && last?.maxShardBytes === maxShardBytes ? last : undefined;
+  const before = memo?.kinds;
+  const changed =
+    memo === undefined || options.delta?.since !== memo.config
+      ? undefined
+      : await changeRecords(config, options.delta, memo, keys);
 
-  const sorted = await sortRecords(config, keys, before);
+  const sorted = changed?.records ?? (await sortRecords(config, keys, before));
   const [exact, wildcard, any] = await Promise.all([
     cutKind(sorted.exact, maxShardBytes, before?.exact),
     cutKind(sorted.wildcard, maxShardBytes, before?.wildcard),
@@ -97,7 +120,13 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
       ...(anyShard === undefined ? {} : { any: anyShard }),
     },
     shards,
-    memo: { keys, maxShardBytes, kinds: { exact, wildcard, any } },
+    memo: {
+      config,
+      keys,
+      maxShardBytes,
+      kinds: { exact, wildcard, any },
+      ...(changed?.users === undefined ? {} : { users: changed.users }),
+    },
   };
 }
 
@@ -106,6 +135,57 @@ function entriesOf(kind: CutKind): readonly DirectoryEntry<ShardName>[] {
 }
 
 type SortedRecords = Readonly<Record<HostKind, readonly CutRecord[]>>;
+
+/** Only the records that name a backend of the delta are made anew; each stays in its place. */
+async function changeRecords(
+  config: EdgeConfig,
+  { backends }: ConfigDelta,
+  memo: CutMemo,
+  keys: ConfigKeys | undefined,
+): Promise<{ readonly records: SortedRecords; readonly users: CutMemo["users"] }> {
+  memo.users ??= usersOf(memo.kinds);
+  const places = new Map<CutRecord, RecordPlace>();
+  for (const name of backends.keys()) {
+    for (const place of memo.users.get(name) ?? []) {
+      const record = memo.kinds[place.kind].sorted[place.at];
+      if (record !== undefined) places.set(record, place);
+    }
+  }
+  const records: Record<HostKind, readonly CutRecord[]> = {
+    exact: memo.kinds.exact.sorted,
+    wildcard: memo.kinds.wildcard.sorted,
+    any: memo.kinds.any.sorted,
+  };
+  let users: CutMemo["users"] = memo.users;
+  for (const [record, { kind, at }] of places) {
+    const known = new Map(record.backends);
+    const find = (name: BackendName): Backend | undefined =>
+      backends.has(name)
+        ? backends.get(name)
+        : known.has(name)
+          ? known.get(name)
+          : ownValue(config.backends, name);
+    const made = await cutRecord(record.host, record.config, find, keys);
+    records[kind] = records[kind].with(at, made);
+    // A backend whose policies name others than before.
+    if (made.backends.some(([name], index) => name !== record.backends[index]?.[0])) users = undefined;
+  }
+  return { records, users };
+}
+
+function usersOf(kinds: CutMemo["kinds"]): ReadonlyMap<BackendName, readonly RecordPlace[]> {
+  const users = new Map<BackendName, RecordPlace[]>();
+  for (const kind of HOST_KINDS) {
+    kinds[kind].sorted.forEach(({ backends }, at) => {
+      for (const [name] of backends) {
+        const places = users.get(name);
+        if (places === undefined) users.set(name, [{ kind, at }]);
+        else places.push({ kind, at });
+      }
+    });
+  }
+  return users;
+}
 
 /** The record of every host, by kind and hash. */
 async function sortRecords(
@@ -123,13 +203,14 @@ async function sortRecords(
     for (const { sorted } of Object.values(before))
       for (const record of sorted) known.set(record.host, record);
   }
+  const find = (name: BackendName): Backend | undefined => ownValue(config.backends, name);
   const records: Record<HostKind, CutRecord[]> = { exact: [], wildcard: [], any: [] };
   for (const host of hosts) {
     const hostConfig = config.hosts[host];
     if (hostConfig === undefined) continue;
     const record = known.get(host);
     const kept = record !== undefined && isSame(record, hostConfig, config.backends);
-    records[hostKind(host)].push(kept ? record : await cutRecord(host, hostConfig, config.backends, keys));
+    records[hostKind(host)].push(kept ? record : await cutRecord(host, hostConfig, find, keys));
   }
   for (const list of Object.values(records)) {
     list.sort((left, right) => left.hash - right.hash || (left.host < right.host ? -1 : 1));
@@ -161,7 +242,12 @@ async function keepOrder(
         config.hosts[record.host] === record.config ? record.config : ownValue(config.hosts, record.host);
       if (hostConfig === undefined) return undefined;
       if (!isSame(record, hostConfig, config.backends)) {
-        records[at] = await cutRecord(record.host, hostConfig, config.backends, keys);
+        records[at] = await cutRecord(
+          record.host,
+          hostConfig,
+          (name) => ownValue(config.backends, name),
+          keys,
+        );
       }
     }
     kept[kind] = records;
@@ -186,10 +272,10 @@ function ownValue<T>(record: Readonly<Record<string, T>>, name: string): T | und
 async function cutRecord(
   host: string,
   config: HostConfig,
-  backends: EdgeConfig["backends"],
+  find: (name: BackendName) => Backend | undefined,
   keys: ConfigKeys | undefined,
 ): Promise<CutRecord> {
-  const named = backendsOf(config, (name) => ownValue(backends, name));
+  const named = backendsOf(config, find);
   const text = await encodeHostRecord(host, config, named, keys);
   return { host, hash: hostHash(host), weight: shardWeight(host, text), text, config, backends: named };
 }
@@ -199,6 +285,7 @@ async function cutKind(
   maxShardBytes: number,
   before: CutKind | undefined,
 ): Promise<CutKind> {
+  if (before?.sorted === sorted) return before;
   const leavesBefore = new Map(before?.leaves.map((leaf) => [leaf.prefix, leaf]));
   const leaves = await Promise.all(
     cutDirectory(sorted, maxShardBytes).map(async ([prefix, records]): Promise<CutLeaf> => {

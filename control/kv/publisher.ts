@@ -10,7 +10,7 @@
 import type { EdgeConfig } from "../../edge-config/config.ts";
 import type { ConfigKeys } from "../../edge-config/config-keys.ts";
 import type { Pointer } from "../../edge-config/pointer.ts";
-import { cutShards, type ShardSet } from "../../edge-config/shards.ts";
+import { type ConfigDelta, cutShards, type ShardSet } from "../../edge-config/shards.ts";
 import type { KvClient } from "./client.ts";
 import { KvError } from "./kv-error.ts";
 import { createPublication, DeposedError, type Publication, type PublishResult } from "./publish.ts";
@@ -97,8 +97,11 @@ export interface PublisherStatus {
 }
 
 export interface Publisher {
-  /** Publishes this configuration soon, unless a newer one comes before. `clusters`: see `ShardDirectory`. */
-  readonly submit: (config: EdgeConfig, clusters?: readonly string[]) => void;
+  /**
+   * Publishes this configuration soon, unless a newer one comes before. `clusters`: see `ShardDirectory`. `delta` saves
+   * work where it is since the configuration that was submitted before.
+   */
+  readonly submit: (config: EdgeConfig, clusters?: readonly string[], delta?: ConfigDelta) => void;
   /** Resolves once nothing waits and nothing runs; while not leading, once nothing runs. */
   readonly settled: () => Promise<void>;
   /** Begins a term: KV is read anew and the newest configuration published at once. */
@@ -142,6 +145,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
 
   let newest: EdgeConfig | undefined;
   let clusters: readonly string[] | undefined;
+  /** Of `newest`, since the configuration that was cut last; absent: not known. */
+  let delta: ConfigDelta | undefined;
   let published: ShardSet | undefined;
   let lastSet: ShardSet | undefined;
   let waitingSinceMs: number | undefined;
@@ -190,7 +195,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const startedMs = performance.now();
     let set: ShardSet;
     try {
-      set = await cutShards(config, { keys, previous: lastSet, clusters });
+      const sinceLast = delta;
+      delta = { since: config, backends: new Map() };
+      set = await cutShards(config, { keys, previous: lastSet, clusters, delta: sinceLast });
       lastSet = set;
     } catch (error) {
       lastError = messageOf(error);
@@ -245,7 +252,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
   upkeepTimer.unref();
 
   return {
-    submit: (config, names) => {
+    submit: (config, names, change) => {
+      if (config !== newest)
+        delta =
+          delta !== undefined && change !== undefined && change.since === newest
+            ? joined(delta, change)
+            : undefined;
       newest = config;
       clusters = names;
       const first = waitingSinceMs === undefined;
@@ -267,6 +279,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     },
     withdraw: () => {
       newest = undefined;
+      delta = undefined;
       waitingSinceMs = undefined;
       clearTimeout(timer);
       announceIdle();
@@ -321,6 +334,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
       announceIdle();
     },
   };
+}
+
+function joined({ since, backends }: ConfigDelta, later: ConfigDelta): ConfigDelta {
+  return { since, backends: new Map([...backends, ...later.backends]) };
 }
 
 function retryDelayMs(error: unknown, failures: number, pace: PublisherPace): number {
