@@ -26,14 +26,18 @@ export interface CompiledEdge {
 export interface EdgeCompiler {
   /** Puts a cluster's state in the place of the one before. */
   readonly update: (cluster: string, state: ClusterState) => CompiledEdge;
+  /** Goes on with what a cluster had at the edge, until its state comes. */
+  readonly recover: (cluster: string, config: EdgeConfig) => CompiledEdge;
   readonly remove: (cluster: string) => CompiledEdge;
-  readonly clusters: () => ReadonlyMap<string, ClusterState>;
+  /** `undefined`: recovered, and its state has not come yet. */
+  readonly clusters: () => ReadonlyMap<string, ClusterState | undefined>;
 }
 
 interface Member {
-  readonly compiler: Compiler;
+  /** Absent: recovered. */
+  readonly compiler?: Compiler;
   readonly tag: Tagger;
-  readonly state: ClusterState;
+  readonly state?: ClusterState;
   readonly compiled: ClusterConfig;
   readonly delta: ConfigDelta | undefined;
   readonly diagnostics: readonly ClusterDiagnostic[];
@@ -75,6 +79,11 @@ export function createEdgeCompiler(options: CompileOptions, rules: OwnershipRule
         delta,
         diagnostics: tag([state.diagnostics, restricted.diagnostics, diagnostics]),
       });
+      return merged();
+    },
+    recover: (cluster, config) => {
+      const compiled = { cluster, config };
+      members.set(cluster, { tag: createTagger(cluster), compiled, delta: undefined, diagnostics: [] });
       return merged();
     },
     remove: (cluster) => {

@@ -64,6 +64,17 @@ export interface HostConfig {
   readonly denied?: string;
   /** What is decided before a route is chosen (nginx's server level). Absent means none. */
   readonly policies?: HostPolicies;
+  /**
+   * Whose it is, where an edge serves several clusters. No Worker asks: a control service that was restarted goes on from
+   * here with the clusters that have not told it their state again.
+   */
+  readonly owner?: HostOwner;
+}
+
+export interface HostOwner {
+  readonly cluster: string;
+  /** Creation of the oldest Ingress with a route of the host: RFC 3339, in UTC. Absent: it has none. */
+  readonly since?: string;
 }
 
 /** One path of one Ingress. */

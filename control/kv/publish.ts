@@ -37,6 +37,7 @@ import {
   mergeHistories,
   type WrittenPointer,
 } from "./history.ts";
+import { type ConfigReading, readConfig } from "./read-config.ts";
 
 export interface PublishOptions {
   readonly client: KvClient;
@@ -100,6 +101,8 @@ export interface Publication {
   readonly unpin: () => Promise<void>;
   /** Reads KV if that was not done yet: the pointer that stands. Rejects as `publish` does. */
   readonly read: () => Promise<Pointer | undefined>;
+  /** All that the pointer names; `undefined` without a pointer, or while an earlier generation is pinned. */
+  readonly readConfig: () => Promise<ConfigReading | undefined>;
   /** What was last read from or written to KV; `undefined` before the first call and after a failure. */
   readonly current: () => { readonly pointer: Pointer | undefined; readonly history: History } | undefined;
   /** Forgets what is known, so that the next call reads KV anew (a new term has begun). */
@@ -306,6 +309,13 @@ export function createPublication(options: PublishOptions): Publication {
         await saveHistory();
       }),
     read: () => guarded(async () => (await load()).pointer),
+    readConfig: () =>
+      guarded(async () => {
+        const { pointer, history } = await load();
+        return pointer === undefined || history.pinned !== undefined
+          ? undefined
+          : await readConfig(client, pointer, keys);
+      }),
     current: () => state && { pointer: state.pointer, history: state.history },
     forget: () => {
       state = undefined;

@@ -14,6 +14,7 @@ import { type ConfigDelta, cutShards, type ShardSet } from "../../edge-config/sh
 import type { KvClient } from "./client.ts";
 import { KvError } from "./kv-error.ts";
 import { createPublication, DeposedError, type Publication, type PublishResult } from "./publish.ts";
+import type { ConfigReading } from "./read-config.ts";
 
 export interface PublisherOptions {
   readonly client: KvClient;
@@ -113,6 +114,8 @@ export interface Publisher {
   readonly status: () => PublisherStatus;
   /** Reads the pointer that stands in KV, if that was not done yet; tries until it succeeds or the publisher is closed. */
   readonly read: () => Promise<Pointer | undefined>;
+  /** Reads the configuration that stands in KV; tries as `read` does. See `Publication`. */
+  readonly readConfig: () => Promise<ConfigReading | undefined>;
   /** The generations that `rollback` takes, newest first; empty before KV was first read. */
   readonly generations: () => readonly {
     readonly generation: number;
@@ -168,6 +171,19 @@ export function createPublisher(options: PublisherOptions): Publisher {
     });
     queue = result.catch(() => {}); // The caller has the rejection; the queue goes on.
     return result;
+  };
+  const persistently = async <T>(task: () => Promise<T>): Promise<T> => {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await enqueue(task);
+      } catch (error) {
+        if (closed) throw error;
+        const retryInMs = retryDelayMs(error, attempt, pace);
+        lastError = messageOf(error);
+        onEvent({ kind: "failed", error: error as Error, retryInMs });
+        await sleep(retryInMs);
+      }
+    }
   };
   const announceIdle = (): void => {
     if (queued > 0 || (leading && !closed && waitingSinceMs !== undefined)) return;
@@ -302,19 +318,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
         ...(lastError === undefined ? {} : { lastError }),
       };
     },
-    read: async () => {
-      for (let attempt = 0; ; attempt++) {
-        try {
-          return await enqueue(() => publication.read());
-        } catch (error) {
-          if (closed) throw error;
-          const retryInMs = retryDelayMs(error, attempt, pace);
-          lastError = messageOf(error);
-          onEvent({ kind: "failed", error: error as Error, retryInMs });
-          await sleep(retryInMs);
-        }
-      }
-    },
+    read: () => persistently(() => publication.read()),
+    readConfig: () => persistently(() => publication.readConfig()),
     generations: () =>
       (publication.current()?.history.pointers ?? [])
         .map(({ pointer: { generation, epoch, createdAt } }) => ({ generation, epoch, createdAt }))
