@@ -63,8 +63,7 @@ export interface Compiler {
 
 /** Everything that follows from the Ingresses and the settings alone. */
 interface Groundwork {
-  readonly ingresses: readonly Ingress[];
-  readonly classes: readonly unknown[];
+  readonly model: Pick<ClusterModel, "ingresses" | "ingressClasses">;
   readonly settings: SettingsWork;
   readonly lastResort: BackendUse | undefined;
   readonly plans: readonly IngressPlan[];
@@ -258,14 +257,12 @@ function layGroundwork(
   planOf: (ingress: Ingress) => IngressPlan,
   known: Groundwork | undefined,
 ): Groundwork {
-  const ingresses = [...model.ingresses.values()];
-  const classes = [...model.ingressClasses.values()];
   const lastResort = lastResortOf(model, options);
   if (
     known?.settings === settings &&
     known.lastResort?.name === lastResort?.name &&
-    sameItems(known.ingresses, ingresses) &&
-    sameItems(known.classes, classes)
+    sameValues(known.model.ingresses, model.ingresses) &&
+    sameValues(known.model.ingressClasses, model.ingressClasses)
   ) {
     return known;
   }
@@ -290,7 +287,7 @@ function layGroundwork(
     }
     return input;
   };
-  for (const ingress of oldestFirst(ingresses)) {
+  for (const ingress of oldestFirst(model.ingresses.values())) {
     const whyNot = whyNotOurs(ingress, model.ingressClasses, options.ingressClass);
     if (whyNot !== undefined) {
       diagnostics.push({
@@ -344,7 +341,16 @@ function layGroundwork(
     if (host === ANY_HOST || input.shares.length > 0) hostInputs.set(host, { host, ...input, lastResort });
     else for (const share of input.canaries) diagnostics.push(...orphans(share));
   }
-  return { ingresses, classes, settings, lastResort, plans: found, inputs: hostInputs, owners, diagnostics };
+  const { ingresses, ingressClasses } = model;
+  return {
+    model: { ingresses, ingressClasses },
+    settings,
+    lastResort,
+    plans: found,
+    inputs: hostInputs,
+    owners,
+    diagnostics,
+  };
 }
 
 function orphans(share: HostShare): readonly Diagnostic[] {
@@ -409,6 +415,11 @@ function sameInput(a: HostInput, b: HostInput): boolean {
       sameItems(a.catchAll, b.catchAll) &&
       a.lastResort?.name === b.lastResort?.name)
   );
+}
+
+/** The same objects in the same order, in the very same map or in another one. */
+function sameValues(a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>): boolean {
+  return a === b || sameItems([...a.values()], [...b.values()]);
 }
 
 function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
