@@ -50,6 +50,8 @@ export interface PublishOptions {
   readonly admit?: ((writes: number) => void) | undefined;
   /** Awaited just before a pointer is written, to keep the distance between two of them. */
   readonly beforePointer?: (() => Promise<void>) | undefined;
+  /** Told when a pointer was written, or may have been. */
+  readonly afterPointer?: (() => void) | undefined;
   /** Milliseconds since 1970. */
   readonly now: () => number;
 }
@@ -221,7 +223,11 @@ export function createPublication(options: PublishOptions): Publication {
         ...(directory.any === undefined ? {} : { any: directory.any }),
       };
       const text = await encodePointer(pointer, keys);
-      await client.put(POINTER_KEY, text);
+      try {
+        await client.put(POINTER_KEY, text);
+      } finally {
+        options.afterPointer?.();
+      }
       state = {
         pointerText: text,
         pointer,
