@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { oneAtATime } from "./one-at-a-time.mjs";
 import { root, run, say, which } from "./process.mjs";
 
 const PROGRAMS = {
@@ -29,6 +30,10 @@ export function haveGoPrograms() {
 
 /** True when all programs are there at the end; what is missing has been said otherwise. */
 export async function buildKubernetesApiServer() {
+  return haveGoPrograms() || (await oneAtATime("go-programs", buildMissing));
+}
+
+async function buildMissing() {
   const missing = Object.keys(PROGRAMS).filter((name) => !existsSync(goProgramPath(name)));
   if (missing.length === 0) return true;
   const go = which("go");

@@ -18,9 +18,10 @@ export function say(sentence) {
   process.stdout.write(`setup: ${sentence}\n`);
 }
 
-/** The environment in which `node` is Node 24. */
+/** The environment in which `node` is Node 24, and programs of the system's administration are found by others, too. */
 export function environment(extra = {}) {
-  return { ...process.env, PATH: `${toolsDirectory}${delimiter}${process.env.PATH ?? ""}`, ...extra };
+  const path = [toolsDirectory, process.env.PATH ?? "", "/usr/sbin", "/sbin"].join(delimiter);
+  return { ...process.env, PATH: path, ...extra };
 }
 
 /**
