@@ -92,7 +92,7 @@ export interface PublisherStatus {
   readonly epoch?: number;
   readonly createdAt?: string;
   readonly pinned?: number;
-  /** A configuration waits to be published. */
+  /** A configuration waits to be published, or is being written. */
   readonly pending: boolean;
   readonly lastError?: string;
 }
@@ -157,6 +157,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   let published: ShardSet | undefined;
   let lastSet: ShardSet | undefined;
   let waitingSinceMs: number | undefined;
+  let isPublishing = false;
   let failures = 0;
   let lastError: string | undefined;
   let leading = options.epoch === undefined;
@@ -212,6 +213,15 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const sinceMs = waitingSinceMs;
     if (config === undefined || sinceMs === undefined || !leading || closed) return;
     waitingSinceMs = undefined;
+    isPublishing = true;
+    try {
+      await publishOnce(config, sinceMs);
+    } finally {
+      isPublishing = false;
+    }
+  };
+
+  const publishOnce = async (config: EdgeConfig, sinceMs: number): Promise<void> => {
     const startedMs = performance.now();
     let set: ShardSet;
     try {
@@ -318,7 +328,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
           ? {}
           : { generation: pointer.generation, epoch: pointer.epoch, createdAt: pointer.createdAt }),
         ...(current?.history.pinned === undefined ? {} : { pinned: current.history.pinned }),
-        pending: waitingSinceMs !== undefined,
+        pending: waitingSinceMs !== undefined || isPublishing,
         ...(lastError === undefined ? {} : { lastError }),
       };
     },
