@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { edgeConfig, endpoints } from "../tests/kv/arbitrary-config.ts";
-import { ANY_HOST, type Backend, type EdgeConfig } from "./config.ts";
+import { ANY_HOST, type Backend, type EdgeConfig, type HostConfig } from "./config.ts";
 import { deriveConfigKeys } from "./config-keys.ts";
 import { hostHash, indexDirectory } from "./directory.ts";
 import { backendsOf, decodeHostRecord, type HostRecord } from "./host-record.ts";
@@ -138,9 +138,32 @@ describe("cutShards", () => {
               const policies = { page: { backend: names[(other ?? 0) % names.length] } } as BackendPolicies;
               backends.set(name, { ...plain, endpoints: list, ...(other === null ? {} : { policies }) });
             }
-            const next = { ...config, backends: { ...config.backends, ...Object.fromEntries(backends) } };
+            // Hosts that lose a route, and one that goes or comes with the others' places.
+            const hosts = new Map<string, HostConfig | undefined>();
+            const hostNames = Object.keys(config.hosts);
+            for (const [pick, , other] of step) {
+              const name = hostNames[(pick >>> 3) % Math.max(1, hostNames.length)];
+              const host = name === undefined ? undefined : config.hosts[name];
+              if (name === undefined || host === undefined || pick % 3 !== 0) continue;
+              hosts.set(name, pick % 2 === 0 ? { ...host, routes: host.routes.slice(1) } : undefined);
+              if (other === null && pick % 5 === 0) hosts.set(`new-${pick}.example`, host);
+            }
+            const next: EdgeConfig = {
+              ...config,
+              hosts: Object.fromEntries(
+                Object.entries<HostConfig | undefined>({
+                  ...config.hosts,
+                  ...Object.fromEntries(hosts),
+                }).filter((entry): entry is [string, HostConfig] => entry[1] !== undefined),
+              ),
+              backends: { ...config.backends, ...Object.fromEntries(backends) },
+            };
             const options = { keys, maxShardBytes: SMALL };
-            set = await cutShards(next, { ...options, previous: set, delta: { since: config, backends } });
+            set = await cutShards(next, {
+              ...options,
+              previous: set,
+              delta: { since: config, hosts, backends },
+            });
             const anew = await cutShards(next, options);
             expect(set.directory).toEqual(anew.directory);
             expect([...set.shards]).toEqual([...anew.shards]);
@@ -157,7 +180,7 @@ describe("cutShards", () => {
     const changed = { ...(backend as Backend), endpoints: ["10.9.9.9:1"] };
     const next = { ...config, backends: { ...config.backends, [name]: changed } };
     const previous = await cutShards(config);
-    const delta = { since: manyHosts(20), backends: new Map() };
+    const delta = { since: manyHosts(20), hosts: new Map(), backends: new Map() };
     const set = await cutShards(next, { previous, delta });
     expect([...set.shards.values()].join()).toContain("10.9.9.9:1");
   });

@@ -9,8 +9,8 @@
  *
  * The cut before only saves work: a record is kept while its HostConfig and its Backends are the very same
  * objects, a shard while its records are. A compiler that rebuilds objects without need loses the speed, never
- * the result. One that tells which backends are all that has changed (`ConfigDelta`) spares the look at every
- * host: one changed endpoint then costs one record and one shard.
+ * the result. One that tells which hosts and backends are all that has changed (`ConfigDelta`) spares the look at
+ * every host: one changed endpoint then costs one record and one shard.
  */
 
 import type { Backend, BackendName, EdgeConfig, HostConfig } from "./config.ts";
@@ -32,10 +32,11 @@ export interface ShardSet {
   readonly memo: CutMemo;
 }
 
-/** A configuration is another one in these backends, and in nothing else: it has the very hosts and policies. */
+/** A configuration is another one in these hosts and backends, and in nothing else. */
 export interface ConfigDelta {
   readonly since: EdgeConfig;
   /** As they are now; `undefined`: there is none of this name any more. */
+  readonly hosts: ReadonlyMap<string, HostConfig | undefined>;
   readonly backends: ReadonlyMap<BackendName, Backend | undefined>;
 }
 
@@ -44,8 +45,14 @@ interface CutMemo {
   readonly keys: ConfigKeys | undefined;
   readonly maxShardBytes: number;
   readonly kinds: Readonly<Record<HostKind, CutKind>>;
-  /** Where the records stand that name a backend; made when it is first needed. */
-  users?: ReadonlyMap<BackendName, readonly RecordPlace[]>;
+  /** Where the records stand; made when it is first needed. */
+  places?: RecordPlaces;
+}
+
+interface RecordPlaces {
+  readonly ofHost: ReadonlyMap<string, RecordPlace>;
+  /** Of every record that names it. */
+  readonly ofBackend: ReadonlyMap<BackendName, readonly RecordPlace[]>;
 }
 
 interface RecordPlace {
@@ -125,7 +132,7 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
       keys,
       maxShardBytes,
       kinds: { exact, wildcard, any },
-      ...(changed?.users === undefined ? {} : { users: changed.users }),
+      ...(changed?.places === undefined ? {} : { places: changed.places }),
     },
   };
 }
@@ -136,55 +143,70 @@ function entriesOf(kind: CutKind): readonly DirectoryEntry<ShardName>[] {
 
 type SortedRecords = Readonly<Record<HostKind, readonly CutRecord[]>>;
 
-/** Only the records that name a backend of the delta are made anew; each stays in its place. */
+/**
+ * Only the records of the delta's hosts, and those that name a backend of it, are made anew; each stays in its place.
+ * `undefined` when a host came or went, which moves the others.
+ */
 async function changeRecords(
   config: EdgeConfig,
-  { backends }: ConfigDelta,
+  { hosts, backends }: ConfigDelta,
   memo: CutMemo,
   keys: ConfigKeys | undefined,
-): Promise<{ readonly records: SortedRecords; readonly users: CutMemo["users"] }> {
-  memo.users ??= usersOf(memo.kinds);
-  const places = new Map<CutRecord, RecordPlace>();
-  for (const name of backends.keys()) {
-    for (const place of memo.users.get(name) ?? []) {
-      const record = memo.kinds[place.kind].sorted[place.at];
-      if (record !== undefined) places.set(record, place);
-    }
+): Promise<{ readonly records: SortedRecords; readonly places: RecordPlaces | undefined } | undefined> {
+  memo.places ??= placesOf(memo.kinds);
+  const { ofHost, ofBackend } = memo.places;
+  const touched = new Set<RecordPlace>();
+  for (const [host, hostConfig] of hosts) {
+    const place = ofHost.get(host);
+    if (place === undefined || hostConfig === undefined) return undefined;
+    touched.add(place);
   }
-  const records: Record<HostKind, readonly CutRecord[]> = {
-    exact: memo.kinds.exact.sorted,
-    wildcard: memo.kinds.wildcard.sorted,
-    any: memo.kinds.any.sorted,
-  };
-  let users: CutMemo["users"] = memo.users;
-  for (const [record, { kind, at }] of places) {
+  for (const name of backends.keys()) for (const place of ofBackend.get(name) ?? []) touched.add(place);
+
+  const copies: Partial<Record<HostKind, CutRecord[]>> = {};
+  let places: RecordPlaces | undefined = memo.places;
+  for (const { kind, at } of touched) {
+    const record = memo.kinds[kind].sorted[at];
+    if (record === undefined) continue;
     const known = new Map(record.backends);
-    const find = (name: BackendName): Backend | undefined =>
-      backends.has(name)
-        ? backends.get(name)
-        : known.has(name)
-          ? known.get(name)
-          : ownValue(config.backends, name);
-    const made = await cutRecord(record.host, record.config, find, keys);
-    records[kind] = records[kind].with(at, made);
-    // A backend whose policies name others than before.
-    if (made.backends.some(([name], index) => name !== record.backends[index]?.[0])) users = undefined;
+    const find = (name: BackendName): Backend | undefined => {
+      if (backends.has(name)) return backends.get(name);
+      return known.has(name) ? known.get(name) : ownValue(config.backends, name);
+    };
+    const made = await cutRecord(record.host, hosts.get(record.host) ?? record.config, find, keys);
+    copies[kind] ??= memo.kinds[kind].sorted.slice();
+    copies[kind][at] = made;
+    // It names others than before, itself or in the policies of a backend.
+    if (!namesSame(made.backends, record.backends)) places = undefined;
   }
-  return { records, users };
+  const { exact, wildcard, any } = memo.kinds;
+  const records = {
+    exact: copies.exact ?? exact.sorted,
+    wildcard: copies.wildcard ?? wildcard.sorted,
+    any: copies.any ?? any.sorted,
+  };
+  return { records, places };
 }
 
-function usersOf(kinds: CutMemo["kinds"]): ReadonlyMap<BackendName, readonly RecordPlace[]> {
-  const users = new Map<BackendName, RecordPlace[]>();
+function namesSame(left: readonly NamedBackend[], right: readonly NamedBackend[]): boolean {
+  return left.length === right.length && left.every(([name], at) => name === right[at]?.[0]);
+}
+
+function placesOf(kinds: CutMemo["kinds"]): RecordPlaces {
+  const ofHost = new Map<string, RecordPlace>();
+  const ofBackend = new Map<BackendName, RecordPlace[]>();
   for (const kind of HOST_KINDS) {
-    kinds[kind].sorted.forEach(({ backends }, at) => {
+    kinds[kind].sorted.forEach(({ host, backends }, at) => {
+      const place: RecordPlace = { kind, at };
+      ofHost.set(host, place);
       for (const [name] of backends) {
-        const places = users.get(name);
-        if (places === undefined) users.set(name, [{ kind, at }]);
-        else places.push({ kind, at });
+        const places = ofBackend.get(name);
+        if (places === undefined) ofBackend.set(name, [place]);
+        else places.push(place);
       }
     });
   }
-  return users;
+  return { ofHost, ofBackend };
 }
 
 /** The record of every host, by kind and hash. */

@@ -120,17 +120,18 @@ export function createCompiler(options: CompileOptions = {}): Compiler {
       const sameHosts = kept !== undefined && hosts === kept.hosts && groundwork === kept.groundwork;
       const named = sameHosts ? kept.named : nameHosts(groundwork, hosts);
       const backends = compileBackends(model, options, groundwork, named, kept, changes);
-      const result = sameHosts
-        ? changeBackends(kept, groundwork, named, backends)
-        : makeConfig(settings, groundwork, named, backends);
+      const record = sameHosts ? kept.record : lazy(() => recordOf(named.hosts));
+      const config = configOf(
+        settings.edge,
+        record,
+        lazy(() => recordOfBackends(backends)),
+      );
+      const all = { model, settings, groundwork, hosts, named, backends };
+      const result = kept === undefined ? whole(all, config) : changed(kept, all, config);
       before = {
-        model,
-        settings,
-        groundwork,
-        hosts,
-        named,
-        backends,
+        ...all,
         result,
+        record,
         askers: kept?.askers ?? new WeakMap(),
       };
       return result;
@@ -138,15 +139,20 @@ export function createCompiler(options: CompileOptions = {}): Compiler {
   };
 }
 
-/** Everything that one compilation made, for the next one. */
-interface Work {
+interface Parts {
   readonly model: ClusterModel;
   readonly settings: SettingsWork;
   readonly groundwork: Groundwork;
   readonly hosts: HostWorks;
   readonly named: NamedHosts;
   readonly backends: BackendWorks;
+}
+
+/** Everything that one compilation made, for the next one. */
+interface Work extends Parts {
   readonly result: CompileResult;
+  /** Of `named`, for `EdgeConfig.hosts`. */
+  readonly record: () => EdgeConfig["hosts"];
   /** By the works that they belong to; made when they are first needed. */
   readonly askers: WeakMap<HostWorks | BackendWorks, Askers<string>>;
 }
@@ -154,51 +160,58 @@ interface Work {
 type HostWorks = ReadonlyMap<string, HostWork>;
 type BackendWorks = SortedMap<BackendName, BackendWork>;
 
-function makeConfig(
-  settings: SettingsWork,
-  groundwork: Groundwork,
-  named: NamedHosts,
-  backends: BackendWorks,
-): CompileResult {
-  return {
-    config: configOf(settings.edge, recordOf(named.hosts), backends),
-    diagnostics: gather(groundwork, named, backends),
-  };
+function whole({ groundwork, named, backends }: Parts, config: EdgeConfig): CompileResult {
+  return { config, diagnostics: gather(groundwork, named, backends) };
 }
 
-/** The hosts stay as they are, and so do all backends but a few. */
-function changeBackends(
-  { settings, backends: before, result }: Work,
-  groundwork: Groundwork,
-  named: NamedHosts,
-  backends: BackendWorks,
-): CompileResult {
-  const changed = new Map<BackendName, Backend | undefined>();
-  let saysTheSame = true;
-  for (const name of backends.changedSince(before)) {
-    const [old, now] = [before.get(name), backends.get(name)];
-    if (!isDeepStrictEqual(old?.backend, now?.backend)) changed.set(name, now?.backend);
+/** What sets the parts apart from those before, which is little nearly always. */
+function changed(before: Work, { groundwork, named, backends }: Parts, config: EdgeConfig): CompileResult {
+  const hosts = new Map<string, HostConfig | undefined>();
+  if (named !== before.named) {
+    for (const [host, value] of named.hosts)
+      if (before.named.hosts.get(host) !== value) hosts.set(host, value);
+    for (const host of before.named.hosts.keys()) if (!named.hosts.has(host)) hosts.set(host, undefined);
+  }
+  const others = new Map<BackendName, Backend | undefined>();
+  let saysTheSame = groundwork === before.groundwork && named === before.named;
+  for (const name of backends.changedSince(before.backends)) {
+    const [old, now] = [before.backends.get(name), backends.get(name)];
+    if (!isDeepStrictEqual(old?.backend, now?.backend)) others.set(name, now?.backend);
     saysTheSame &&=
       isDeepStrictEqual(old?.diagnostics, now?.diagnostics) && isDeepStrictEqual(old?.trouble, now?.trouble);
   }
-  const diagnostics = saysTheSame ? result.diagnostics : gather(groundwork, named, backends);
-  const delta = { since: result.config, backends: changed };
-  // What reads otherwise and means the same (a condition of an endpoint that does not count) is no change.
-  if (changed.size === 0) return { config: result.config, diagnostics, delta };
-  return { config: configOf(settings.edge, result.config.hosts, backends), diagnostics, delta };
+  const since = before.result.config;
+  return {
+    // What reads otherwise and means the same (a condition of an endpoint that does not count) is no change.
+    config: hosts.size === 0 && others.size === 0 ? since : config,
+    diagnostics: saysTheSame ? before.result.diagnostics : gather(groundwork, named, backends),
+    delta: { since, hosts, backends: others },
+  };
 }
 
-/** The record of all backends is made when somebody asks for it; a publication asks for those that have changed. */
-function configOf(edge: SettingsWork["edge"], hosts: EdgeConfig["hosts"], works: BackendWorks): EdgeConfig {
-  let record: EdgeConfig["backends"] | undefined;
+/** The records of all hosts and backends are made when somebody asks for them; a publication asks for what has changed. */
+function configOf(
+  edge: SettingsWork["edge"],
+  hosts: () => EdgeConfig["hosts"],
+  backends: () => EdgeConfig["backends"],
+): EdgeConfig {
   return {
     version: EDGE_CONFIG_VERSION,
     ...edge,
-    hosts,
-    get backends() {
-      record ??= recordOfBackends(works);
-      return record;
+    get hosts() {
+      return hosts();
     },
+    get backends() {
+      return backends();
+    },
+  };
+}
+
+function lazy<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
   };
 }
 
@@ -464,7 +477,16 @@ function compileBackends(
       stillHolds(work.answers, changes);
     works.push([name, usable ? work : compileBackend(model, options, settings, use, owner)]);
   }
-  return SortedMap.from(works);
+  const all = SortedMap.from(works);
+  // Who asks what is nearly the same as before; made anew it would cost more than all the rest.
+  const askers = kept?.askers.get(kept.backends);
+  if (kept !== undefined && askers !== undefined) {
+    for (const name of all.changedSince(kept.backends))
+      askers.replace(name, kept.backends.get(name)?.answers ?? [], all.get(name)?.answers ?? []);
+    kept.askers.delete(kept.backends);
+    kept.askers.set(all, askers);
+  }
+  return all;
 }
 
 function askersOf<W extends HostWorks | BackendWorks>(

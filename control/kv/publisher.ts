@@ -226,7 +226,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     let set: ShardSet;
     try {
       const sinceLast = delta;
-      delta = { since: config, backends: new Map() };
+      delta = { since: config, hosts: new Map(), backends: new Map() };
       set = await cutShards(config, { keys, previous: lastSet, clusters, delta: sinceLast });
       lastSet = set;
     } catch (error) {
@@ -355,8 +355,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
   };
 }
 
-function joined({ since, backends }: ConfigDelta, later: ConfigDelta): ConfigDelta {
-  return { since, backends: new Map([...backends, ...later.backends]) };
+function joined({ since, hosts, backends }: ConfigDelta, later: ConfigDelta): ConfigDelta {
+  return {
+    since,
+    hosts: later.hosts.size === 0 ? hosts : new Map([...hosts, ...later.hosts]),
+    backends: new Map([...backends, ...later.backends]),
+  };
 }
 
 function retryDelayMs(error: unknown, failures: number, pace: PublisherPace): number {
