@@ -1,14 +1,17 @@
 /**
  * The TLS end of `fairlead dev --protocol https`: takes TLS off and passes every request on to the Worker's own socket.
+ * Connections for a host with `ssl-passthrough` never get that far: they go to a pod as they are.
  *
- * In production Cloudflare stands here. The Worker learns the scheme and host from the request line in absolute form
+ * In production Cloudflare stands here, and the gateway for passthrough. The Worker learns the scheme and host from the request line in absolute form
  * (RFC 9112 §3.2.2); path, headers and bodies pass as they came. HTTP/1.1 only.
  */
 
 import { Agent, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer } from "node:https";
+import { createServer as createTcpServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream";
+import { readClientHello } from "../../gateway/client-hello.ts";
 import type { Certificates } from "./certificates.ts";
 import { type Front, listen } from "./tcp-front.ts";
 import { connectToWorker } from "./worker-socket.ts";
@@ -17,12 +20,20 @@ const CLIENT_HEADER = "CF-Connecting-IP";
 /** Of one connection only (RFC 9110 §7.6.1). */
 const CONNECTION_HEADERS: ReadonlySet<string> = new Set(["connection", "keep-alive", "proxy-connection"]);
 
-export async function startTlsFront(
-  host: string,
-  port: number,
-  workerPort: number,
-  certificates: Certificates,
-): Promise<Front> {
+/** For the first message of TLS. */
+const HELLO_TIMEOUT_MS = 30_000;
+
+export interface TlsFrontOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly workerPort: number;
+  readonly certificates: Certificates;
+  /** Takes over a connection for a server name whose TLS ends at a pod; false leaves it here. `head` was read from it. */
+  readonly passThrough: (client: Socket, head: Buffer, serverName: string) => boolean;
+}
+
+export async function startTlsFront(options: TlsFrontOptions): Promise<Front> {
+  const { host, port, workerPort, certificates } = options;
   const agent = new Agent({ keepAlive: true });
   agent.createConnection = () => connectToWorker(workerPort);
   const server = createServer({
@@ -68,15 +79,55 @@ export async function startTlsFront(
     pipeline(upstream, socket, () => {});
     pipeline(socket, upstream, () => upstream.resetAndDestroy());
   });
-  await listen(server, host, port);
+  const sockets = new Set<Socket>();
+  const front = createTcpServer({ allowHalfOpen: true, noDelay: true }, (client) => {
+    sockets.add(client);
+    client.once("close", () => sockets.delete(client));
+    readHello(client, (head, serverName) => {
+      if (serverName !== undefined && options.passThrough(client, head, serverName)) return;
+      // The TLS socket takes what the socket under it has buffered.
+      client.allowHalfOpen = false;
+      client.unshift(head);
+      server.emit("connection", client);
+    });
+  });
+  await listen(front, host, port);
   return {
     close: async () => {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeAllConnections();
+      const closed = new Promise<void>((resolve) => front.close(() => resolve()));
+      for (const socket of sockets) socket.destroy();
       agent.destroy();
       await closed;
     },
   };
+}
+
+/** Reads until the client's first message is whole, or is none of TLS, which is for the TLS server to say. */
+function readHello(client: Socket, done: (head: Buffer, serverName: string | undefined) => void): void {
+  let head = Buffer.alloc(0);
+  const giveUp = (): void => {
+    client.destroy();
+  };
+  const timer = setTimeout(giveUp, HELLO_TIMEOUT_MS);
+  const stop = (): void => {
+    clearTimeout(timer);
+    client.off("data", read);
+    client.off("end", giveUp);
+    client.off("error", giveUp);
+    client.off("close", stop);
+  };
+  const read = (chunk: Buffer): void => {
+    head = Buffer.concat([head, chunk]);
+    const hello = readClientHello(head);
+    if (hello.kind === "incomplete") return;
+    stop();
+    client.pause();
+    done(head, hello.kind === "hello" ? hello.serverName : undefined);
+  };
+  client.on("data", read);
+  client.on("end", giveUp);
+  client.on("error", giveUp);
+  client.on("close", stop);
 }
 
 function absoluteTarget(request: IncomingMessage): string {
