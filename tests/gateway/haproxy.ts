@@ -69,6 +69,9 @@ export async function startRendered(folder: string): Promise<RunningHaproxy> {
   return {
     reload: async () => {
       const again = listening(child, lines);
+      // A master that has only just started its workers forgets a signal.
+      const asking = setInterval(() => child.kill("SIGUSR2"), 500);
+      lines.once("line", () => clearInterval(asking));
       child.kill("SIGUSR2");
       await again;
     },
