@@ -28,6 +28,7 @@ import { endsOf } from "../../gateway/tcp-service.ts";
 import { CommandFailure } from "../failure.ts";
 import { Certificates } from "./certificates.ts";
 import { Changes } from "./changes.ts";
+import { ClientDemands } from "./client-certificates.ts";
 import { DiagnosticsPrinter } from "./diagnostics-printer.ts";
 import { EdgeProbe } from "./edge-probe.ts";
 import { type ExposedPortOptions, ExposedPorts } from "./exposed-ports.ts";
@@ -88,6 +89,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     const watch = await watchManifestFiles(options.paths, () => changes.note());
     closing.defer(() => watch.close());
     const certificates = new Certificates();
+    const demands = new ClientDemands();
     const printer = new DiagnosticsPrinter(output.note);
     const ports = new ExposedPorts(
       { host: HOST, ownPorts: [port, controlPort] },
@@ -103,6 +105,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     const compile = async (): Promise<CompiledManifests> => {
       current = await pipeline.compile();
       passthrough = passthroughHosts(current.config);
+      demands.update(current.config, current.model);
       const ofTls = options.protocol === "https" ? certificates.update(current.model) : [];
       printer.show([...current.diagnostics, ...ofTls, ...(await ports.update(current.model))]);
       return current;
@@ -186,6 +189,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
           port,
           workerPort: runtime.port,
           certificates,
+          demands,
           passThrough: (client, head, serverName) => {
             const target = findPassthrough(passthrough, serverName);
             if (target === undefined) return false;
