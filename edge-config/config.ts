@@ -60,6 +60,8 @@ export interface HostConfig {
    * When none matches, the answer is 404.
    */
   readonly routes: readonly Route[];
+  /** TLS of this host ends at its pods: a gateway passes connections on by their server name. The Worker never sees them. */
+  readonly sslPassthrough?: { readonly backend: BackendName };
   /** A host-wide policy that must not fail open could not be read: every request gets 403. The text says why. */
   readonly denied?: string;
   /** What is decided before a route is chosen (nginx's server level). Absent means none. */
