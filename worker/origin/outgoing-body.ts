@@ -39,7 +39,7 @@ export function outgoingBody(
   }
   if (body === null) return NO_BODY;
   if (!wantsReplay || request.method === "GET" || !isSmall(request.headers.get("content-length"))) {
-    return { canReplay: false, take: () => null, release: nothing, carrier: new Request(request) };
+    return { canReplay: false, take: () => null, release: nothing, carrier: request };
   }
   let rest = body;
   return {
