@@ -82,7 +82,7 @@ export async function runControl({
     client: settings.dryRun ? createDryRunClient(client, (sentence) => log.info(sentence)) : client,
     keys,
     pace: settings.pace,
-    admit: budget.admit,
+    budget,
     onEvent: (event) => {
       metrics.publisherEvent(event);
       traces?.publisherEvent(event);

@@ -1,6 +1,6 @@
 /**
- * The programs of the Kubernetes tests that are written in Go, because what they run is: an API server, and Helm's
- * engine. Each is built once from `tests/kubernetes/<name>` and kept outside the repository by the hash of its sources.
+ * The programs of the Kubernetes tests that are written in Go, because what they run is: an API server, Helm's engine,
+ * kubectl. Each is built once from `tests/kubernetes/<name>` and kept outside the repository by the hash of its sources.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync } from "node:fs";
@@ -12,6 +12,7 @@ import { root, run, say, which } from "./process.mjs";
 const PROGRAMS = {
   apiserver: "a Kubernetes API server for the tests (about ten minutes on two cores, once)",
   "helm-template": "Helm's engine for the tests (about a minute, once)",
+  kubectl: "kubectl for the tests (about a minute, once)",
 };
 const SOURCES = ["go.mod", "go.sum", "main.go"];
 

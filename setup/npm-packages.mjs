@@ -33,8 +33,8 @@ function areInstalled(wanted) {
 async function install(wanted) {
   const node = join(toolsDirectory, "node");
   say("installing the npm packages of package-lock.json (Node 24 among them; about a minute)");
-  // Not `npm ci`: it refuses a lock file that lacks optional packages of other platforms, and a mirror that does not
-  // carry those leaves them out. Versions come from the lock file all the same, and `--no-save` keeps it as it is.
+  // Not `npm ci`, which deletes first what is installed. Versions come from the lock file all the same, and `--no-save`
+  // keeps it as it is.
   const { code } = await run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], {
     show: true,
     env: process.env,

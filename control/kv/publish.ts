@@ -26,6 +26,7 @@ import {
 } from "../../edge-config/pointer.ts";
 import { isShardName, type ShardName } from "../../edge-config/shard.ts";
 import type { ShardSet } from "../../edge-config/shards.ts";
+import type { Budget } from "./budget.ts";
 import type { KvClient } from "./client.ts";
 import {
   advanceHistory,
@@ -36,6 +37,7 @@ import {
   type History,
   mergeHistories,
   type WrittenPointer,
+  writesIn,
 } from "./history.ts";
 import { type ConfigReading, readConfig } from "./read-config.ts";
 
@@ -46,8 +48,8 @@ export interface PublishOptions {
   readonly epoch?: (() => number) | undefined;
   /** How long a shard outlives the last pointer that named it. */
   readonly graceMs: number;
-  /** Asked before a run writes this many keys; rejects with a `KvError` to hold the run back. */
-  readonly admit?: ((writes: number) => void) | undefined;
+  /** `admit` is asked before a run writes so many keys. What is spent stands in the history, for the next process. */
+  readonly budget?: Pick<Budget, "admit" | "writes" | "resume"> | undefined;
   /** Awaited just before a pointer is written, to keep the distance between two of them. */
   readonly beforePointer?: (() => Promise<void>) | undefined;
   /** Told when a pointer was written, or may have been. */
@@ -114,7 +116,7 @@ export interface Publication {
 export function createPublication(options: PublishOptions): Publication {
   const { client, keys, now } = options;
   let state: StoredState | undefined;
-  /** As it stands in KV. */
+  /** As it stands in KV, but for the day's writes. */
   let savedHistory: string | undefined;
   /** Survives failures, see `mergeHistories`. */
   let rememberedHistory: History | undefined;
@@ -141,8 +143,10 @@ export function createPublication(options: PublishOptions): Publication {
       client.list("s/"),
     ]);
     const listed = new Set(names.filter(isShardName));
-    savedHistory = historyText;
     const read = await decodeHistory(historyText, keys);
+    savedHistory = historyText === undefined ? undefined : encodeHistory(read);
+    const writes = writesIn(historyText);
+    if (writes !== undefined) options.budget?.resume(writes);
     const { pointer, seen } = await readPointer(pointerText, keys, read.pointers);
     const current =
       pointer === undefined || pointerText === undefined ? undefined : { pointer, text: pointerText };
@@ -201,7 +205,7 @@ export function createPublication(options: PublishOptions): Publication {
       );
       const same = known.pointer !== undefined && sameDirectory(known.pointer, directory);
       if (same && missing.size === 0) return { kind: "unchanged", pointer: known.pointer };
-      options.admit?.(missing.size + (same ? 0 : 1));
+      options.budget?.admit(missing.size + (same ? 0 : 1));
       await client.putAll(missing);
       const shards = new Set([...known.shards, ...missing.keys()]);
       state = { ...known, shards };
@@ -251,7 +255,7 @@ export function createPublication(options: PublishOptions): Publication {
     const text = encodeHistory(known.history);
     if (text === savedHistory) return;
     fence(known.seen);
-    await client.put(HISTORY_KEY, text);
+    await client.put(HISTORY_KEY, encodeHistory(known.history, options.budget?.writes()));
     savedHistory = text;
   };
 

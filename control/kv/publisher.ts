@@ -13,7 +13,13 @@ import type { Pointer } from "../../edge-config/pointer.ts";
 import { type ConfigDelta, cutShards, type ShardSet } from "../../edge-config/shards.ts";
 import type { KvClient } from "./client.ts";
 import { KvError } from "./kv-error.ts";
-import { createPublication, DeposedError, type Publication, type PublishResult } from "./publish.ts";
+import {
+  createPublication,
+  DeposedError,
+  type Publication,
+  type PublishOptions,
+  type PublishResult,
+} from "./publish.ts";
 import type { ConfigReading } from "./read-config.ts";
 
 export interface PublisherOptions {
@@ -23,7 +29,7 @@ export interface PublisherOptions {
   readonly epoch?: (() => number) | undefined;
   readonly pace: PublisherPace;
   /** See `PublishOptions`. */
-  readonly admit?: ((writes: number) => void) | undefined;
+  readonly budget?: PublishOptions["budget"];
   readonly onEvent?: ((event: PublisherEvent) => void) | undefined;
   /** For the times that are written: milliseconds since 1970; the system's clock by default. */
   readonly now?: (() => number) | undefined;
@@ -138,7 +144,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     keys,
     epoch: options.epoch,
     graceMs: pace.graceMs,
-    admit: options.admit,
+    budget: options.budget,
     now,
     beforePointer: async () => {
       const waitMs = (): number => lastPointerMs + pace.pointerDistanceMs - performance.now();

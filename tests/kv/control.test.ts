@@ -545,6 +545,37 @@ describe("generations", () => {
   });
 });
 
+test("the day's budget of writes outlives a restart", async () => {
+  const kvSettings = {
+    baseUrl: kv.baseUrl,
+    namespaceId: kv.namespaceId,
+    token: kv.token,
+    callsInFiveMinutes: 100_000,
+    writesADay: 20,
+  };
+  const writesToday = async (control: Running): Promise<number> =>
+    Number(
+      /fairlead_control_kv_writes_today (\d+)/.exec((await control.request("GET", "/metrics")).body)?.[1],
+    );
+  const first = await start({ kv: kvSettings });
+  for (const n of [1, 2, 3, 4])
+    await first.request("PUT", "/v1/clusters/eu/state?wait=true", state("shop.example", `10.0.0.${n}`));
+  expect(await writesToday(first)).toBe(8);
+  await first.end();
+
+  const second = await start({ kv: kvSettings });
+  await until(async () => (await second.request("GET", "/readyz")).status === 200);
+  expect(await writesToday(second)).toBeGreaterThanOrEqual(8);
+  // Half of the twenty are spent, so what comes now is spread over the rest of the day, and somebody is told.
+  for (const n of [5, 6])
+    await second.request("PUT", "/v1/clusters/eu/state", state("shop.example", `10.0.0.${n}`));
+  await until(async () => second.lines.some((line) => line.includes("KV writes of this day are spent")));
+  expect((await second.request("GET", "/v1/status")).body.publisher).toMatchObject({
+    pending: true,
+    lastError: expect.stringContaining("of 20 KV writes"),
+  });
+});
+
 test("a dry run tells what it would write and writes nothing", async () => {
   const control = await start({ dryRun: true });
   await control.request("PUT", "/v1/clusters/eu/state?wait=true", state("shop.example"));
