@@ -469,7 +469,10 @@ describe.each(implementations)("the $name gateway", (implementation) => {
     });
 
     test("something that is no HTTP is 502 `response`", async () => {
-      const server = createTcpServer((socket) => socket.once("data", () => socket.end("220 mail ready\r\n")));
+      const server = createTcpServer((socket) => {
+        socket.on("error", () => {}); // Whoever asked may reset.
+        socket.once("data", () => socket.end("220 mail ready\r\n"));
+      });
       const answer = await send(await start(), await sign({ port: await listen(server) }), {
         method: "POST",
         body: "x",

@@ -12,7 +12,7 @@ import {
   TOKEN_HEADER,
 } from "../../edge-config/gateway-token.ts";
 import { SettingError } from "../environment.ts";
-import { fetchAttempt } from "./fetch-attempt.ts";
+import { outgoingRequest } from "./outgoing-request.ts";
 import type { Attempt, Failure, Transport } from "./transport.ts";
 
 /** Throws `SettingError` for keys that cannot be read. */
@@ -21,8 +21,10 @@ export function gatewayTransport(fetcher: Pick<Fetcher, "fetch">, url: string, k
   return {
     send: async (attempt) => {
       const token = signer.sign(targetOf(attempt), Date.now());
-      attempt.headers.set(TOKEN_HEADER, typeof token === "string" ? token : await token);
-      return fetchAttempt(fetcher, url + attempt.target, attempt);
+      const signed = typeof token === "string" ? token : await token;
+      const request = outgoingRequest(url + attempt.target, attempt);
+      request.headers.set(TOKEN_HEADER, signed);
+      return fetcher.fetch(request);
     },
     failureOf: (response) => {
       const error = response.headers.get(GATEWAY_ERROR_HEADER);

@@ -35,12 +35,15 @@ export interface Attempt {
   /** Path and query as they shall stand in the request line. */
   readonly target: string;
   readonly method: string;
-  /** Shared by the attempts of a request. A transport may set headers of its own, each time anew. */
+  /** The client's, or those of a request of our own. Copied for each attempt, never changed. */
   readonly headers: Headers;
+  /** Makes of their copy what the pod shall get. Absent: they go as they are. */
+  readonly dress?: ((headers: Headers) => void) | undefined;
   readonly body: ReadableStream | null;
   /**
-   * A copy of the client's request with its method and body, whose headers are `headers`: sent as it is. Costs the
-   * runtime least, and it alone can carry the body of a GET, which the Fetch standard lets nobody make.
+   * The client's request, which is sent with its method and body as they are: it alone can carry the body of a GET,
+   * which the Fetch standard lets nobody make, and hands a body on untouched. Absent without a body: copying a request
+   * costs the runtime more than naming its parts (it clones `cf`, parsed from JSON).
    */
   readonly carrier: Request | undefined;
 }
