@@ -23,6 +23,11 @@ export interface ClusterCompilerOptions {
   readonly families: readonly IpFamily[];
   /** For a family without addresses in the Node object; default: those of this machine's interfaces. */
   readonly interfaces?: () => readonly string[];
+  /**
+   * Also this node's, after those of the Node object. IPVS has to know every address that has node ports, where other
+   * backends let the kernel's routing table tell.
+   */
+  readonly furtherAddresses?: () => readonly string[];
 }
 
 export class ClusterCompiler {
@@ -99,7 +104,14 @@ export class ClusterCompiler {
   }
 
   #addresses(): ReturnType<typeof nodeAddresses> {
-    return nodeAddresses(this.#node, this.#options.interfaces?.());
+    const { interfaces, furtherAddresses } = this.#options;
+    const own = nodeAddresses(this.#node, interfaces?.());
+    if (furtherAddresses === undefined) return own;
+    const further = nodeAddresses(undefined, furtherAddresses());
+    return {
+      IPv4: [...new Set([...own.IPv4, ...further.IPv4])],
+      IPv6: [...new Set([...own.IPv6, ...further.IPv6])],
+    };
   }
 
   #readExposed(): void {
@@ -149,6 +161,8 @@ function compilerSettings(
     ),
     serviceCidrs: settings.serviceCidrs,
     exposed,
+    ...(settings.ipvs?.scheduler === undefined ? {} : { ipvsScheduler: settings.ipvs.scheduler }),
+    ipvsExcluded: settings.ipvs?.excludedCidrs ?? [],
   };
 }
 

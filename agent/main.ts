@@ -20,7 +20,7 @@ import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
 import { releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
-import { localAddresses } from "./node-addresses.ts";
+import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
 import { createNodeHealth } from "./node-health.ts";
 import { type OutboundSettings, outboundSource } from "./outbound/outbound.ts";
 import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
@@ -34,7 +34,13 @@ import { nothingRead, type OpenSource, openSource, readOnce, type SourceSettings
 import type { ClusterState } from "./sources/source.ts";
 import { type ListenAddress, startStatusServers } from "./status-servers.ts";
 import { RuleSync } from "./sync.ts";
-import { applySysctls, type ConntrackSettings, conntrackSysctls, nodeSysctls } from "./sysctls.ts";
+import {
+  applySysctls,
+  type ConntrackSettings,
+  conntrackSysctls,
+  ipvsSysctls,
+  nodeSysctls,
+} from "./sysctls.ts";
 import { TakeOver } from "./take-over.ts";
 import { rememberedDestinations } from "./udp-remembered.ts";
 
@@ -233,7 +239,7 @@ export async function planOnce(options: AgentOptions): Promise<string> {
   const families = usable.families.length > 0 ? usable.families : BOTH;
   for (const obstacle of usable.obstacles) say(obstacle);
   if (usable.families.length === 0) say("The kernel cannot be read; this is for a node without rules.");
-  const compiler = new ClusterCompiler({ nat, settings, families });
+  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
   compiler.note(model);
   const listings =
     usable.families.length > 0 ? await createReadBack(settings.backend, families).listing({}) : [];
@@ -292,7 +298,8 @@ async function prepareNode(options: AgentOptions): Promise<PreparedNode> {
   ]);
   if (families.length === 0) throw new Error(obstacles.join(" "));
   for (const obstacle of obstacles) say(obstacle);
-  const compiler = new ClusterCompiler({ nat, settings, families });
+  if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), options);
+  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
   const readBack = createReadBack(settings.backend, families);
   return {
     families,
@@ -327,6 +334,11 @@ async function setSysctls(
 ): Promise<void> {
   const { problems } = await applySysctls(wanted, procSys);
   for (const problem of problems) say(problem);
+}
+
+/** IPVS asks for every address that this node has. */
+function addressesFor({ backend }: NatSettings): { readonly furtherAddresses?: () => readonly string[] } {
+  return backend === "ipvs" ? { furtherAddresses: interfaceAddresses } : {};
 }
 
 function interestOf({ settings, outbound, hostPorts }: AgentOptions): Parameters<typeof openSource>[1] {

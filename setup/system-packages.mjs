@@ -13,7 +13,10 @@ const NETWORK_TOOLS = {
   conntrack: "conntrack",
   ip: "iproute2",
   modprobe: "kmod",
+  ipset: "ipset",
+  ipvsadm: "ipvsadm",
 };
+const VIRTUAL_MACHINE = { "qemu-system-x86_64": "qemu-system-x86" };
 const TEST_TOOLS = { openssl: "openssl", curl: "curl" };
 const GATEWAY_TOOLS = { haproxy: "haproxy" };
 const RUST_TOOLS = { cargo: "cargo-web", rustc: "rustc-web", cc: "gcc" };
@@ -26,6 +29,11 @@ export async function installTestTools() {
 /** What the node half is tested with. */
 export async function installNetworkTools() {
   return install(packagesFor(NETWORK_TOOLS), "the node agent's tests need them");
+}
+
+/** What the tests of IPVS need where the running kernel has none. */
+export async function installVirtualMachine() {
+  return install(packagesFor(VIRTUAL_MACHINE), "IPVS is tested in a virtual machine");
 }
 
 /** The gateway of clusters. */
