@@ -18,6 +18,7 @@ import { hostPortRules } from "./host-ports/rules.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
+import { releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
 import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
 import { createNodeHealth } from "./node-health.ts";
@@ -104,6 +105,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       void setSysctls(nodeSysctls(settings, families), options);
       takeOver.begin();
       options.onReady();
+      setTimeout(releaseStartMemory, QUIET_AFTER_START_MS).unref();
     },
     onTrouble: (message, kind) => {
       say(message);
@@ -142,9 +144,11 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     metrics,
     backend: settings.backend,
     beforeMetrics: async () => {
-      const { internal, external } = compiler.nat.status().noLocalEndpoints;
+      const { noLocalEndpoints, memoryBytes } = compiler.nat.status();
+      const { internal, external } = noLocalEndpoints;
       metrics.noLocalEndpoints("internal", internal);
       metrics.noLocalEndpoints("external", external);
+      metrics.memory(process.memoryUsage.rss(), memoryBytes);
       metrics.counted(await counters.get());
     },
   });
@@ -267,6 +271,8 @@ export async function initializeNode(options: AgentOptions): Promise<void> {
   await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
 }
 
+/** What changed while the first rules were made is written by then. */
+const QUIET_AFTER_START_MS = 5_000;
 /** As often as kube-proxy syncs when nothing changes. */
 const HEALTH_RETRY_MS = 30_000;
 const BOTH = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
