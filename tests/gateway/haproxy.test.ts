@@ -319,7 +319,7 @@ describe("HAProxy, beyond the contract", () => {
     ["port 65536", { alg: "HS256", kid: "now" }, { port: 65_536 }],
     ["no port", { alg: "HS256", kid: "now" }, { port: undefined }],
     ["an unknown scheme", { alg: "HS256", kid: "now" }, { scheme: "ftp" }],
-    ["a verify that is not `on`", { alg: "HS256", kid: "now" }, { verify: "off" }],
+    ["a verify that is not `on`", { alg: "HS256", kid: "now" }, { scheme: "https", verify: "off" }],
     ["no exp", { alg: "HS256", kid: "now" }, { exp: undefined }],
   ])("refuses a token with %s", async (_, head, claims) => {
     const { port } = await startWith();

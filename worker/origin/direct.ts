@@ -9,12 +9,13 @@
  */
 
 import { fetchAttempt } from "./fetch-attempt.ts";
+import { urlTarget } from "./request-target.ts";
 import type { Transport } from "./transport.ts";
 
 export function directTransport(fetcher: Pick<Fetcher, "fetch">): Transport {
   return {
     send: (attempt) =>
-      fetchAttempt(fetcher, `${attempt.scheme}://${attempt.endpoint}${attempt.target}`, attempt),
+      fetchAttempt(fetcher, `${attempt.scheme}://${attempt.endpoint}${urlTarget(attempt.target)}`, attempt),
     failureOf: () => undefined,
   };
 }
