@@ -134,6 +134,8 @@ function headerRules(): readonly string[] {
     "http-request wait-for-body time 60s at-least 1 if { req.hdr(expect) -i 100-continue }",
     "http-request lua.connection-headers if { req.fhdr(connection) -m found }",
     "http-request set-header te trailers if { req.hdr(te) -i trailers } { var(txn.scheme) -m str h2c h2 }",
+    "# gRPC servers insist on it, and the hop before took it off as one of its own.",
+    "http-request set-header te trailers if { var(txn.scheme) -m str h2c h2 } { req.hdr(content-type) -m beg application/grpc }",
     "http-request del-header te unless { var(txn.scheme) -m str h2c h2 }",
     "http-request del-header upgrade unless upgrade",
     ...[
