@@ -9,12 +9,15 @@
  */
 
 import { outgoingRequest } from "./outgoing-request.ts";
+import { urlTarget } from "./request-target.ts";
 import type { Transport } from "./transport.ts";
 
 export function directTransport(fetcher: Pick<Fetcher, "fetch">): Transport {
   return {
     send: (attempt) =>
-      fetcher.fetch(outgoingRequest(`${attempt.scheme}://${attempt.endpoint}${attempt.target}`, attempt)),
+      fetcher.fetch(
+        outgoingRequest(`${attempt.scheme}://${attempt.endpoint}${urlTarget(attempt.target)}`, attempt),
+      ),
     failureOf: () => undefined,
   };
 }

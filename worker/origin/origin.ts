@@ -46,6 +46,8 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
     const attempt: Attempt = {
       endpoint: endpoint.address,
       scheme: upstream.scheme,
+      http2: upstream.http2,
+      connectMilliseconds: upstream.connectMilliseconds,
       tls: upstream.tls,
       host: upstream.host,
       target,
@@ -154,13 +156,9 @@ function warn(pool: BackendPool, endpoint: Endpoint, reason: string): void {
   console.warn(`${pool.name}: no answer from ${endpoint.address}: ${reason}`);
 }
 
-/**
- * Path and query for the request line: the client's own bytes, unless a filter rewrote them. `fetch` would take a backslash
- * for a slash (WHATWG URL §4.4), and so lead to a pod what was matched as another path; escaped, it stays what it is.
- */
+/** Path and query for the request line: the client's own bytes, unless a filter rewrote them. */
 function upstreamTarget({ target, upstream }: Exchange): string {
-  const path =
-    upstream.path === undefined ? target.rawPath.replaceAll("\\", "%5C") : encodePath(upstream.path);
+  const path = upstream.path === undefined ? target.rawPath : encodePath(upstream.path);
   return path + (upstream.query ?? target.query);
 }
 

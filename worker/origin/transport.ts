@@ -28,12 +28,16 @@ export interface Attempt {
   /** `address:port` of the endpoint. */
   readonly endpoint: string;
   readonly scheme: "http" | "https";
+  /** The pod speaks HTTP/2 alone (gRPC): with prior knowledge, or by ALPN over TLS. */
+  readonly http2: boolean;
   /** With `https`, where the route asks for more than an unverified connection. */
   readonly tls?: UpstreamTls | undefined;
   /** `Host` for the pod. */
   readonly host: string;
-  /** Path and query as they shall stand in the request line. */
+  /** Path and query as they shall stand in the request line, byte for byte. */
   readonly target: string;
+  /** Longest wait for a connection. */
+  readonly connectMilliseconds: number;
   readonly method: string;
   /** The client's, or those of a request of our own. Copied for each attempt, never changed. */
   readonly headers: Headers;
