@@ -8,7 +8,8 @@
  * changed Ingress the hosts that it names. Memory saves work and never changes a result; whatever is unchanged
  * is the very same object as before, which is what the writer of shards goes by.
  *
- * The steps: settings → Ingresses that count, oldest first → a plan each → shares by host → hosts → backends.
+ * The steps: settings (`settings-work.ts`) → the Ingresses that count, oldest first, a plan each, shares by host
+ * (`groundwork.ts`) → hosts → their names → backends.
  */
 
 import { isDeepStrictEqual } from "node:util";
@@ -226,13 +227,9 @@ function nameAllHosts({ plans, settings, diagnostics: ofPlans }: Groundwork, wor
 }
 
 /** The short way for a few changed hosts. `undefined` where they may change the names of others. */
-function renameHosts(
-  { settings, edit, plans: _, ...groundwork }: Groundwork,
-  works: HostWorks,
-  kept: Work,
-): NamedHosts | undefined {
+function renameHosts({ settings, edit }: Groundwork, works: HostWorks, kept: Work): NamedHosts | undefined {
   const before = kept.named;
-  if (edit?.since !== kept.groundwork || !before.isPlain || groundwork.hasOrphans) return undefined;
+  if (edit?.since !== kept.groundwork || !before.isPlain) return undefined;
   if (edit.plans.some((plan) => hasAliases(plan, settings))) return undefined;
   const hosts = new Map<string, HostConfig | undefined>();
   const uses = new Map<BackendName, { readonly use: BackendUse; readonly hosts: number } | undefined>();
