@@ -31,7 +31,7 @@ use crate::ruleset::{NodeRules, RuleSet, ServiceRules};
 use crate::simulate::{Packet, Trace};
 use listing::Listing;
 use rule::{Spelling, Table};
-use stage::{ServiceChange, TreeChanges, Trees, collect, from_committed, from_listing};
+use stage::{ServiceChange, TreeChanges, Trees, from_committed, from_listing};
 use std::collections::{BTreeSet, VecDeque};
 use tree::Tree;
 use units::Queue;
@@ -118,8 +118,7 @@ impl Backend for Iptables {
         let wanted = view.node().iter().filter(|node| family.is_none_or(|family| node.family == family));
         let whole = wanted.map(|node| {
             let mut queue = Queue::new(node.family);
-            let trees = collect(node, view.services());
-            from_listing(&Listing::default(), Some((node, &trees)), view.services(), &mut queue);
+            from_listing(&Listing::default(), Some(node), view.services(), &mut queue);
             queue.whole()
         });
         whole.collect()
@@ -166,7 +165,6 @@ impl Iptables {
             let changes = from_committed(trees, (standing, wanted), services, &mut queue);
             return (queue, StagedTrees::Changes(Box::new(changes)));
         }
-        let trees = wanted.map(|node| collect(node, view.services()));
         let listed = match basis {
             Basis::Kernel(listings) => {
                 listings.iter().find(|(of, _)| *of == family).map(|(_, text)| text.clone())
@@ -181,7 +179,7 @@ impl Iptables {
             Basis::Committed | Basis::Nothing => listing.is_doubtful = true,
         }
         queue.for_variant(!self.is_legacy);
-        from_listing(&listing, wanted.zip(trees.as_ref()), view.services(), &mut queue);
+        let trees = from_listing(&listing, wanted, view.services(), &mut queue);
         (queue, StagedTrees::Whole(trees))
     }
 
@@ -222,8 +220,7 @@ fn changed_services<'a>(
 fn listing_of(node: &NodeRules, committed: &RuleSet) -> String {
     let mut queue = Queue::new(node.family);
     let view = View::new(committed, None);
-    let trees = collect(node, view.services());
-    from_listing(&Listing::default(), Some((node, &trees)), view.services(), &mut queue);
+    from_listing(&Listing::default(), Some(node), view.services(), &mut queue);
     let mut text = String::new();
     for line in queue.whole().text.lines().filter(|line| !line.starts_with("-I ")) {
         text.push_str(line);
