@@ -19,7 +19,12 @@ import {
   removeChains,
   systemVariant,
 } from "./kernel/iptables.ts";
+import { removeIpvs } from "./kernel/ipvs.ts";
 import { deleteTables, listTables } from "./kernel/nft.ts";
+import { type SideRulesName, sideChain, sideTable } from "./side-rules/side-rules.ts";
+
+/** Every rule set beside those of Services. */
+const SIDE_RULES = ["snat", "hostports"] as const satisfies readonly SideRulesName[];
 
 export type LeftoverOptions = Pick<CommandOptions, "through" | "signal">;
 
@@ -33,15 +38,25 @@ export interface Removal {
 /** The table of kube-proxy's nftables mode. */
 const KUBE_PROXY_TABLE = "kube-proxy";
 
-/** Chains of kube-proxy's iptables mode, and those of Fairlead's, which has the same names where it has the same chains. */
+/**
+ * Chains of kube-proxy's iptables mode, and those of Fairlead's, which has the same names so that either can take over from
+ * the other without a gap.
+ */
 const IPTABLES_CHAIN =
-  /^(?:KUBE-(?:SERVICES|EXTERNAL-SERVICES|NODEPORTS|POSTROUTING|FORWARD|PROXY-FIREWALL|MARK-MASQ|PROXY-CANARY|(?:SVC|SVL|EXT|FW|SEP|XLB)-[A-Z2-7]{16})|FAIRLEAD-\S*)$/;
+  /^KUBE-(?:SERVICES|EXTERNAL-SERVICES|NODEPORTS|POSTROUTING|FORWARD|PROXY-FIREWALL|MARK-MASQ|MARK-REMOTE|PROXY-CANARY|(?:SVC|SVL|EXT|FW|SEP|XLB)-\S+)$/;
 /** What the IPVS mode has beside them. */
-const IPVS_CHAIN = /^KUBE-(?:LOAD-BALANCER|NODE-PORT|SOURCE-RANGES-FIREWALL|IPVS-FILTER|IPVS-OUT-FILTER)$/;
+const IPVS_CHAIN =
+  /^KUBE-(?:CLUSTER-IP|LOAD-BALANCER|NODE-PORT|SOURCE-RANGES-FIREWALL|IPVS-FILTER|IPVS-OUT-FILTER)$/;
+/** Of the chains above those that the IPVS mode has no use for. */
+const NOT_OF_IPVS = /^KUBE-(?:PROXY-CANARY|MARK-REMOTE|(?:SVC|SVL|EXT|FW|SEP|XLB)-\S+)$/;
 
-/** Removes what is not `keep`'s; with `undefined` everything that is ours or kube-proxy's. */
+/**
+ * Removes what is not `keep`'s; with `undefined` everything that is ours or kube-proxy's. `sideRules` are in use, with the
+ * backend that is kept.
+ */
 export async function removeLeftovers(
   keep: BackendName | undefined,
+  sideRules: readonly SideRulesName[],
   options: LeftoverOptions = {},
 ): Promise<Removal> {
   const removed: string[] = [];
@@ -57,21 +72,29 @@ export async function removeLeftovers(
     }
   };
   await Promise.all([
-    attempt("nftables tables", () => removeTables(keep, options)),
+    attempt("nftables tables", () => removeTables(keep, sideRules, options)),
     (async () => {
-      for (const { programs, isLeftover, what } of await chainsToRemove(keep, options))
+      for (const { programs, isLeftover, what } of await chainsToRemove(keep, sideRules, options))
         await attempt(what, () => removeChains(programs, isLeftover, options));
+      // After the chains, which use the sets.
+      if (keep !== "ipvs") await attempt("IPVS virtual servers", () => removeIpvs(options));
     })(),
   ]);
   return { removed: [...new Set(removed)], problems };
 }
 
-async function removeTables(keep: BackendName | undefined, options: LeftoverOptions): Promise<boolean> {
-  const isLeftover = (name: string): boolean =>
-    name === KUBE_PROXY_TABLE || (name === NFT_TABLE && keep !== "nftables");
-  const leftovers = (await listTables(options)).filter(({ name }) => isLeftover(name));
-  if (leftovers.length > 0) await deleteTables(leftovers, options);
-  return leftovers.length > 0;
+async function removeTables(
+  keep: BackendName | undefined,
+  sideRules: readonly SideRulesName[],
+  options: LeftoverOptions,
+): Promise<boolean> {
+  const leftovers = new Set([KUBE_PROXY_TABLE]);
+  if (keep !== "nftables") leftovers.add(NFT_TABLE);
+  for (const name of SIDE_RULES)
+    if (keep !== "nftables" || !sideRules.includes(name)) leftovers.add(sideTable(name));
+  const standing = (await listTables(options)).filter(({ name }) => leftovers.has(name));
+  if (standing.length > 0) await deleteTables(standing, options);
+  return standing.length > 0;
 }
 
 interface ChainsToRemove {
@@ -82,6 +105,7 @@ interface ChainsToRemove {
 
 async function chainsToRemove(
   keep: BackendName | undefined,
+  sideRules: readonly SideRulesName[],
   options: LeftoverOptions,
 ): Promise<readonly ChainsToRemove[]> {
   const system = await systemVariant(options);
@@ -95,22 +119,27 @@ async function chainsToRemove(
         what: `iptables chains (${variant})`,
         // A system with one variant may have the plain names only.
         programs: variant === system ? { family } : { family, variant },
-        isLeftover: leftoverChains(inUse),
+        isLeftover: leftoverChains(inUse, inUse === undefined ? [] : sideRules),
       };
     }),
   );
 }
 
-/** `inUse`: the backend whose chains stay. */
-function leftoverChains(inUse: "iptables" | "ipvs" | undefined): (chain: string) => boolean {
+/** `inUse`: the backend whose chains stay, with those of `sideRules`. */
+function leftoverChains(
+  inUse: "iptables" | "ipvs" | undefined,
+  sideRules: readonly SideRulesName[],
+): (chain: string) => boolean {
+  const unused = SIDE_RULES.filter((name) => !sideRules.includes(name)).map((name) => sideChain(name));
+  const isUnused = (chain: string): boolean => unused.some((prefix) => chain.startsWith(prefix));
   switch (inUse) {
     case undefined:
-      return (chain) => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain);
+      return (chain) => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain) || isUnused(chain);
     case "iptables":
-      return (chain) => IPVS_CHAIN.test(chain);
+      return (chain) => IPVS_CHAIN.test(chain) || isUnused(chain);
     case "ipvs":
       // The chains that both modes have belong to the one that wrote them last.
-      return (chain) => /^KUBE-(?:PROXY-CANARY|(?:SVC|SVL|EXT|FW|SEP|XLB)-[A-Z2-7]{16})$/.test(chain);
+      return (chain) => NOT_OF_IPVS.test(chain) || isUnused(chain);
     default:
       return inUse satisfies never;
   }

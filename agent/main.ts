@@ -6,7 +6,7 @@
  */
 
 import type { Diagnostic } from "../cluster/diagnostic.ts";
-import type { IpFamily } from "../cluster/model.ts";
+import type { ClusterModel, IpFamily, Pod } from "../cluster/model.ts";
 import { createNat } from "../wasm-nat/nat.ts";
 import type { Backend } from "./backends/backend.ts";
 import { NatBackend } from "./backends/nat-backend.ts";
@@ -14,22 +14,33 @@ import { createReadBack } from "./backends/read-back.ts";
 import { ClusterCompiler, configMapNames } from "./compiler.ts";
 import { UdpSweeper } from "./conntrack.ts";
 import { DiagnosticLog } from "./diagnostic-log.ts";
+import { hostPortRules } from "./host-ports/rules.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
+import { releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
-import { localAddresses } from "./node-addresses.ts";
+import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
 import { createNodeHealth } from "./node-health.ts";
+import { type OutboundSettings, outboundSource } from "./outbound/outbound.ts";
 import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
 import { CachedCounters, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
 import { ServiceHealthServers } from "./service-health.ts";
 import type { NatSettings } from "./settings.ts";
-import { nothingRead, openSource, readOnce, type SourceSettings } from "./sources/open.ts";
+import { SideRulesRunner, type SideRulesSource } from "./side-rules/runner.ts";
+import type { SideRulesName } from "./side-rules/side-rules.ts";
+import { nothingRead, type OpenSource, openSource, readOnce, type SourceSettings } from "./sources/open.ts";
 import type { ClusterState } from "./sources/source.ts";
 import { type ListenAddress, startStatusServers } from "./status-servers.ts";
 import { RuleSync } from "./sync.ts";
-import { applySysctls, type ConntrackSettings, conntrackSysctls, nodeSysctls } from "./sysctls.ts";
+import {
+  applySysctls,
+  type ConntrackSettings,
+  conntrackSysctls,
+  ipvsSysctls,
+  nodeSysctls,
+} from "./sysctls.ts";
 import { TakeOver } from "./take-over.ts";
 import { rememberedDestinations } from "./udp-remembered.ts";
 
@@ -37,6 +48,12 @@ export interface AgentOptions {
   readonly settings: NatSettings;
   readonly source: SourceSettings;
   readonly conntrack: ConntrackSettings;
+  /** What leaves the cluster, and by which address; absent: nobody's business. */
+  readonly outbound?: OutboundSettings | undefined;
+  /** Host ports of Pods are rules of ours, not of a CNI plug-in. */
+  readonly hostPorts: boolean;
+  /** `/proc/sys`, or where the node's is mounted. */
+  readonly procSys: string;
   /** One line for the operator. */
   readonly say: (line: string) => void;
 }
@@ -66,8 +83,11 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     updateUdp: (service, ports) => sweeper?.update(service, ports),
   });
   const diagnostics = new DiagnosticLog(say);
-  const takeOver = new TakeOver({ backend: settings.backend, say, stop });
+  const takeOver = new TakeOver({ backend: settings.backend, sideRules: sideRuleNames(options), say, stop });
+  const sideRules = createSideRules(options, families, () => model?.pods.values() ?? []);
   let isReady = false;
+  let model: ClusterModel | undefined;
+  let followed: OpenSource | undefined;
 
   const sync = new RuleSync({
     backend: node.backend({
@@ -82,14 +102,19 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       sweeper?.rulesChanged();
       if (isReady) return;
       isReady = true;
-      void setSysctls(nodeSysctls(settings, families), say);
+      void setSysctls(nodeSysctls(settings, families), options);
       takeOver.begin();
       options.onReady();
+      setTimeout(releaseStartMemory, QUIET_AFTER_START_MS).unref();
     },
     onTrouble: (message, kind) => {
       say(message);
-      if (kind === "drifted") metrics.drifted();
-      else metrics.syncFailed(kind);
+      if (kind === "drifted") {
+        metrics.drifted();
+        return;
+      }
+      metrics.syncFailed(kind);
+      followed?.tell({ about: { kind: "Node", name: settings.node }, reason: "RulesNotApplied", message });
     },
   });
 
@@ -102,7 +127,15 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
   const serviceHealth = new ServiceHealthServers({
     addresses: () => compiler.nodePortAddresses() ?? ["0.0.0.0", "::"],
     isHealthy: health.isHealthy,
-    onFailure: (service, message) => say(`Service ${service}: ${message}`),
+    onFailure: (service, message) => {
+      say(`Service ${service}: ${message}`);
+      const uid = model?.services.get(service)?.meta.uid;
+      followed?.tell({
+        about: { kind: "Service", name: service, uid },
+        reason: "FailedToStartServiceHealthcheck",
+        message: `node ${settings.node}: ${message}`,
+      });
+    },
   });
   const counters = new CachedCounters(() => readCounters(settings.backend, families));
   const servers = startStatusServers({
@@ -111,24 +144,30 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     metrics,
     backend: settings.backend,
     beforeMetrics: async () => {
-      const { internal, external } = compiler.nat.status().noLocalEndpoints;
+      const { noLocalEndpoints, memoryBytes } = compiler.nat.status();
+      const { internal, external } = noLocalEndpoints;
       metrics.noLocalEndpoints("internal", internal);
       metrics.noLocalEndpoints("external", external);
+      metrics.memory(process.memoryUsage.rss(), memoryBytes);
       metrics.counted(await counters.get());
     },
   });
 
-  const take = ({ model, diagnostics: ofReading }: ClusterState): void => {
+  const take = ({ model: present, diagnostics: ofReading }: ClusterState): void => {
+    const before = model;
+    model = present;
     diagnostics.show("reading", ofReading);
-    const changes = compiler.note(model);
+    // They follow Pods, not Services.
+    if (before?.pods !== present.pods) for (const runner of sideRules) runner.changed();
+    const changes = compiler.note(present);
     if (changes === undefined) return;
-    follower.take(model, changes, compiler.exposed());
+    follower.take(present, changes, compiler.exposed());
     metrics.changesQueued(changes.services.length, changes.endpointSlices.length);
     void serviceHealth.update(follower.healthPorts());
     sync.changed();
     sync.start();
   };
-  const followed = await openSource(source, interestOf(settings), {
+  followed = await openSource(source, interestOf(options), {
     onState: take,
     onNothing: (found) => {
       diagnostics.show("reading", found);
@@ -137,10 +176,13 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     onNote: say,
   });
 
+  // A port that was taken may be free by now, without any change of a Service.
+  const retry = setInterval(() => void serviceHealth.update(follower.healthPorts()), HEALTH_RETRY_MS);
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     else stop.addEventListener("abort", () => resolve(), { once: true });
   });
+  clearInterval(retry);
   followed.close();
   await Promise.all([
     sync.close(),
@@ -148,6 +190,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     serviceHealth.close(),
     servers.close(),
     takeOver.close(),
+    ...sideRules.map((runner) => runner.close()),
   ]);
   lock.release();
 }
@@ -157,7 +200,7 @@ export async function programOnce(options: AgentOptions): Promise<void> {
   const { settings, say } = options;
   const [node, { model, diagnostics }] = await Promise.all([
     prepareNode(options),
-    readOnce(options.source, interestOf(settings), say),
+    readOnce(options.source, interestOf(options), say),
   ]);
   const { compiler } = node;
   const log = new DiagnosticLog(say);
@@ -175,9 +218,11 @@ export async function programOnce(options: AgentOptions): Promise<void> {
       onDiagnostics: () => log.show("compiling", compiler.diagnostics()),
     })
     .resync();
-  const { problems } = await removeLeftovers(settings.backend);
+  for (const runner of createSideRules(options, node.families, () => model.pods.values()))
+    await runner.once();
+  const { problems } = await removeLeftovers(settings.backend, sideRuleNames(options));
   for (const problem of problems) say(problem);
-  await setSysctls(nodeSysctls(settings, node.families), say);
+  await setSysctls(nodeSysctls(settings, node.families), options);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
 }
 
@@ -185,7 +230,7 @@ export async function programOnce(options: AgentOptions): Promise<void> {
 export async function planOnce(options: AgentOptions): Promise<string> {
   const { settings, say } = options;
   const [{ model, diagnostics }, nat, usable] = await Promise.all([
-    readOnce(options.source, interestOf(settings), say),
+    readOnce(options.source, interestOf(options), say),
     createNat(),
     usableFamilies(settings.backend),
   ]);
@@ -194,29 +239,42 @@ export async function planOnce(options: AgentOptions): Promise<string> {
   const families = usable.families.length > 0 ? usable.families : BOTH;
   for (const obstacle of usable.obstacles) say(obstacle);
   if (usable.families.length === 0) say("The kernel cannot be read; this is for a node without rules.");
-  const compiler = new ClusterCompiler({ nat, settings, families });
+  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
   compiler.note(model);
   const listings =
     usable.families.length > 0 ? await createReadBack(settings.backend, families).listing({}) : [];
   compiler.handOver();
   const plan = nat.reconcile(listings);
   log.show("compiling", compiler.diagnostics());
-  if (plan.empty) say("The kernel holds these rules already; there is nothing to do.");
-  return printTransactions(plan.transactions);
+  const beside: Awaited<ReturnType<SideRulesRunner["plan"]>>[number][] = [];
+  if (usable.families.length > 0)
+    for (const runner of createSideRules(options, families, () => model.pods.values()))
+      beside.push(...(await runner.plan()));
+  if (plan.empty && beside.length === 0) say("The kernel holds these rules already; there is nothing to do.");
+  const encoder = new TextEncoder();
+  return (
+    printTransactions(plan.transactions) +
+    printTransactions(beside.map(({ program, text }) => ({ program, text: encoder.encode(text) })))
+  );
 }
 
 /** `fairlead agent --cleanup`: removes the rules of every backend, ours and kube-proxy's. Rejects if something stays. */
 export async function cleanUp(say: (line: string) => void): Promise<void> {
-  const { removed, problems } = await removeLeftovers(undefined);
+  const { removed, problems } = await removeLeftovers(undefined, []);
   if (removed.length > 0) say(`Removed: ${removed.join(", ")}.`);
   if (problems.length > 0) throw new Error(problems.join(" "));
 }
 
 /** `fairlead agent --init-only`: sets what needs more rights than the rules do. */
-export async function initializeNode({ settings, conntrack, say }: AgentOptions): Promise<void> {
-  await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], say);
+export async function initializeNode(options: AgentOptions): Promise<void> {
+  const { settings, conntrack } = options;
+  await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
 }
 
+/** What changed while the first rules were made is written by then. */
+const QUIET_AFTER_START_MS = 5_000;
+/** As often as kube-proxy syncs when nothing changes. */
+const HEALTH_RETRY_MS = 30_000;
 const BOTH = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
 
 interface PreparedNode {
@@ -231,15 +289,17 @@ interface BackendListeners {
 }
 
 /** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */
-async function prepareNode({ settings, conntrack, say }: AgentOptions): Promise<PreparedNode> {
+async function prepareNode(options: AgentOptions): Promise<PreparedNode> {
+  const { settings, conntrack, say } = options;
   const [{ families, obstacles }, nat] = await Promise.all([
     usableFamilies(settings.backend),
     createNat(),
-    setSysctls(conntrackSysctls(conntrack), say),
+    setSysctls(conntrackSysctls(conntrack), options),
   ]);
   if (families.length === 0) throw new Error(obstacles.join(" "));
   for (const obstacle of obstacles) say(obstacle);
-  const compiler = new ClusterCompiler({ nat, settings, families });
+  if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), options);
+  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
   const readBack = createReadBack(settings.backend, families);
   return {
     families,
@@ -270,14 +330,49 @@ async function createSweeper(
 
 async function setSysctls(
   wanted: Parameters<typeof applySysctls>[0],
-  say: (line: string) => void,
+  { procSys, say }: Pick<AgentOptions, "procSys" | "say">,
 ): Promise<void> {
-  const { problems } = await applySysctls(wanted);
+  const { problems } = await applySysctls(wanted, procSys);
   for (const problem of problems) say(problem);
 }
 
-function interestOf(settings: NatSettings): Parameters<typeof openSource>[1] {
-  return { node: settings.node, configMaps: configMapNames(settings) };
+/** IPVS asks for every address that this node has. */
+function addressesFor({ backend }: NatSettings): { readonly furtherAddresses?: () => readonly string[] } {
+  return backend === "ipvs" ? { furtherAddresses: interfaceAddresses } : {};
+}
+
+function interestOf({ settings, outbound, hostPorts }: AgentOptions): Parameters<typeof openSource>[1] {
+  return {
+    node: settings.node,
+    configMaps: configMapNames(settings),
+    pods: hostPorts || outbound?.kind === "file",
+  };
+}
+
+function sideRuleNames({ outbound, hostPorts }: AgentOptions): readonly SideRulesName[] {
+  return [
+    ...(outbound === undefined ? [] : (["snat"] as const)),
+    ...(hostPorts ? (["hostports"] as const) : []),
+  ];
+}
+
+/** One runner for each rule set beside those of Services that is in use. */
+function createSideRules(
+  options: AgentOptions,
+  families: readonly IpFamily[],
+  pods: () => Iterable<Pod>,
+): readonly SideRulesRunner[] {
+  const { settings, outbound, say } = options;
+  const sources: Readonly<Record<SideRulesName, () => SideRulesSource | undefined>> = {
+    snat: () => outbound && outboundSource(outbound, settings.node, pods),
+    hostports: () => ({ wanted: async () => hostPortRules(pods(), settings.node) }),
+  };
+  return sideRuleNames(options).flatMap((name) => {
+    const source = sources[name]();
+    return source === undefined
+      ? []
+      : [new SideRulesRunner({ name, backend: settings.backend, families, say, ...source })];
+  });
 }
 
 function messageOf(error: unknown): string {

@@ -6,9 +6,11 @@
 import { pause } from "../cluster/watch/backoff.ts";
 import type { BackendName } from "./backends/backend.ts";
 import { removeLeftovers } from "./leftovers.ts";
+import type { SideRulesName } from "./side-rules/side-rules.ts";
 
 export interface TakeOverOptions {
   readonly backend: BackendName;
+  readonly sideRules: readonly SideRulesName[];
   readonly say: (line: string) => void;
   readonly stop: AbortSignal;
 }
@@ -33,10 +35,10 @@ export class TakeOver {
   }
 
   async #run(): Promise<void> {
-    const { backend, say, stop } = this.#options;
+    const { backend, sideRules, say, stop } = this.#options;
     let told = "";
     while (!stop.aborted) {
-      const { removed, problems } = await removeLeftovers(backend);
+      const { removed, problems } = await removeLeftovers(backend, sideRules);
       if (removed.length > 0) say(`Removed what another proxy had left: ${removed.join(", ")}.`);
       if (problems.length === 0) return;
       const text = problems.join(" ");

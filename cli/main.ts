@@ -41,6 +41,8 @@ export function buildProgram(): Command {
       "Ingress at Cloudflare's edge and Service NAT on the nodes, from the Kubernetes manifests you have.",
     )
     .version(packageVersion(), "-V, --version")
+    // What stands after a command's name is that command's: `agent explain --node` is not an option of `agent`.
+    .enablePositionalOptions()
     .helpCommand("help [command]", "Show help for a command")
     .configureHelp({ showGlobalOptions: false });
   for (const register of REGISTER_COMMANDS) register(program);

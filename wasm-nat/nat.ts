@@ -14,6 +14,7 @@
  * After a start with rules of an earlier run, `reconcile` takes the place of the first `plan`.
  */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 
 export type NatBackend = "nftables" | "iptables" | "ipvs";
@@ -119,6 +120,10 @@ export interface NatSettings {
   readonly serviceCidrs?: readonly string[];
   /** None. */
   readonly exposed?: readonly NatExposedService[];
+  /** How IPVS chooses for Services that do not say it: a name of the kernel's. `rr`, or `wrr` where there are weights. */
+  readonly ipvsScheduler?: string;
+  /** None. Virtual servers and addresses of `kube-ipvs0` in these ranges are somebody else's and left alone. */
+  readonly ipvsExcluded?: readonly string[];
 }
 
 /** What changed since the last call. Upserts replace the whole object; names are `namespace/name`. */
@@ -142,6 +147,7 @@ export type NatProgram =
   | "nft"
   | "iptables-restore"
   | "ip6tables-restore"
+  | "ip-batch"
   | "ipset-restore"
   | "ipvsadm-restore";
 
@@ -228,6 +234,11 @@ export interface Nat {
   reconcile(listings: readonly NatListing[]): NatPlan;
   /** One transaction (for each program) that replaces whatever stands by the wanted state. */
   replace(): NatPlan;
+  /**
+   * IPVS: the removal of real servers that only waited for their connections to end, as far as `ipvsadm -Ln` says that
+   * they have. To be carried out as a plan.
+   */
+  drain(listing: string): NatPlan;
   /** Every transaction of the last plan was applied. */
   commit(): void;
   /** Some transaction of the last plan was not; the next plan starts from the state before, so reconcile or replace. */
@@ -243,8 +254,11 @@ export interface Nat {
   status(): NatStatus;
 }
 
-/** Where `build.mjs` leaves the module. */
-export const natModulePath = new URL("./dist/wasm_nat.wasm", import.meta.url);
+/** Where `build.mjs` leaves the module; in an installed package it lies beside the bundle that this file is part of. */
+export const natModulePath = [
+  new URL("./dist/wasm_nat.wasm", import.meta.url),
+  new URL("./wasm_nat.wasm", import.meta.url),
+].find((url, index, all) => index === all.length - 1 || existsSync(url)) as URL;
 
 /** A fresh state machine. `module`: compiled already, its bytes, or absent for the built file. */
 export async function createNat(module?: WebAssembly.Module | Uint8Array<ArrayBuffer>): Promise<Nat> {
@@ -270,6 +284,7 @@ interface Exports {
   reconcile_listing(): number;
   reconcile(): number;
   replace(): number;
+  drain(): number;
   next_transaction(): number;
   commit(): number;
   rollback(): number;
@@ -330,6 +345,10 @@ class Machine implements Nat {
     return this.#plan("replace");
   }
 
+  drain(listing: string): NatPlan {
+    return this.#plan("drain", listing);
+  }
+
   commit(): void {
     this.#plans++;
     this.#call("commit", "");
@@ -361,8 +380,8 @@ class Machine implements Nat {
     return { ...counts, memoryBytes: this.#wasm.memory.buffer.byteLength };
   }
 
-  #plan(call: "plan" | "reconcile" | "replace"): NatPlan {
-    const { empty, diagnostics } = this.#ask<Omit<NatPlan, "transactions">>(call, "");
+  #plan(call: "plan" | "reconcile" | "replace" | "drain", input = ""): NatPlan {
+    const { empty, diagnostics } = this.#ask<Omit<NatPlan, "transactions">>(call, input);
     const number = ++this.#plans;
     return { empty, diagnostics, transactions: this.#transactions(number) };
   }
@@ -448,6 +467,7 @@ function* batches<T, W>(objects: Iterable<T>, wire: (object: T) => W): Generator
 const LABELS = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"] as const;
 const BALANCE = "fairlead.dev/balance";
 const WEIGHTS = "fairlead.dev/weights";
+const SCHEDULER = "fairlead.dev/ipvs-scheduler";
 
 /** What has its default is left out (`JSON.stringify` drops `undefined`). */
 function wireService(service: NatService): object {
@@ -477,6 +497,7 @@ function wireService(service: NatService): object {
     a: service.sessionAffinityTimeoutSeconds,
     w: meta.annotations[WEIGHTS],
     m: meta.annotations[BALANCE],
+    s: meta.annotations[SCHEDULER],
   };
 }
 

@@ -8,7 +8,7 @@
  * group of flows that have destination and answering address in common, never once for each flow.
  */
 
-import type { IpFamily } from "../../cluster/model.ts";
+import type { IpFamily, Protocol } from "../../cluster/model.ts";
 import { type CommandOptions, runCommand } from "./command.ts";
 import { KernelError } from "./kernel-error.ts";
 
@@ -50,6 +50,46 @@ export async function listUdpFlows(
     },
   );
   if (result.code !== 0) throw conntrackError(result);
+}
+
+/** Entries to one destination, by who answers them; most first. */
+export async function countFlows(
+  family: IpFamily,
+  {
+    address,
+    port,
+    protocol,
+  }: { readonly address: string; readonly port: number; readonly protocol: Protocol },
+  options: ConntrackOptions = {},
+): Promise<readonly { readonly endpoint: string; readonly entries: number }[]> {
+  const counts = new Map<string, number>();
+  let rest = "";
+  const result = await runCommand(
+    "conntrack",
+    [
+      ...["-L", "-p", protocol.toLowerCase(), "-f", familyName(family)],
+      ...["--orig-dst", address, "--orig-port-dst", String(port), "-o", "extended"],
+    ],
+    {
+      timeoutMs: LIST_TIMEOUT_MS,
+      ...options,
+      onOutput: (piece) => {
+        const lines = (rest + piece.toString("latin1")).split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) {
+          const flow = parseFlow(line);
+          if (flow === undefined) continue;
+          const host = flow.replySource.includes(":") ? `[${flow.replySource}]` : flow.replySource;
+          const endpoint = `${host}:${flow.replySourcePort}`;
+          counts.set(endpoint, (counts.get(endpoint) ?? 0) + 1);
+        }
+      },
+    },
+  );
+  if (result.code !== 0) throw conntrackError(result);
+  return [...counts]
+    .map(([endpoint, entries]) => ({ endpoint, entries }))
+    .sort((a, b) => b.entries - a.entries || (a.endpoint < b.endpoint ? -1 : 1));
 }
 
 /** Flows with a destination in common, and who answers them; without an answering address: whoever does. */

@@ -3,6 +3,7 @@
 import { type Diagnostic, formatDiagnostic } from "../../cluster/diagnostic.ts";
 import type { ObjectName } from "../../cluster/model.ts";
 import type { ApiAccess } from "../../cluster/watch/api.ts";
+import { createEventTeller, type EventTeller } from "../events.ts";
 import { createFileReader, followFiles } from "./files.ts";
 import type { ClusterSource, ClusterState } from "./source.ts";
 
@@ -22,20 +23,27 @@ export interface SourceListener {
 export interface Interest {
   readonly node: string;
   readonly configMaps: readonly ObjectName[];
+  /** The Pods of this node too. */
+  readonly pods: boolean;
 }
+
+/** A source, and a way to tell the cluster something where it is one that listens. */
+export type OpenSource = ClusterSource & EventTeller;
 
 /** Tells states until it is closed. Rejects where there is no cluster to talk to. */
 export async function openSource(
   source: SourceSettings,
   interest: Interest,
   listener: SourceListener,
-): Promise<ClusterSource> {
+): Promise<OpenSource> {
   switch (source.kind) {
-    case "files":
-      return followFiles(source.paths, (reading) => {
+    case "files": {
+      const followed = await followFiles(source.paths, (reading) => {
         if (reading.kind === "state") listener.onState(reading.state);
         else listener.onNothing(reading.diagnostics);
       });
+      return { ...followed, tell: () => {} };
+    }
     case "kubernetes": {
       // Loaded where it is needed: the client takes longer to load than a node of files takes to program.
       const { connectKubernetes } = await import("../../cluster/watch/api.ts");
@@ -51,6 +59,7 @@ export async function openSource(
       });
       return {
         problem: followed.problem,
+        tell: createEventTeller(api, interest.node).tell,
         close: () => {
           followed.close();
           api.close();

@@ -233,6 +233,27 @@ describe.skipIf(reason !== undefined)(
       expect(flows()).toContain("dport=54");
     });
 
+    test("explain tells what the kernel holds and what does not fit; watch counts", async () => {
+      write(NODE, service("dns", "172.30.0.10", "10.180.0.10"), service("log", "172.30.0.14", "10.180.0.14"));
+      await onFiles("--once");
+      const ask = (...more: readonly string[]): Promise<Finished> =>
+        agent("explain", "--node", "n1", "-f", manifest, "--to", "172.30.0.10:53", "--proto", "udp", ...more);
+      const held = JSON.parse((await ask("--json")).stdout) as Record<string, unknown>;
+      expect(held).toMatchObject({
+        owner: { service: "shop/dns", kind: "ClusterIP" },
+        endpoints: [{ endpoint: "10.180.0.10:5353", isIn: true, state: "ready" }],
+        kernel: { endpoints: ["10.180.0.10:5353"], connections: 0 },
+        findings: [],
+      });
+      space.run("bash -c 'echo x > /dev/udp/172.30.0.10/53' || true");
+      write(NODE, service("dns", "172.30.0.10", "10.180.0.11"));
+      const text = (await ask()).stdout;
+      expect(text).toContain("should be    dnat\n");
+      expect(text).toContain("note: The kernel lacks 10.180.0.11:5353");
+      const page = await agent("watch", "--count", "1");
+      expect(page.stdout).toContain("SERVICE PORT");
+    });
+
     test("a second agent waits until the first one has ended", async () => {
       write(NODE, service("dns", "172.30.0.10", "10.180.0.10"));
       const first = await start();

@@ -8,23 +8,28 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { AgentOptions } from "../../agent/main.ts";
-import type { SourceSettings } from "../../agent/sources/open.ts";
+import type { OutboundSettings } from "../../agent/outbound/outbound.ts";
 import type { ListenAddress } from "../../agent/status-servers.ts";
 import type { ConntrackSettings } from "../../agent/sysctls.ts";
+import { addSourceOptions, type SourceFlags, sourceSettings } from "../agent-source.ts";
 import { asSentence, CommandFailure, UsageError } from "../failure.ts";
-import { addFileOption } from "../manifest-input.ts";
-import { addNatOptions, type NatFlags, natSettings } from "../nat-input.ts";
+import { addNatOptions, type NatFlags, natSettings, rangeList } from "../nat-input.ts";
+import { registerAgentExplain } from "./agent-explain.ts";
+import { registerAgentWatch } from "./agent-watch.ts";
 
-interface AgentFlags extends NatFlags {
-  readonly file?: readonly string[];
-  readonly kubeconfig?: string;
-  readonly context?: string;
+interface AgentFlags extends NatFlags, SourceFlags {
   readonly once?: true;
   readonly dryRun?: true;
   readonly cleanup?: true;
   readonly initOnly?: true;
+  readonly procSys: string;
   readonly healthzListen?: ListenAddress;
   readonly metricsListen?: ListenAddress;
+  readonly nonMasqueradeCidrs?: readonly string[];
+  readonly outboundPolicy?: string;
+  /** `--no-snat-random-fully` makes it false. */
+  readonly snatRandomFully: boolean;
+  readonly hostPorts?: true;
   readonly conntrackMaxPerCore: number;
   readonly conntrackMin: number;
   readonly conntrackTcpTimeoutEstablished: number;
@@ -45,25 +50,23 @@ export function registerAgent(program: Command): void {
     .description(
       "Programs the Services of a cluster into this node's kernel and keeps them there: from manifests with -f, else from the cluster's API server.",
     )
-    .argument("[paths...]", "more manifests");
-  addConntrackOptions(addFileOption(addNatOptions(command)))
-    .addOption(
-      new Option(
-        "--kubeconfig <file>",
-        "kubeconfig of the cluster (default: the Pod's service account, else as kubectl does)",
-      ).env("FAIRLEAD_KUBECONFIG"),
-    )
-    .addOption(
-      new Option("--context <name>", "context of the kubeconfig (default: its current one)").env(
-        "FAIRLEAD_CONTEXT",
-      ),
-    )
+    .argument("[paths...]", "more manifests")
+    // What stands after `explain` or `watch` is theirs.
+    .enablePositionalOptions();
+  registerAgentExplain(command);
+  registerAgentWatch(command);
+  addConntrackOptions(addSourceOptions(addNatOptions(command)))
     .option("--once", "program the present state and end")
     .option("--dry-run", "print the transactions that would be applied, and apply nothing")
     .option("--cleanup", "remove the rules of every backend, kube-proxy's too, and end")
     .option(
       "--init-only",
       "set the kernel's settings (sysctls), which needs more rights than rules do, and end",
+    )
+    .addOption(
+      new Option("--proc-sys <folder>", "where the kernel's settings are")
+        .default("/proc/sys")
+        .env("FAIRLEAD_PROC_SYS"),
     )
     .addOption(
       new Option("--healthz-listen <host:port>", "where /healthz and /livez are; none for nowhere")
@@ -76,6 +79,26 @@ export function registerAgent(program: Command): void {
         .argParser(listenAddress)
         .default({ host: "127.0.0.1", port: 10_249 }, "127.0.0.1:10249")
         .env("FAIRLEAD_METRICS_LISTEN"),
+    )
+    .addOption(
+      new Option(
+        "--non-masquerade-cidrs <cidrs>",
+        "masquerade what leaves this node for anywhere but these ranges, by commas (default: outbound traffic is left alone)",
+      )
+        .argParser(rangeList)
+        .env("FAIRLEAD_NON_MASQUERADE_CIDRS"),
+    )
+    .addOption(
+      new Option(
+        "--outbound-policy <file>",
+        "the same as a file in ip-masq-agent's format, with fixed source addresses for Pods; read again when it changes",
+      ).env("FAIRLEAD_OUTBOUND_POLICY"),
+    )
+    .option("--no-snat-random-fully", "ports of outbound connections are kept where they can be")
+    .addOption(
+      new Option("--host-ports", "serve hostPort of this node's Pods (where no CNI plug-in does)").env(
+        "FAIRLEAD_HOST_PORTS",
+      ),
     )
     .action(runAgentCommand);
 }
@@ -91,8 +114,11 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
 
   const options: AgentOptions = {
     settings: natSettings(flags),
-    source: sourceSettings([...(flags.file ?? []), ...morePaths], flags),
+    source: sourceSettings(flags, morePaths),
     conntrack: conntrackSettings(flags),
+    outbound: outboundSettings(flags),
+    hostPorts: flags.hostPorts === true,
+    procSys: flags.procSys,
     say,
   };
   if (flags.initOnly) return failing(() => agent.initializeNode(options));
@@ -135,14 +161,14 @@ async function failing(run: () => Promise<void>): Promise<void> {
   }
 }
 
-function sourceSettings(paths: readonly string[], { kubeconfig, context }: AgentFlags): SourceSettings {
-  if (paths.includes("-"))
-    throw new UsageError("-f - is not for an agent: it follows what it reads, so it needs files or folders.");
-  if (paths.length > 0) return { kind: "files", paths };
-  return {
-    kind: "kubernetes",
-    access: { kubeconfig: kubeconfig || undefined, context: context || undefined },
-  };
+function outboundSettings(flags: AgentFlags): OutboundSettings | undefined {
+  const { nonMasqueradeCidrs: cidrs, outboundPolicy: path, snatRandomFully: randomFully } = flags;
+  if (cidrs !== undefined && path)
+    throw new UsageError(
+      "--non-masquerade-cidrs and --outbound-policy exclude each other: the file has such a list too.",
+    );
+  if (path) return { kind: "file", path, randomFully };
+  return cidrs === undefined || cidrs.length === 0 ? undefined : { kind: "cidrs", cidrs, randomFully };
 }
 
 function addConntrackOptions(command: Command): Command {

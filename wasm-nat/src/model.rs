@@ -3,7 +3,7 @@
 //! In: values made by `abi::wire` (or by a test). Out: types. Not here: what any of it means for a packet.
 
 use crate::address::{Cidr, Family};
-use crate::balance::{Balance, Weights};
+use crate::balance::{Balance, Scheduler, Weights};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -125,6 +125,8 @@ pub struct Service {
     pub balance: Balance,
     /// Annotation `fairlead.dev/weights`; `None` when all endpoints weigh the same.
     pub weights: Option<Weights>,
+    /// Annotation `fairlead.dev/ipvs-scheduler`; only IPVS looks at it, and it goes before `balance`.
+    pub scheduler: Option<Scheduler>,
 }
 
 impl Service {
@@ -145,6 +147,7 @@ impl Service {
             affinity_seconds: None,
             balance: Balance::Random,
             weights: None,
+            scheduler: None,
         }
     }
 
@@ -356,6 +359,10 @@ pub struct Settings {
     pub service_cidrs: Vec<Cidr>,
     /// Ports exposed by ConfigMaps.
     pub exposed: Vec<ExposedService>,
+    /// The scheduler of Services that name none (IPVS).
+    pub ipvs_scheduler: Option<Scheduler>,
+    /// Virtual servers and addresses in these ranges belong to somebody else: they are left alone (IPVS).
+    pub ipvs_excluded: Vec<Cidr>,
 }
 
 impl Default for Settings {
@@ -369,6 +376,8 @@ impl Default for Settings {
             node_port_addresses: vec![NodePortAddresses::Primary],
             service_cidrs: Vec::new(),
             exposed: Vec::new(),
+            ipvs_scheduler: None,
+            ipvs_excluded: Vec::new(),
         }
     }
 }

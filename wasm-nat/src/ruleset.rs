@@ -4,7 +4,7 @@
 //! the kernel.
 
 use crate::address::{Cidr, Family};
-use crate::balance::{Balance, Target};
+use crate::balance::{Balance, Scheduler, Target};
 use crate::model::{LocalDetector, ObjectName, Policy, Protocol};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,6 +43,24 @@ pub struct NodeRules {
     pub service_cidrs: Vec<Cidr>,
     /// The node's own addresses in this family, for the simulator: the kernel asks its routing table.
     pub addresses: Vec<IpAddr>,
+    /// What belongs to somebody else (IPVS). Disjoint.
+    pub excluded: Vec<Cidr>,
+}
+
+impl NodeRules {
+    /// For a node of which nothing is known.
+    pub fn nothing(family: Family) -> NodeRules {
+        NodeRules {
+            family,
+            local_detector: LocalDetector::None,
+            masquerade_all: false,
+            masquerade_mark: 1 << 14,
+            node_ports: NodePortMatch::All,
+            service_cidrs: Vec::new(),
+            addresses: Vec::new(),
+            excluded: Vec::new(),
+        }
+    }
 }
 
 /// The addresses of a node that have node ports; loopback never has.
@@ -89,6 +107,8 @@ pub struct PortRules {
     pub affinity_seconds: Option<u32>,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// How IPVS shall choose, where `balance` does not say it.
+    pub scheduler: Option<Scheduler>,
     /// Who may reach the restricted entries. Disjoint; of nothing: nobody.
     pub source_ranges: Vec<Cidr>,
 }

@@ -1,0 +1,187 @@
+/**
+ * What the kernel holds for a destination, read as narrowly as each backend allows.
+ *
+ * In: backend, destination, and the chains that the compiler says a packet meets. Out: lines as the kernel's programs print
+ * them, and the endpoints that they name.
+ */
+
+import type { NatTraceRule } from "../../wasm-nat/nat.ts";
+import type { BackendName } from "../backends/backend.ts";
+import { NFT_TABLE } from "../backends/read-back.ts";
+import { hostPort } from "../conntrack.ts";
+import { runCommand } from "../kernel/command.ts";
+import type { NftTable } from "../kernel/nft.ts";
+import { getElements } from "../kernel/nft-elements.ts";
+import type { KernelOptions } from "../kernel/transactions.ts";
+import type { Destination } from "./destination.ts";
+
+export interface KernelHoldings {
+  /** Elements or rules, in the order in which a packet meets them. */
+  readonly lines: readonly string[];
+  /** `10.180.0.1:8080`, sorted; `undefined` where the backend's lines do not tell. */
+  readonly endpoints?: readonly string[];
+  /** New connections until now; absent where the backend does not count them. */
+  readonly connections?: number;
+}
+
+export interface KernelQuestion {
+  readonly backend: BackendName;
+  readonly destination: Destination;
+  /** At an address of the node; then the port may be a node port. */
+  readonly isNodeAddress: boolean;
+  readonly rules: readonly NatTraceRule[];
+}
+
+const TIMEOUT_MS = 30_000;
+
+export function askKernel(question: KernelQuestion, options: KernelOptions = {}): Promise<KernelHoldings> {
+  switch (question.backend) {
+    case "nftables":
+      return askNft(question, options);
+    case "iptables":
+      return askIptables(question, options);
+    case "ipvs":
+      return askIpvs(question, options);
+    default:
+      return question.backend satisfies never;
+  }
+}
+
+/** As in `wasm-nat/src/nftables/numbers.rs`: whose Service port a number is, and the local set instead of the cluster set. */
+const SERVICE_MASK = 0xffff_e000;
+const LOCAL_SET = 1;
+const FROM_OUTSIDE_LOCAL = 4;
+
+async function askNft(
+  { destination: { address, port, protocol }, isNodeAddress }: KernelQuestion,
+  options: KernelOptions,
+): Promise<KernelHoldings> {
+  const table: NftTable = { family: address.includes(":") ? "ip6" : "ip", name: NFT_TABLE };
+  const word = protocol.toLowerCase();
+  const entry =
+    (await getElements(table, "service-ips", [`${address} . ${word} . ${port}`], options))[0] ??
+    (isNodeAddress
+      ? (await getElements(table, "service-nodeports", [`${word} . ${port}`], options))[0]
+      : undefined);
+  if (entry === undefined) return { lines: [], endpoints: [] };
+  const value = classId(entry.slice(entry.lastIndexOf(" : ") + 3));
+  const connections = Number(/counter packets (\d+)/.exec(entry)?.[1] ?? 0);
+  const cluster = (value & SERVICE_MASK) >>> 0;
+  // The Local path of traffic from outside keeps a set of its own.
+  const sets =
+    (value & FROM_OUTSIDE_LOCAL) === 0
+      ? [(cluster | (value & LOCAL_SET)) >>> 0]
+      : [cluster, cluster | LOCAL_SET];
+  const lines = [entry];
+  const endpoints = new Set<string>();
+  for (const set of sets.map((number) => number >>> 0)) {
+    for (const answer of await getElements(table, "services", [hex(set)], options)) {
+      lines.push(answer);
+      const slots = slotsOf(answer);
+      const keys = Array.from({ length: slots }, (_, slot) => `${hex(set)} . ${slot}`);
+      const targets = answer.includes("affinity-")
+        ? await affinityTargets(table, word, set, keys, options)
+        : await getElements(table, `${word}-endpoints`, keys, options);
+      lines.push(...targets);
+      for (const target of targets) {
+        const [host = "", hostPortText = ""] = target.slice(target.lastIndexOf(" : ") + 3).split(" . ");
+        if (hostPortText !== "") endpoints.add(hostPort(host, Number(hostPortText)));
+      }
+    }
+  }
+  return { lines, endpoints: [...endpoints].sort(), connections };
+}
+
+async function affinityTargets(
+  table: NftTable,
+  protocol: string,
+  set: number,
+  keys: readonly string[],
+  options: KernelOptions,
+): Promise<readonly string[]> {
+  const slots = await getElements(table, "affinity-slots", keys, options);
+  const numbers = new Set(slots.map((slot) => classId(slot.slice(slot.lastIndexOf(" : ") + 3))));
+  const local = set & LOCAL_SET;
+  return getElements(
+    table,
+    `${protocol}-affinity-endpoints`,
+    [...numbers].map((number) => hex((number | local) >>> 0)),
+    options,
+  );
+}
+
+/** `goto lb-tcp-3`, `goto affinity-10800s-lb-udp-2`, `goto round-robin-2-P4ZYZVCF-shop/web/tcp`; a refusal has none. */
+function slotsOf(answer: string): number {
+  const chain = /goto (\S+)/.exec(answer)?.[1] ?? "";
+  const match = /(?:^|-)(?:round-robin-(\d+)-|(?:lb|source-hash|maglev)-(?:tcp|udp|sctp)-(\d+)$)/.exec(chain);
+  return Number(match?.[1] ?? match?.[2] ?? 0);
+}
+
+/** `8000:4002`, as nft prints a classid; halves lose their leading zeros. */
+function classId(text: string): number {
+  const [major = "", minor = ""] = text.trim().split(":");
+  return ((Number.parseInt(major || "0", 16) << 16) | Number.parseInt(minor || "0", 16)) >>> 0;
+}
+
+function hex(number: number): string {
+  return `0x${number.toString(16)}`;
+}
+
+/** The chains that a packet meets, whole, with counters. */
+async function askIptables(
+  { destination: { address }, rules }: KernelQuestion,
+  options: KernelOptions,
+): Promise<KernelHoldings> {
+  const program = address.includes(":") ? "ip6tables-save" : "iptables-save";
+  const lines: string[] = [];
+  const endpoints = new Set<string>();
+  const met = new Map<string, Set<string>>();
+  for (const { table, chain } of rules) met.set(table, (met.get(table) ?? new Set()).add(chain));
+  for (const [table, chains] of met) {
+    const { code, output } = await runCommand(program, ["-c", "-t", table], {
+      timeoutMs: TIMEOUT_MS,
+      ...options,
+    });
+    if (code !== 0) continue;
+    const held = output.split("\n").filter((line) => / -A (\S+) /.test(line));
+    // From the last chain that the packet meets there are jumps to those of single endpoints.
+    for (const chain of [...chains])
+      for (const line of held)
+        if (line.includes(` -A ${chain} `)) {
+          const target = /-j (KUBE-SEP-\S+)/.exec(line)?.[1];
+          if (target !== undefined) chains.add(target);
+        }
+    for (const line of held) {
+      const chain = / -A (\S+) /.exec(line)?.[1] ?? "";
+      if (!chains.has(chain) || isBranch(chain)) continue;
+      lines.push(`${table} ${line}`);
+      const endpoint = /--to-destination (\S+)/.exec(line)?.[1];
+      if (endpoint !== undefined) endpoints.add(endpoint);
+    }
+  }
+  return { lines, endpoints: [...endpoints].sort() };
+}
+
+/** Chains that lead on by address or port, or that every packet meets, hold other Services' rules too. */
+function isBranch(chain: string): boolean {
+  return /^(?:PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING|KUBE-POSTROUTING)$|^KUBE-(?:SERVICES|NODEPORTS|EXTERNAL-SERVICES|FORWARD|(?:SVC|EXT)-(?:[0-9a-f.:]+\/\d|tcp|udp|sctp))/.test(
+    chain,
+  );
+}
+
+async function askIpvs(
+  { destination: { address, port, protocol } }: KernelQuestion,
+  options: KernelOptions,
+): Promise<KernelHoldings> {
+  const flag = { TCP: "-t", UDP: "-u", SCTP: "--sctp-service" }[protocol];
+  const { code, output } = await runCommand("ipvsadm", ["-L", "-n", flag, hostPort(address, port)], {
+    timeoutMs: TIMEOUT_MS,
+    ...options,
+  });
+  if (code !== 0) return { lines: [], endpoints: [] };
+  const lines = output
+    .split("\n")
+    .filter((line) => /^(?:TCP|UDP|SCTP| {2}->)/.test(line) && !line.includes("RemoteAddress"));
+  const endpoints = lines.flatMap((line) => /^ {2}-> (\S+)/.exec(line)?.[1] ?? []);
+  return { lines, endpoints: endpoints.sort() };
+}
