@@ -202,6 +202,12 @@ pub fn address_bits(address: IpAddr) -> u128 {
     }
 }
 
+/// Whether the match `cluster` can divide these slots; it knows 32 parts. Its hash is of the address alone, so it cannot
+/// do what Maglev is for.
+pub fn hashes_sources(balance: Balance, slots: &[Target]) -> bool {
+    balance == Balance::SourceHash && slots.len() <= 32
+}
+
 /// The making of one Service port.
 struct Port<'a> {
     service: &'a ObjectName,
@@ -322,6 +328,20 @@ impl<'a> Port<'a> {
                 let rule = jump(target);
                 rules.push(if left > 1 { rule.when(Match::Every(left)) } else { rule });
                 left -= 1;
+            }
+            return rules;
+        }
+        if hashes_sources(self.port.balance, slots) {
+            let of = slots.len() as u32;
+            let mut masks: BTreeMap<Target, u32> = BTreeMap::new();
+            for (place, target) in slots.iter().enumerate() {
+                *masks.entry(*target).or_default() |= 1 << place;
+            }
+            rules.extend(
+                masks.iter().map(|(target, mask)| jump(target).when(Match::SourceHash { mask: *mask, of })),
+            );
+            if let Some(rest) = rules.last_mut() {
+                rest.matches.clear();
             }
             return rules;
         }

@@ -33,9 +33,8 @@ pub fn trace(view: View<'_>, node: &NodeRules, trees: [Tree<'_, Item>; 5], packe
     if !walk.translated.is_empty() {
         let marked =
             walk.translated.iter().any(|(target, marked)| *marked && target.address != packet.source);
-        let only_hairpins = walk.translated.iter().all(|(target, _)| target.address == packet.source);
         let endpoints = walk.translated.iter().map(|(target, _)| *target).collect();
-        return Trace::dnat(packet, node, endpoints, marked || only_hairpins, walk.rules);
+        return Trace::dnat(packet, node, endpoints, marked, walk.rules);
     }
     let path: &[&str] = match (from_node, to_node) {
         (true, true) => &["OUTPUT", "INPUT"],
@@ -229,7 +228,7 @@ impl Walk<'_> {
                 Match::Marked(_) => marked,
                 Match::NotMarked(_) => !marked,
                 Match::Established | Match::Recall { .. } => false,
-                Match::Chance { .. } | Match::Every(_) => {
+                Match::Chance { .. } | Match::SourceHash { .. } | Match::Every(_) => {
                     chance = true;
                     true
                 }
