@@ -220,7 +220,11 @@ export async function programOnce(options: AgentOptions): Promise<void> {
     .resync();
   for (const runner of createSideRules(options, node.families, () => model.pods.values()))
     await runner.once();
-  const { problems } = await removeLeftovers(settings.backend, sideRuleNames(options));
+  const { problems, openIpvsConnections } = await removeLeftovers(settings.backend, sideRuleNames(options));
+  if (openIpvsConnections > 0)
+    say(
+      `IPVS virtual servers were left: ${openIpvsConnections} connections are open through them; run it again.`,
+    );
   for (const problem of problems) say(problem);
   await setSysctls(nodeSysctls(settings, node.families), options);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
