@@ -7,9 +7,10 @@
 
 import { BlockList } from "node:net";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
+import type { ExposedService } from "../cluster/exposed-services.ts";
 import type { ClusterModel, ConfigMap, IpFamily, Node, ObjectName } from "../cluster/model.ts";
 import { type NatSettings as CompilerSettings, createNat, type Nat } from "../wasm-nat/nat.ts";
-import { type ExposedService, readExposedServices } from "./exposed-services.ts";
+import { readTranslatedServices } from "./exposed-services.ts";
 import { nodeAddresses } from "./node-addresses.ts";
 import { isEmptyChange, ModelDifference, type ObjectChanges } from "./object-changes.ts";
 import type { NatSettings } from "./settings.ts";
@@ -130,7 +131,7 @@ export class ClusterCompiler {
     for (const [name, protocol] of [[tcpServices, "TCP"] as const, [udpServices, "UDP"] as const]) {
       const configMap = name === undefined ? undefined : this.#configMaps.get(name);
       if (configMap === undefined) continue;
-      const read = readExposedServices(configMap, protocol);
+      const read = readTranslatedServices(configMap, protocol);
       exposed.push(...read.exposed);
       diagnostics.push(...read.diagnostics);
     }

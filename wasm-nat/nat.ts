@@ -48,6 +48,8 @@ export interface NatService {
   }[];
   readonly internalTrafficPolicy: "Cluster" | "Local";
   readonly externalTrafficPolicy: "Cluster" | "Local";
+  /** Where the node answers health checks of a load balancer; counts only with `externalTrafficPolicy: Local`. */
+  readonly healthCheckNodePort?: number;
   /** Absent: no session affinity. */
   readonly sessionAffinityTimeoutSeconds?: number;
 }
@@ -488,6 +490,10 @@ function wireService(service: NatService): object {
     p: service.ports.map(({ name, protocol, port, nodePort }) => [name, protocol, port, nodePort ?? 0]),
     i: service.internalTrafficPolicy === "Local" ? true : undefined,
     e: service.externalTrafficPolicy === "Local" ? true : undefined,
+    h:
+      service.type === "LoadBalancer" && service.externalTrafficPolicy === "Local"
+        ? service.healthCheckNodePort
+        : undefined,
     a: service.sessionAffinityTimeoutSeconds,
     w: meta.annotations[WEIGHTS],
     m: meta.annotations[BALANCE],

@@ -186,7 +186,7 @@ impl Iptables {
     }
 
     /// The wanted trees of a family, if it is programmed.
-    fn trees(&self, family: Family) -> Option<[Tree<'_, service::Item>; 4]> {
+    fn trees(&self, family: Family) -> Option<[Tree<'_, service::Item>; 5]> {
         let committed = self.families[family.index()].as_ref();
         match self.staged.as_ref().map(|staged| &staged.families[family.index()]) {
             Some(StagedTrees::Whole(trees)) => trees.as_ref().map(|trees| trees.each_ref().map(Tree::new)),
@@ -204,7 +204,8 @@ fn changed_services<'a>(
     delta: &'a Delta,
     all: bool,
 ) -> Box<dyn Iterator<Item = ServiceChange<'a>> + 'a> {
-    const NONE: &ServiceRules = &ServiceRules { cluster_ips: Vec::new(), ports: Vec::new() };
+    const NONE: &ServiceRules =
+        &ServiceRules { cluster_ips: Vec::new(), health_check_node_port: None, ports: Vec::new() };
     let change = move |service: &'a ObjectName| {
         let old = committed.services.get(service).unwrap_or(NONE);
         ServiceChange { service, old, new: delta.services.get(service).unwrap_or(old) }

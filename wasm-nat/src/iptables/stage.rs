@@ -14,17 +14,17 @@ use crate::model::ObjectName;
 use crate::ruleset::{NodeRules, ServiceRules};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Items of the four trees of one family, by [`TreeName`].
-pub type Trees = [BTreeMap<Bits, Item>; 4];
+/// Items of the trees of one family, by [`TreeName`].
+pub type Trees = [BTreeMap<Bits, Item>; 5];
 
-/// Changes of the items of the four trees; `None` is one that is gone.
-pub type TreeChanges = [BTreeMap<Bits, Option<Item>>; 4];
+/// Changes of the items of the trees; `None` is one that is gone.
+pub type TreeChanges = [BTreeMap<Bits, Option<Item>>; 5];
 
 /// The trees of a table: node ports first, since the root of the addresses leads there.
-fn trees_of(table: Table) -> [TreeName; 2] {
+fn trees_of(table: Table) -> &'static [TreeName] {
     match table {
-        Table::Nat => [TreeName::NatNodePorts, TreeName::NatAddresses],
-        Table::Filter => [TreeName::FilterNodePorts, TreeName::FilterAddresses],
+        Table::Nat => &[TreeName::NatNodePorts, TreeName::NatAddresses],
+        Table::Filter => &[TreeName::HealthChecks, TreeName::FilterNodePorts, TreeName::FilterAddresses],
     }
 }
 
@@ -92,7 +92,7 @@ impl Whole<'_, '_> {
             }
             self.queue.push(unit);
         }
-        for tree in trees_of(table) {
+        for tree in trees_of(table).iter().copied() {
             for (cell, parts) in Tree::new(&trees[tree as usize]).chains().iter().rev() {
                 let (name, rules) = stock::tree_chain(tree, *cell, parts, node);
                 let mut unit = Unit::new(table);
@@ -274,7 +274,7 @@ impl Moves<'_> {
     /// The trees of a table, from one set of changes over what was committed to another.
     fn trees(&mut self, table: Table, from: &TreeChanges, to: &TreeChanges) {
         let mut all_gone = Vec::new();
-        for tree in trees_of(table) {
+        for tree in trees_of(table).iter().copied() {
             let index = tree as usize;
             let old = Tree::changed(&self.trees[index], &from[index]);
             let new = Tree::changed(&self.trees[index], &to[index]);

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Walks the packet through `nat`, and where that leaves it alone through `filter`.
-pub fn trace(view: View<'_>, node: &NodeRules, trees: [Tree<'_, Item>; 4], packet: &Packet) -> Trace {
+pub fn trace(view: View<'_>, node: &NodeRules, trees: [Tree<'_, Item>; 5], packet: &Packet) -> Trace {
     let mut walk = Walk {
         view,
         node,
@@ -71,7 +71,7 @@ type KnownRule = (Rule, Option<Rc<str>>);
 struct Walk<'a> {
     view: View<'a>,
     node: &'a NodeRules,
-    trees: [Tree<'a, Item>; 4],
+    trees: [Tree<'a, Item>; 5],
     packet: &'a Packet,
     /// Those that have been named so far.
     chains: BTreeMap<(Table, ChainName), Rc<[KnownRule]>>,
@@ -139,13 +139,13 @@ impl Walk<'_> {
 
     /// What the packet is addressed to, as the tree sees it.
     fn bits(&self, tree: TreeName) -> Bits {
-        let address = if has_addresses(tree) { address_bits(self.packet.destination) } else { 0 };
+        let address = if tree.has_addresses() { address_bits(self.packet.destination) } else { 0 };
         Bits::new(address, self.packet.protocol, self.packet.port)
     }
 
     fn object(&self, tree: TreeName, bits: Bits, item: &Item) -> Option<Rc<str>> {
         let family = self.node.family;
-        let at = match has_addresses(tree) {
+        let at = match tree.has_addresses() {
             true => At::Address(address_of(family, bits.address), bits.port()),
             false => At::NodePort(bits.port()),
         };
@@ -242,12 +242,8 @@ impl Walk<'_> {
 fn table_of(tree: TreeName) -> Table {
     match tree {
         TreeName::NatAddresses | TreeName::NatNodePorts => Table::Nat,
-        TreeName::FilterAddresses | TreeName::FilterNodePorts => Table::Filter,
+        TreeName::FilterAddresses | TreeName::FilterNodePorts | TreeName::HealthChecks => Table::Filter,
     }
-}
-
-fn has_addresses(tree: TreeName) -> bool {
-    matches!(tree, TreeName::NatAddresses | TreeName::FilterAddresses)
 }
 
 /// `Service default/web port http`.
