@@ -7,9 +7,10 @@
 
 import { BlockList } from "node:net";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
+import type { ExposedService } from "../cluster/exposed-services.ts";
 import type { ClusterModel, ConfigMap, IpFamily, Node, ObjectName } from "../cluster/model.ts";
 import { type NatSettings as CompilerSettings, createNat, type Nat } from "../wasm-nat/nat.ts";
-import { type ExposedService, readExposedServices } from "./exposed-services.ts";
+import { readTranslatedServices } from "./exposed-services.ts";
 import { nodeAddresses } from "./node-addresses.ts";
 import { isEmptyChange, ModelDifference, type ObjectChanges } from "./object-changes.ts";
 import type { NatSettings } from "./settings.ts";
@@ -23,6 +24,11 @@ export interface ClusterCompilerOptions {
   readonly families: readonly IpFamily[];
   /** For a family without addresses in the Node object; default: those of this machine's interfaces. */
   readonly interfaces?: () => readonly string[];
+  /**
+   * Also this node's, after those of the Node object. IPVS has to know every address that has node ports, where other
+   * backends let the kernel's routing table tell.
+   */
+  readonly furtherAddresses?: () => readonly string[];
 }
 
 export class ClusterCompiler {
@@ -99,7 +105,14 @@ export class ClusterCompiler {
   }
 
   #addresses(): ReturnType<typeof nodeAddresses> {
-    return nodeAddresses(this.#node, this.#options.interfaces?.());
+    const { interfaces, furtherAddresses } = this.#options;
+    const own = nodeAddresses(this.#node, interfaces?.());
+    if (furtherAddresses === undefined) return own;
+    const further = nodeAddresses(undefined, furtherAddresses());
+    return {
+      IPv4: [...new Set([...own.IPv4, ...further.IPv4])],
+      IPv6: [...new Set([...own.IPv6, ...further.IPv6])],
+    };
   }
 
   #readExposed(): void {
@@ -109,7 +122,7 @@ export class ClusterCompiler {
     for (const [name, protocol] of [[tcpServices, "TCP"] as const, [udpServices, "UDP"] as const]) {
       const configMap = name === undefined ? undefined : this.#configMaps.get(name);
       if (configMap === undefined) continue;
-      const read = readExposedServices(configMap, protocol);
+      const read = readTranslatedServices(configMap, protocol);
       exposed.push(...read.exposed);
       diagnostics.push(...read.diagnostics);
     }
@@ -149,6 +162,8 @@ function compilerSettings(
     ),
     serviceCidrs: settings.serviceCidrs,
     exposed,
+    ...(settings.ipvs?.scheduler === undefined ? {} : { ipvsScheduler: settings.ipvs.scheduler }),
+    ipvsExcluded: settings.ipvs?.excludedCidrs ?? [],
   };
 }
 

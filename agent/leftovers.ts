@@ -19,6 +19,7 @@ import {
   removeChains,
   systemVariant,
 } from "./kernel/iptables.ts";
+import { removeIpvs } from "./kernel/ipvs.ts";
 import { deleteTables, listTables } from "./kernel/nft.ts";
 import { type SideRulesName, sideChain, sideTable } from "./side-rules/side-rules.ts";
 
@@ -44,7 +45,8 @@ const KUBE_PROXY_TABLE = "kube-proxy";
 const IPTABLES_CHAIN =
   /^KUBE-(?:SERVICES|EXTERNAL-SERVICES|NODEPORTS|POSTROUTING|FORWARD|PROXY-FIREWALL|MARK-MASQ|MARK-REMOTE|PROXY-CANARY|(?:SVC|SVL|EXT|FW|SEP|XLB)-\S+)$/;
 /** What the IPVS mode has beside them. */
-const IPVS_CHAIN = /^KUBE-(?:LOAD-BALANCER|NODE-PORT|SOURCE-RANGES-FIREWALL|IPVS-FILTER|IPVS-OUT-FILTER)$/;
+const IPVS_CHAIN =
+  /^KUBE-(?:CLUSTER-IP|LOAD-BALANCER|NODE-PORT|SOURCE-RANGES-FIREWALL|IPVS-FILTER|IPVS-OUT-FILTER)$/;
 /** Of the chains above those that the IPVS mode has no use for. */
 const NOT_OF_IPVS = /^KUBE-(?:PROXY-CANARY|MARK-REMOTE|(?:SVC|SVL|EXT|FW|SEP|XLB)-\S+)$/;
 
@@ -74,6 +76,8 @@ export async function removeLeftovers(
     (async () => {
       for (const { programs, isLeftover, what } of await chainsToRemove(keep, sideRules, options))
         await attempt(what, () => removeChains(programs, isLeftover, options));
+      // After the chains, which use the sets.
+      if (keep !== "ipvs") await attempt("IPVS virtual servers", () => removeIpvs(options));
     })(),
   ]);
   return { removed: [...new Set(removed)], problems };

@@ -18,8 +18,9 @@ import { hostPortRules } from "./host-ports/rules.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
+import { releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
-import { localAddresses } from "./node-addresses.ts";
+import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
 import { createNodeHealth } from "./node-health.ts";
 import { type OutboundSettings, outboundSource } from "./outbound/outbound.ts";
 import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
@@ -33,7 +34,13 @@ import { nothingRead, type OpenSource, openSource, readOnce, type SourceSettings
 import type { ClusterState } from "./sources/source.ts";
 import { type ListenAddress, startStatusServers } from "./status-servers.ts";
 import { RuleSync } from "./sync.ts";
-import { applySysctls, type ConntrackSettings, conntrackSysctls, nodeSysctls } from "./sysctls.ts";
+import {
+  applySysctls,
+  type ConntrackSettings,
+  conntrackSysctls,
+  ipvsSysctls,
+  nodeSysctls,
+} from "./sysctls.ts";
 import { TakeOver } from "./take-over.ts";
 import { rememberedDestinations } from "./udp-remembered.ts";
 
@@ -98,6 +105,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       void setSysctls(nodeSysctls(settings, families), options);
       takeOver.begin();
       options.onReady();
+      setTimeout(releaseStartMemory, QUIET_AFTER_START_MS).unref();
     },
     onTrouble: (message, kind) => {
       say(message);
@@ -136,9 +144,11 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     metrics,
     backend: settings.backend,
     beforeMetrics: async () => {
-      const { internal, external } = compiler.nat.status().noLocalEndpoints;
+      const { noLocalEndpoints, memoryBytes } = compiler.nat.status();
+      const { internal, external } = noLocalEndpoints;
       metrics.noLocalEndpoints("internal", internal);
       metrics.noLocalEndpoints("external", external);
+      metrics.memory(process.memoryUsage.rss(), memoryBytes);
       metrics.counted(await counters.get());
     },
   });
@@ -229,7 +239,7 @@ export async function planOnce(options: AgentOptions): Promise<string> {
   const families = usable.families.length > 0 ? usable.families : BOTH;
   for (const obstacle of usable.obstacles) say(obstacle);
   if (usable.families.length === 0) say("The kernel cannot be read; this is for a node without rules.");
-  const compiler = new ClusterCompiler({ nat, settings, families });
+  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
   compiler.note(model);
   const listings =
     usable.families.length > 0 ? await createReadBack(settings.backend, families).listing({}) : [];
@@ -261,6 +271,8 @@ export async function initializeNode(options: AgentOptions): Promise<void> {
   await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
 }
 
+/** What changed while the first rules were made is written by then. */
+const QUIET_AFTER_START_MS = 5_000;
 /** As often as kube-proxy syncs when nothing changes. */
 const HEALTH_RETRY_MS = 30_000;
 const BOTH = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
@@ -286,7 +298,8 @@ async function prepareNode(options: AgentOptions): Promise<PreparedNode> {
   ]);
   if (families.length === 0) throw new Error(obstacles.join(" "));
   for (const obstacle of obstacles) say(obstacle);
-  const compiler = new ClusterCompiler({ nat, settings, families });
+  if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), options);
+  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
   const readBack = createReadBack(settings.backend, families);
   return {
     families,
@@ -321,6 +334,11 @@ async function setSysctls(
 ): Promise<void> {
   const { problems } = await applySysctls(wanted, procSys);
   for (const problem of problems) say(problem);
+}
+
+/** IPVS asks for every address that this node has. */
+function addressesFor({ backend }: NatSettings): { readonly furtherAddresses?: () => readonly string[] } {
+  return backend === "ipvs" ? { furtherAddresses: interfaceAddresses } : {};
 }
 
 function interestOf({ settings, outbound, hostPorts }: AgentOptions): Parameters<typeof openSource>[1] {

@@ -9,6 +9,7 @@
 import { networkInterfaces } from "node:os";
 import { parseIpAddress } from "../cluster/ip-address.ts";
 import type { IpFamily, Node } from "../cluster/model.ts";
+import { DUMMY_LINK } from "./kernel/ipvs.ts";
 
 export interface NodeAddresses {
   /** Canonical; the primary one first. */
@@ -32,10 +33,10 @@ export function nodeAddresses(
   return { IPv4: own("IPv4"), IPv6: own("IPv6") };
 }
 
-/** Of every interface but loopback, without link-local addresses: as they come, so the first is the oldest interface's. */
+/** Of every interface but loopback and IPVS' own, without link-local addresses: as they come, so the first is the oldest interface's. */
 export function interfaceAddresses(): readonly string[] {
-  return Object.values(networkInterfaces())
-    .flatMap((addresses) => addresses ?? [])
+  return Object.entries(networkInterfaces())
+    .flatMap(([name, addresses]) => (name === DUMMY_LINK ? [] : (addresses ?? [])))
     .filter(({ internal, address }) => !internal && !isLinkLocal(address))
     .map(({ address }) => address);
 }

@@ -16,9 +16,20 @@ export interface NatSettings {
   readonly serviceCidrs: readonly string[];
   /** Which addresses of the node have node ports: keywords and ranges, combined. */
   readonly nodePortAddresses: readonly NodePortAddresses[];
+  readonly ipvs?: IpvsSettings;
   /** ConfigMaps of exposed ports, in the format of ingress-nginx. */
   readonly tcpServices?: ObjectName | undefined;
   readonly udpServices?: ObjectName | undefined;
+}
+
+/** Only the IPVS backend looks at them. */
+export interface IpvsSettings {
+  /** For Services that name none. */
+  readonly scheduler?: string | undefined;
+  /** Virtual servers and addresses here belong to somebody else; canonical. */
+  readonly excludedCidrs: readonly string[];
+  /** Answers ARP only for addresses of the link that was asked on: virtual addresses are no link's to tell (MetalLB needs it). */
+  readonly strictArp: boolean;
 }
 
 /** A range is canonical. */

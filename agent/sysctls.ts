@@ -69,6 +69,28 @@ export function conntrackSysctls(
 /** Node ports at 127.0.0.1 need it; iptables and IPv4 only. The rules then keep others from reaching loopback (CVE-2020-8558). */
 export const ROUTE_LOCALNET: Sysctl = { name: "net/ipv4/conf/all/route_localnet", value: 1 };
 
+/** Before the first virtual server: what IPVS needs to work together with connection tracking, as kube-proxy sets it. */
+export function ipvsSysctls(strictArp: boolean): readonly Sysctl[] {
+  const vs = (name: string, value: number): Sysctl => ({ name: `net/ipv4/vs/${name}`, value });
+  return [
+    // Without it nothing can be masqueraded.
+    vs("conntrack", 1),
+    // `conn_reuse_mode` stays 1: kernels before 5.9 delayed a client's port that came again, which is why kube-proxy set 0
+    // there, but 0 leads it back to an endpoint that has weight 0.
+    // A packet to an endpoint that is gone ends the connection, so that the next one finds another endpoint.
+    vs("expire_nodest_conn", 1),
+    // A client that stays with an endpoint does not when that has weight 0.
+    vs("expire_quiescent_template", 1),
+    { name: "net/ipv4/ip_forward", value: 1 },
+    ...(strictArp
+      ? [
+          { name: "net/ipv4/conf/all/arp_ignore", value: 1 },
+          { name: "net/ipv4/conf/all/arp_announce", value: 2 },
+        ]
+      : []),
+  ];
+}
+
 /** What the rules of a backend need beside them; set when they stand. */
 export function nodeSysctls(
   { backend, nodePortAddresses }: Pick<NatSettings, "backend" | "nodePortAddresses">,

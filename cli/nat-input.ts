@@ -27,11 +27,20 @@ export interface NatFlags {
   readonly masqueradeBit: number;
   readonly serviceCidr: readonly string[];
   readonly nodeportAddresses?: readonly NodePortAddresses[];
+  readonly ipvsScheduler?: string;
+  readonly ipvsExcludeCidrs: readonly string[];
+  readonly ipvsStrictArp?: true;
   readonly tcpServices?: ObjectName;
   readonly udpServices?: ObjectName;
 }
 
 const BACKENDS = ["nftables", "iptables", "ipvs"] as const satisfies readonly BackendName[];
+
+/** Linux has them all; which of them a kernel was built with shows when a Service asks for one. */
+const IPVS_SCHEDULERS = [
+  ...["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh"],
+  ...["dh", "sed", "nq", "mh", "fo", "ovf", "twos"],
+] as const;
 
 export function addNatOptions(command: Command): Command {
   return command
@@ -98,6 +107,25 @@ export function addNatOptions(command: Command): Command {
         .env("FAIRLEAD_NODEPORT_ADDRESSES"),
     )
     .addOption(
+      new Option("--ipvs-scheduler <name>", "how IPVS chooses for Services that do not say it")
+        .choices(IPVS_SCHEDULERS)
+        .env("FAIRLEAD_IPVS_SCHEDULER"),
+    )
+    .addOption(
+      new Option(
+        "--ipvs-exclude-cidrs <cidrs>",
+        "virtual servers that are somebody else's, by commas: IPVS leaves them alone",
+      )
+        .argParser(rangeList)
+        .default([], "none")
+        .env("FAIRLEAD_IPVS_EXCLUDE_CIDRS"),
+    )
+    .addOption(
+      new Option("--ipvs-strict-arp", "answer ARP for no address of IPVS' link (MetalLB needs it)").env(
+        "FAIRLEAD_IPVS_STRICT_ARP",
+      ),
+    )
+    .addOption(
       new Option(
         "--tcp-services <namespace/name>",
         "ConfigMap of exposed TCP ports, in ingress-nginx's format",
@@ -138,6 +166,13 @@ export function natSettings(flags: NatFlags): NatSettings {
     masqueradeBit,
     serviceCidrs: serviceCidr,
     nodePortAddresses: flags.nodeportAddresses ?? [DEFAULT_NODE_PORT_ADDRESSES[backend]],
+    ...(backend === "ipvs" && {
+      ipvs: {
+        scheduler: flags.ipvsScheduler,
+        excludedCidrs: flags.ipvsExcludeCidrs,
+        strictArp: flags.ipvsStrictArp ?? false,
+      },
+    }),
     tcpServices,
     udpServices,
   };

@@ -13,10 +13,14 @@ const NETWORK_TOOLS = {
   conntrack: "conntrack",
   ip: "iproute2",
   modprobe: "kmod",
+  ipset: "ipset",
+  ipvsadm: "ipvsadm",
 };
+const VIRTUAL_MACHINE = { "qemu-system-x86_64": "qemu-system-x86" };
 const TEST_TOOLS = { openssl: "openssl", curl: "curl" };
 const GATEWAY_TOOLS = { haproxy: "haproxy" };
 const RUST_TOOLS = { cargo: "cargo-web", rustc: "rustc-web", cc: "gcc" };
+const RUST_CHECKS = ["rustfmt-web", "rust-web-clippy"];
 
 /** What the tests of the edge half call. */
 export async function installTestTools() {
@@ -28,6 +32,11 @@ export async function installNetworkTools() {
   return install(packagesFor(NETWORK_TOOLS), "the node agent's tests need them");
 }
 
+/** What the tests of IPVS need where the running kernel has none. */
+export async function installVirtualMachine() {
+  return install(packagesFor(VIRTUAL_MACHINE), "IPVS is tested in a virtual machine");
+}
+
 /** The gateway of clusters. */
 export async function installGateway() {
   return install(packagesFor(GATEWAY_TOOLS), "the gateway's contract is tested against it");
@@ -35,7 +44,10 @@ export async function installGateway() {
 
 /** A host compiler for the tests of the Rust crate. */
 export async function installRust() {
-  return install(packagesFor(RUST_TOOLS), "the NAT compiler is written in Rust");
+  const packages = packagesFor(RUST_TOOLS);
+  // Format and lint fit the Rust that they came with, so they are no matter of a Rust that is there already.
+  const checks = packages.includes(RUST_TOOLS.cargo) ? RUST_CHECKS : [];
+  return install([...packages, ...checks], "the NAT compiler is written in Rust");
 }
 
 /** Debian's Rust with the sources of its standard library, from which the WASM target is built. */

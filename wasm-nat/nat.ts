@@ -48,6 +48,8 @@ export interface NatService {
   }[];
   readonly internalTrafficPolicy: "Cluster" | "Local";
   readonly externalTrafficPolicy: "Cluster" | "Local";
+  /** Where the node answers health checks of a load balancer; counts only with `externalTrafficPolicy: Local`. */
+  readonly healthCheckNodePort?: number;
   /** Absent: no session affinity. */
   readonly sessionAffinityTimeoutSeconds?: number;
 }
@@ -118,6 +120,10 @@ export interface NatSettings {
   readonly serviceCidrs?: readonly string[];
   /** None. */
   readonly exposed?: readonly NatExposedService[];
+  /** How IPVS chooses for Services that do not say it: a name of the kernel's. `rr`, or `wrr` where there are weights. */
+  readonly ipvsScheduler?: string;
+  /** None. Virtual servers and addresses of `kube-ipvs0` in these ranges are somebody else's and left alone. */
+  readonly ipvsExcluded?: readonly string[];
 }
 
 /** What changed since the last call. Upserts replace the whole object; names are `namespace/name`. */
@@ -141,6 +147,7 @@ export type NatProgram =
   | "nft"
   | "iptables-restore"
   | "ip6tables-restore"
+  | "ip-batch"
   | "ipset-restore"
   | "ipvsadm-restore";
 
@@ -227,6 +234,11 @@ export interface Nat {
   reconcile(listings: readonly NatListing[]): NatPlan;
   /** One transaction (for each program) that replaces whatever stands by the wanted state. */
   replace(): NatPlan;
+  /**
+   * IPVS: the removal of real servers that only waited for their connections to end, as far as `ipvsadm -Ln` says that
+   * they have. To be carried out as a plan.
+   */
+  drain(listing: string): NatPlan;
   /** Every transaction of the last plan was applied. */
   commit(): void;
   /** Some transaction of the last plan was not; the next plan starts from the state before, so reconcile or replace. */
@@ -272,6 +284,7 @@ interface Exports {
   reconcile_listing(): number;
   reconcile(): number;
   replace(): number;
+  drain(): number;
   next_transaction(): number;
   commit(): number;
   rollback(): number;
@@ -332,6 +345,10 @@ class Machine implements Nat {
     return this.#plan("replace");
   }
 
+  drain(listing: string): NatPlan {
+    return this.#plan("drain", listing);
+  }
+
   commit(): void {
     this.#plans++;
     this.#call("commit", "");
@@ -363,8 +380,8 @@ class Machine implements Nat {
     return { ...counts, memoryBytes: this.#wasm.memory.buffer.byteLength };
   }
 
-  #plan(call: "plan" | "reconcile" | "replace"): NatPlan {
-    const { empty, diagnostics } = this.#ask<Omit<NatPlan, "transactions">>(call, "");
+  #plan(call: "plan" | "reconcile" | "replace" | "drain", input = ""): NatPlan {
+    const { empty, diagnostics } = this.#ask<Omit<NatPlan, "transactions">>(call, input);
     const number = ++this.#plans;
     return { empty, diagnostics, transactions: this.#transactions(number) };
   }
@@ -450,6 +467,7 @@ function* batches<T, W>(objects: Iterable<T>, wire: (object: T) => W): Generator
 const LABELS = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"] as const;
 const BALANCE = "fairlead.dev/balance";
 const WEIGHTS = "fairlead.dev/weights";
+const SCHEDULER = "fairlead.dev/ipvs-scheduler";
 
 /** What has its default is left out (`JSON.stringify` drops `undefined`). */
 function wireService(service: NatService): object {
@@ -472,9 +490,14 @@ function wireService(service: NatService): object {
     p: service.ports.map(({ name, protocol, port, nodePort }) => [name, protocol, port, nodePort ?? 0]),
     i: service.internalTrafficPolicy === "Local" ? true : undefined,
     e: service.externalTrafficPolicy === "Local" ? true : undefined,
+    h:
+      service.type === "LoadBalancer" && service.externalTrafficPolicy === "Local"
+        ? service.healthCheckNodePort
+        : undefined,
     a: service.sessionAffinityTimeoutSeconds,
     w: meta.annotations[WEIGHTS],
     m: meta.annotations[BALANCE],
+    s: meta.annotations[SCHEDULER],
   };
 }
 

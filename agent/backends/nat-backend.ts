@@ -25,6 +25,8 @@ export interface NatBackendOptions {
 /** Reading everything back takes at most one part in so many of the time, and of one processor. */
 const AUDIT_SHARE = 25;
 const SHORTEST_AUDIT_PAUSE_MS = 4_000;
+/** An endpoint without connections costs nothing; kube-proxy looks every minute. */
+const DRAIN_PAUSE_MS = 2_000;
 /** Audits stand behind everything else on the node. */
 const POLITELY = ["nice", "-n", "10"] as const;
 
@@ -37,6 +39,7 @@ export class NatBackend implements Backend {
   /** Counts writes, so that an audit knows whether one came in between. */
   #writes = 0;
   #nextFullAuditMs = 0;
+  #nextDrainMs = 0;
   #auditing = false;
   /** Of a full audit that has ended. */
   #found: Audit | Error | undefined;
@@ -69,7 +72,11 @@ export class NatBackend implements Backend {
   };
 
   readonly audit = async (): Promise<Audit> => {
-    const { readBack } = this.#options;
+    const { nat, readBack } = this.#options;
+    if (readBack.connections !== undefined && this.#nowMs() >= this.#nextDrainMs) {
+      this.#nextDrainMs = this.#nowMs() + DRAIN_PAUSE_MS;
+      await this.#carryOut(nat.drain(await readBack.connections(this.#kernel)));
+    }
     const writes = this.#writes;
     const fingerprint = await readBack.fingerprint(this.#kernel);
     if (writes !== this.#writes) return INTACT;

@@ -8,6 +8,7 @@
 import type { IpFamily } from "../../cluster/model.ts";
 import type { NatListing } from "../../wasm-nat/nat.ts";
 import { saveIptables } from "../kernel/iptables.ts";
+import { listIpvs, listServers } from "../kernel/ipvs.ts";
 import { listStructure, listTable, type NftTable } from "../kernel/nft.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
 import type { BackendName } from "./backend.ts";
@@ -16,6 +17,8 @@ export interface ReadBack {
   /** One for each family that has anything. */
   readonly listing: (options: KernelOptions) => Promise<readonly NatListing[]>;
   readonly fingerprint: (options: KernelOptions) => Promise<string>;
+  /** Where endpoints wait for their connections to end: whose have. */
+  readonly connections?: (options: KernelOptions) => Promise<string>;
 }
 
 /** The table of either family, as `wasm-nat` names it. */
@@ -26,8 +29,14 @@ export function createReadBack(backend: BackendName, families: readonly IpFamily
     case "nftables":
       return nftReadBack(families);
     case "iptables":
-    case "ipvs":
       return iptablesReadBack(families);
+    case "ipvs":
+      return {
+        listing: (options) => listIpvs(families, options),
+        // Nothing can be asked for less than everything.
+        fingerprint: async () => "",
+        connections: listServers,
+      };
     default:
       return backend satisfies never;
   }

@@ -3,6 +3,7 @@
 import type { NatProgram, NatTransaction } from "../../wasm-nat/nat.ts";
 import { type CommandOptions, runCommand } from "./command.ts";
 import { restoreIptables } from "./iptables.ts";
+import { restoreIpvs } from "./ipvs.ts";
 import { KernelError } from "./kernel-error.ts";
 import { applyNft } from "./nft.ts";
 
@@ -13,6 +14,7 @@ export const COMMAND_LINES: Readonly<Record<NatProgram, string>> = {
   nft: "nft -f -",
   "iptables-restore": "iptables-restore --noflush --counters -w 10",
   "ip6tables-restore": "ip6tables-restore --noflush --counters -w 10",
+  "ip-batch": "ip -batch -",
   "ipset-restore": "ipset restore",
   "ipvsadm-restore": "ipvsadm --restore",
 };
@@ -42,8 +44,10 @@ export async function applyTransaction(
       return restoreIptables({ family: "IPv6" }, [text], options);
     case "ipset-restore":
       return applyPlain("ipset", ["restore"], text, options);
+    case "ip-batch":
+      return applyPlain("ip", ["-batch", "-"], text, options);
     case "ipvsadm-restore":
-      return applyPlain("ipvsadm", ["--restore"], text, options);
+      return restoreIpvs(text, options);
     default:
       return program satisfies never;
   }

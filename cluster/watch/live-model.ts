@@ -12,6 +12,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Diagnostic } from "../diagnostic.ts";
 import type { ClusterModel, EndpointSlice, KubernetesObject, ObjectName } from "../model.ts";
 import { parseObject } from "../objects/parse.ts";
+import { SortedMap } from "../sorted-map.ts";
 import type { WatchedKind } from "./kinds.ts";
 import type { RawObject } from "./reflector.ts";
 import { trimmed } from "./trim.ts";
@@ -169,7 +170,7 @@ function serviceOf({ meta, serviceName }: EndpointSlice): ObjectName {
 
 /** The last map that was given out, and which of its names have changed since. */
 class SortedView<T> {
-  #map: ReadonlyMap<string, T> = new Map();
+  #map: SortedMap<string, T> = SortedMap.from<string, T>([]);
   readonly #touched = new Set<string>();
 
   touch(name: string): void {
@@ -179,19 +180,10 @@ class SortedView<T> {
   /** `read`: what a name stands for now; `undefined` where there is no such object any more. */
   of(read: (name: string) => T | undefined): ReadonlyMap<string, T> {
     if (this.#touched.size === 0) return this.#map;
-    // Replacing a value keeps its place in a Map, so only a new name needs the sort.
-    const map = new Map(this.#map);
-    let hasNew = false;
-    for (const name of this.#touched) {
-      const value = read(name);
-      if (value === undefined) map.delete(name);
-      else {
-        hasNew ||= !map.has(name);
-        map.set(name, value);
-      }
-    }
+    const changes = new Map<string, T | undefined>();
+    for (const name of this.#touched) changes.set(name, read(name));
     this.#touched.clear();
-    this.#map = hasNew ? new Map([...map].sort(([a], [b]) => (a < b ? -1 : 1))) : map;
+    this.#map = this.#map.with(changes);
     return this.#map;
   }
 }

@@ -405,6 +405,14 @@ function uniqueByName(objects: readonly KubernetesObject[]): readonly Kubernetes
   ];
 }
 
+function withChanges<T>(
+  record: Readonly<Record<string, T>>,
+  changes: ReadonlyMap<string, T | undefined>,
+): Readonly<Record<string, T | undefined>> {
+  const entries = Object.entries<T | undefined>({ ...record, ...Object.fromEntries(changes) });
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
+}
+
 describe("laws", () => {
   test("the same objects in any order give the same bytes", () => {
     fc.assert(
@@ -426,6 +434,7 @@ describe("laws", () => {
         fc.array(fc.boolean(), { minLength: 6, maxLength: 6 }),
         (states, switches) => {
           const compiler = createCompiler();
+          let before: EdgeConfig | undefined;
           const kept = new Map<string, KubernetesObject>();
           for (const [index, sketches] of states.entries()) {
             for (const object of sketches.map(toIngress)) kept.set(object.meta.name, object);
@@ -439,11 +448,51 @@ describe("laws", () => {
                 : []),
               ...kept.values(),
             ];
-            expect(JSON.stringify(compiler.compile(modelOf(...objects)))).toBe(JSON.stringify(run(objects)));
+            const { config, diagnostics, delta } = compiler.compile(modelOf(...objects));
+            expect(JSON.stringify({ config, diagnostics })).toBe(JSON.stringify(run(objects)));
+            if (delta !== undefined) {
+              expect(delta.since).toBe(before);
+              expect({
+                ...delta.since,
+                hosts: withChanges(delta.since.hosts, delta.hosts),
+                backends: withChanges(delta.since.backends, delta.backends),
+              }).toEqual(config);
+            }
+            before = config;
           }
         },
       ),
     );
+  });
+
+  test("endpoints that come and go change one backend each time, and the delta names it", () => {
+    const compiler = createCompiler();
+    const steady = [
+      ...web,
+      service("shop/api", ["80"]),
+      ingress("shop/a", { rules: { h: ["/ web:80"], i: ["/ api:80"] } }),
+    ];
+    let before = compiler.compile(modelOf(...steady)).config;
+    const withEndpoints = (...addresses: readonly string[]) =>
+      compiler.compile(modelOf(...steady, slice("shop/api", ["80"], addresses)));
+    for (const addresses of [["10.0.0.1"], ["10.0.0.1", "10.0.0.2"], [], ["10.0.0.3"]]) {
+      const { config, delta, diagnostics } = withEndpoints(...addresses);
+      const endpoints = addresses.map((address) => `${address}:80`);
+      expect(config.backends["shop/api:80"]?.endpoints).toEqual(endpoints);
+      expect(config.hosts).toBe(before.hosts);
+      expect(delta?.since).toBe(before);
+      expect([...(delta?.backends ?? [])]).toEqual(
+        addresses.length === 0 && before.backends["shop/api:80"]?.endpoints.length === 0
+          ? []
+          : [["shop/api:80", config.backends["shop/api:80"]]],
+      );
+      expect(told(diagnostics, "shop/a")).toHaveLength(addresses.length === 0 ? 1 : 0);
+      before = config;
+    }
+    // Slices that are other objects and say the same are no change at all.
+    const same = withEndpoints("10.0.0.3");
+    expect(same.config).toBe(before);
+    expect(same.delta?.backends.size).toBe(0);
   });
 
   test("what did not change is the very same object", () => {

@@ -11,8 +11,10 @@
  * The steps: settings → Ingresses that count, oldest first → a plan each → shares by host → hosts → backends.
  */
 
+import { isDeepStrictEqual } from "node:util";
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import type { ClusterModel, Ingress } from "../../cluster/model.ts";
+import { SortedMap } from "../../cluster/sorted-map.ts";
 import {
   ANY_HOST,
   type Backend,
@@ -21,13 +23,14 @@ import {
   type EdgeConfig,
   type HostConfig,
 } from "../../edge-config/config.ts";
+import type { ConfigDelta } from "../../edge-config/shards.ts";
 import type { ControllerSettings } from "../annotations/group.ts";
 import { canaryIngress, serviceUpstream } from "../features/structure.ts";
 import { addHosts } from "./added-hosts.ts";
 import { findEndpoints } from "./backends.ts";
 import { compileHost, type HostInput, type HostResult, hostTools } from "./hosts.ts";
 import { whyNotOurs } from "./ingress-class.ts";
-import { type Answer, type Changes, changesBetween, createLookup, stillHolds } from "./lookup.ts";
+import { type Answer, Askers, type Changes, changesBetween, createLookup, stillHolds } from "./lookup.ts";
 import { type CompileOptions, DEFAULT_CONFIG_MAP } from "./options.ts";
 import { compareText, nameOf, oldestFirst } from "./order.ts";
 import {
@@ -43,8 +46,10 @@ import { createReadingSource, type ReadingSource } from "./readings.ts";
 
 export interface CompileResult {
   readonly config: EdgeConfig;
-  /** Sorted by object, without duplicates. */
+  /** Sorted by object, without duplicates; the very same list as before when nothing else is to be said. */
   readonly diagnostics: readonly Diagnostic[];
+  /** What sets it apart from the configuration before; absent where that is not known to be little. */
+  readonly delta?: ConfigDelta;
 }
 
 /** Compiles once. */
@@ -58,8 +63,7 @@ export interface Compiler {
 
 /** Everything that follows from the Ingresses and the settings alone. */
 interface Groundwork {
-  readonly ingresses: readonly Ingress[];
-  readonly classes: readonly unknown[];
+  readonly model: Pick<ClusterModel, "ingresses" | "ingressClasses">;
   readonly settings: SettingsWork;
   readonly lastResort: BackendUse | undefined;
   readonly plans: readonly IngressPlan[];
@@ -104,50 +108,122 @@ export function createCompiler(options: CompileOptions = {}): Compiler {
 
   return {
     compile(model) {
-      const settings = readSettings(model, options, before?.settings);
+      const last = before;
+      // Whatever breaks off in the middle leaves nothing to build upon.
+      before = undefined;
+      const settings = readSettings(model, options, last?.settings);
       // Another ConfigMap may change anything, so nothing is kept then.
-      const kept = settings === before?.settings ? before : undefined;
+      const kept = settings === last?.settings ? last : undefined;
       const changes = kept === undefined ? undefined : changesBetween(kept.model, model);
       const groundwork = layGroundwork(model, options, settings, planOf, kept?.groundwork);
       const hosts = compileHosts(model, options, groundwork, kept, changes);
       const sameHosts = kept !== undefined && hosts === kept.hosts && groundwork === kept.groundwork;
       const named = sameHosts ? kept.named : nameHosts(groundwork, hosts);
       const backends = compileBackends(model, options, groundwork, named, kept, changes);
-      const config: EdgeConfig = {
-        version: EDGE_CONFIG_VERSION,
-        ...settings.edge,
-        hosts: sameHosts ? kept.config.hosts : recordOf(named.hosts),
-        backends: recordOfBackends(backends, kept),
+      const record = sameHosts ? kept.record : lazy(() => recordOf(named.hosts));
+      const config = configOf(
+        settings.edge,
+        record,
+        lazy(() => recordOfBackends(backends)),
+      );
+      const all = { model, settings, groundwork, hosts, named, backends };
+      const result = kept === undefined ? whole(all, config) : changed(kept, all, config);
+      before = {
+        ...all,
+        result,
+        record,
+        askers: kept?.askers ?? new WeakMap(),
       };
-      before = { model, settings, groundwork, hosts, named, backends, config };
-      return { config, diagnostics: gather(before) };
+      return result;
     },
   };
 }
 
-/** Everything that one compilation made, for the next one. */
-interface Work {
+interface Parts {
   readonly model: ClusterModel;
   readonly settings: SettingsWork;
   readonly groundwork: Groundwork;
-  readonly hosts: ReadonlyMap<string, HostWork>;
+  readonly hosts: HostWorks;
   readonly named: NamedHosts;
-  readonly backends: ReadonlyMap<BackendName, BackendWork>;
-  readonly config: EdgeConfig;
+  readonly backends: BackendWorks;
+}
+
+/** Everything that one compilation made, for the next one. */
+interface Work extends Parts {
+  readonly result: CompileResult;
+  /** Of `named`, for `EdgeConfig.hosts`. */
+  readonly record: () => EdgeConfig["hosts"];
+  /** By the works that they belong to; made when they are first needed. */
+  readonly askers: WeakMap<HostWorks | BackendWorks, Askers<string>>;
+}
+
+type HostWorks = ReadonlyMap<string, HostWork>;
+type BackendWorks = SortedMap<BackendName, BackendWork>;
+
+function whole({ groundwork, named, backends }: Parts, config: EdgeConfig): CompileResult {
+  return { config, diagnostics: gather(groundwork, named, backends) };
+}
+
+/** What sets the parts apart from those before, which is little nearly always. */
+function changed(before: Work, { groundwork, named, backends }: Parts, config: EdgeConfig): CompileResult {
+  const hosts = new Map<string, HostConfig | undefined>();
+  if (named !== before.named) {
+    for (const [host, value] of named.hosts)
+      if (before.named.hosts.get(host) !== value) hosts.set(host, value);
+    for (const host of before.named.hosts.keys()) if (!named.hosts.has(host)) hosts.set(host, undefined);
+  }
+  const others = new Map<BackendName, Backend | undefined>();
+  let saysTheSame = groundwork === before.groundwork && named === before.named;
+  for (const name of backends.changedSince(before.backends)) {
+    const [old, now] = [before.backends.get(name), backends.get(name)];
+    if (!isDeepStrictEqual(old?.backend, now?.backend)) others.set(name, now?.backend);
+    saysTheSame &&=
+      isDeepStrictEqual(old?.diagnostics, now?.diagnostics) && isDeepStrictEqual(old?.trouble, now?.trouble);
+  }
+  const since = before.result.config;
+  return {
+    // What reads otherwise and means the same (a condition of an endpoint that does not count) is no change.
+    config: hosts.size === 0 && others.size === 0 ? since : config,
+    diagnostics: saysTheSame ? before.result.diagnostics : gather(groundwork, named, backends),
+    delta: { since, hosts, backends: others },
+  };
+}
+
+/** The records of all hosts and backends are made when somebody asks for them; a publication asks for what has changed. */
+function configOf(
+  edge: SettingsWork["edge"],
+  hosts: () => EdgeConfig["hosts"],
+  backends: () => EdgeConfig["backends"],
+): EdgeConfig {
+  return {
+    version: EDGE_CONFIG_VERSION,
+    ...edge,
+    get hosts() {
+      return hosts();
+    },
+    get backends() {
+      return backends();
+    },
+  };
+}
+
+function lazy<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
 }
 
 /** The hosts under all of their names, with every backend that they name. */
 interface NamedHosts {
   readonly hosts: ReadonlyMap<string, HostConfig>;
   readonly uses: ReadonlyMap<BackendName, BackendUse>;
-  /** All but those of backends; sorted. */
-  readonly diagnostics: readonly Diagnostic[];
+  /** All but those of backends. */
+  readonly diagnostics: SortedDiagnostics;
 }
 
-function nameHosts(
-  { plans, settings, diagnostics: ofPlans }: Groundwork,
-  works: ReadonlyMap<string, HostWork>,
-): NamedHosts {
+function nameHosts({ plans, settings, diagnostics: ofPlans }: Groundwork, works: HostWorks): NamedHosts {
   const { hosts, diagnostics } = addHosts(plans, works, settings.readings);
   const uses = new Map<BackendName, BackendUse>();
   const all: Diagnostic[] = [...settings.diagnostics, ...ofPlans, ...diagnostics];
@@ -155,7 +231,7 @@ function nameHosts(
     for (const [name, use] of result.uses) if (!uses.has(name)) uses.set(name, use);
     all.push(...result.diagnostics);
   }
-  return { hosts, uses, diagnostics: sortDiagnostics(all) };
+  return { hosts, uses, diagnostics: sortedDiagnostics(all) };
 }
 
 function readSettings(
@@ -194,14 +270,12 @@ function layGroundwork(
   planOf: (ingress: Ingress) => IngressPlan,
   known: Groundwork | undefined,
 ): Groundwork {
-  const ingresses = [...model.ingresses.values()];
-  const classes = [...model.ingressClasses.values()];
   const lastResort = lastResortOf(model, options);
   if (
     known?.settings === settings &&
     known.lastResort?.name === lastResort?.name &&
-    sameItems(known.ingresses, ingresses) &&
-    sameItems(known.classes, classes)
+    sameValues(known.model.ingresses, model.ingresses) &&
+    sameValues(known.model.ingressClasses, model.ingressClasses)
   ) {
     return known;
   }
@@ -226,7 +300,7 @@ function layGroundwork(
     }
     return input;
   };
-  for (const ingress of oldestFirst(ingresses)) {
+  for (const ingress of oldestFirst(model.ingresses.values())) {
     const whyNot = whyNotOurs(ingress, model.ingressClasses, options.ingressClass);
     if (whyNot !== undefined) {
       diagnostics.push({
@@ -280,7 +354,16 @@ function layGroundwork(
     if (host === ANY_HOST || input.shares.length > 0) hostInputs.set(host, { host, ...input, lastResort });
     else for (const share of input.canaries) diagnostics.push(...orphans(share));
   }
-  return { ingresses, classes, settings, lastResort, plans: found, inputs: hostInputs, owners, diagnostics };
+  const { ingresses, ingressClasses } = model;
+  return {
+    model: { ingresses, ingressClasses },
+    settings,
+    lastResort,
+    plans: found,
+    inputs: hostInputs,
+    owners,
+    diagnostics,
+  };
 }
 
 function orphans(share: HostShare): readonly Diagnostic[] {
@@ -314,7 +397,7 @@ function compileHosts(
   groundwork: Groundwork,
   kept: Work | undefined,
   changes: Changes | undefined,
-): ReadonlyMap<string, HostWork> {
+): HostWorks {
   const { inputs, settings } = groundwork;
   const tools = { options, readings: settings.readings, crossNamespace: settings.crossNamespace };
   const usable = (host: string, input: HostInput): HostWork | undefined => {
@@ -323,8 +406,11 @@ function compileHosts(
     return sameInput(work.input, input) && stillHolds(work.result.answers, changes) ? work : undefined;
   };
   if (kept?.groundwork === groundwork && changes !== undefined) {
-    const stale = [...kept.hosts.values()].some(({ result }) => !stillHolds(result.answers, changes));
-    if (!stale) return kept.hosts;
+    const { hosts } = kept;
+    const askers = askersOf(kept.askers, hosts, () =>
+      Array.from(hosts, ([host, { result }]) => [host, result.answers] as const),
+    );
+    if (askers.staleAfter(changes).size === 0) return hosts;
   }
   const works = new Map<string, HostWork>();
   for (const [host, input] of inputs) {
@@ -344,6 +430,11 @@ function sameInput(a: HostInput, b: HostInput): boolean {
   );
 }
 
+/** The same objects in the same order, in the very same map or in another one. */
+function sameValues(a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>): boolean {
+  return a === b || sameItems([...a.values()], [...b.values()]);
+}
+
 function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
   return a === b || (a.length === b.length && a.every((item, index) => item === b[index]));
 }
@@ -355,18 +446,28 @@ function compileBackends(
   named: NamedHosts,
   kept: Work | undefined,
   changes: Changes | undefined,
-): ReadonlyMap<BackendName, BackendWork> {
+): BackendWorks {
   if (kept?.named === named && changes !== undefined) {
-    let works: Map<BackendName, BackendWork> | undefined;
-    for (const [name, { backend, owner, answers }] of kept.backends) {
-      if (stillHolds(answers, changes)) continue;
-      works ??= new Map(kept.backends);
-      works.set(name, compileBackend(model, options, settings, backend, owner));
+    const { backends } = kept;
+    const askers = askersOf(kept.askers, backends, () =>
+      Array.from(backends, ([name, { answers }]) => [name, answers] as const),
+    );
+    const made = new Map<BackendName, BackendWork>();
+    for (const name of askers.staleAfter(changes)) {
+      const before = backends.get(name);
+      if (before === undefined) continue;
+      const work = compileBackend(model, options, settings, before.backend, before.owner);
+      askers.replace(name, before.answers, work.answers);
+      made.set(name, work);
     }
-    return works ?? kept.backends;
+    const works = backends.with(made);
+    // The questions are those of the new works from here on.
+    kept.askers.delete(backends);
+    kept.askers.set(works, askers);
+    return works;
   }
-  const works = new Map<BackendName, BackendWork>();
-  for (const [name, use] of [...named.uses].sort(([a], [b]) => compareText(a, b))) {
+  const works: [BackendName, BackendWork][] = [];
+  for (const [name, use] of named.uses) {
     const owner = owners.get(name);
     const work = kept?.backends.get(name);
     const usable =
@@ -374,9 +475,31 @@ function compileBackends(
       work.owner === owner &&
       changes !== undefined &&
       stillHolds(work.answers, changes);
-    works.set(name, usable ? work : compileBackend(model, options, settings, use, owner));
+    works.push([name, usable ? work : compileBackend(model, options, settings, use, owner)]);
   }
-  return works;
+  const all = SortedMap.from(works);
+  // Who asks what is nearly the same as before; made anew it would cost more than all the rest.
+  const askers = kept?.askers.get(kept.backends);
+  if (kept !== undefined && askers !== undefined) {
+    for (const name of all.changedSince(kept.backends))
+      askers.replace(name, kept.backends.get(name)?.answers ?? [], all.get(name)?.answers ?? []);
+    kept.askers.delete(kept.backends);
+    kept.askers.set(all, askers);
+  }
+  return all;
+}
+
+function askersOf<W extends HostWorks | BackendWorks>(
+  known: WeakMap<HostWorks | BackendWorks, Askers<string>>,
+  works: W,
+  answers: () => Iterable<readonly [string, readonly Answer[]]>,
+): Askers<string> {
+  let askers = known.get(works);
+  if (askers === undefined) {
+    askers = new Askers(answers());
+    known.set(works, askers);
+  }
+  return askers;
 }
 
 function compileBackend(
@@ -406,38 +529,58 @@ function recordOf<T>(items: ReadonlyMap<string, T>): Readonly<Record<string, T>>
 }
 
 /** The works are in order already. A plain loop: spreading a record of 10 000 keys takes three times as long. */
-function recordOfBackends(
-  works: ReadonlyMap<BackendName, BackendWork>,
-  kept: Work | undefined,
-): EdgeConfig["backends"] {
-  if (works === kept?.backends) return kept.config.backends;
+function recordOfBackends(works: BackendWorks): EdgeConfig["backends"] {
   const record: Record<BackendName, Backend> = {};
   for (const [name, { backend }] of works) record[name] = backend;
   return record;
 }
 
-function gather({ groundwork, named, backends }: Work): readonly Diagnostic[] {
+function gather({ plans }: Groundwork, named: NamedHosts, backends: BackendWorks): readonly Diagnostic[] {
   const ofBackends: Diagnostic[] = [];
   let troubled = false;
   for (const work of backends.values()) {
     ofBackends.push(...work.diagnostics);
     troubled ||= work.trouble !== undefined;
   }
-  for (const plan of troubled ? groundwork.plans : []) {
+  for (const plan of troubled ? plans : []) {
     for (const { name, field } of plan.uses) {
       const trouble = backends.get(name)?.trouble;
       if (trouble !== undefined) ofBackends.push({ ...trouble, kind: "Ingress", object: plan.name, field });
     }
   }
-  return ofBackends.length === 0 ? named.diagnostics : sortDiagnostics([...named.diagnostics, ...ofBackends]);
+  if (ofBackends.length === 0) return named.diagnostics.list;
+  return mergedDiagnostics(named.diagnostics, sortedDiagnostics(ofBackends));
 }
 
 /** By object, field and text; each once. */
 export function sortDiagnostics(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
+  return sortedDiagnostics(diagnostics).list;
+}
+
+/** With what they are sorted by. */
+interface SortedDiagnostics {
+  readonly keys: readonly string[];
+  readonly list: readonly Diagnostic[];
+}
+
+function sortedDiagnostics(diagnostics: readonly Diagnostic[]): SortedDiagnostics {
   const byKey = new Map<string, Diagnostic>();
   for (const diagnostic of diagnostics) {
     const { kind, object, field = "", severity, message } = diagnostic;
     byKey.set([kind, object, field, severity, message].join("\u0000"), diagnostic);
   }
-  return [...byKey.keys()].sort(compareText).flatMap((key) => byKey.get(key) ?? []);
+  const keys = [...byKey.keys()].sort(compareText);
+  return { keys, list: keys.flatMap((key) => byKey.get(key) ?? []) };
+}
+
+function mergedDiagnostics(left: SortedDiagnostics, right: SortedDiagnostics): readonly Diagnostic[] {
+  const merged: Diagnostic[] = [];
+  let at = 0;
+  right.keys.forEach((key, index) => {
+    for (; at < left.keys.length && (left.keys[at] as string) < key; at++)
+      merged.push(left.list[at] as Diagnostic);
+    if (left.keys[at] !== key) merged.push(right.list[index] as Diagnostic);
+  });
+  for (; at < left.list.length; at++) merged.push(left.list[at] as Diagnostic);
+  return merged;
 }

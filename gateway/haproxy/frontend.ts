@@ -3,7 +3,12 @@
  * written; each step uses what the ones before left in variables, and a request that fails one is answered there.
  */
 
-import { GATEWAY_ERROR_HEADER, type GatewayError, TOKEN_HEADER } from "../../edge-config/gateway-token.ts";
+import {
+  GATEWAY_ERROR_HEADER,
+  type GatewayError,
+  TARGET_HEADER,
+  TOKEN_HEADER,
+} from "../../edge-config/gateway-token.ts";
 import { LOOPBACK, NEVER_DIALLED } from "../allowed-addresses.ts";
 import type { HaproxySettings } from "./settings.ts";
 
@@ -31,36 +36,38 @@ export function renderFrontend(settings: HaproxySettings): string {
   return ["frontend gateway", ...rules.map((rule) => (rule === "" ? "" : `    ${rule}`))].join("\n");
 }
 
-/** Nothing of a token is believed before its signature was checked with the key that its id names. */
+/**
+ * Nothing of a token is believed before its signature was checked with the key that its id names. Each part is decoded
+ * once: `jwt_payload_query` would do it for every claim, which costs more than the check of the signature.
+ */
 function tokenRules(): readonly string[] {
   const claim = (name: string, type = ""): string =>
-    `http-request set-var(txn.${name}) var(txn.token),jwt_payload_query('$.${name}'${type})`;
+    `http-request set-var(txn.${name}) var(txn.claims),json_query('$.${name}'${type})`;
   const malformed = (condition: string): string => refuse("token", "its token is malformed", condition);
   return [
     refuse("token", "it needs one token", `unless { req.hdr_cnt(${TOKEN_HEADER}) eq 1 }`),
     `http-request set-var(txn.token) req.fhdr(${TOKEN_HEADER})`,
-    "http-request set-var(txn.kid) var(txn.token),jwt_header_query('$.kid')",
-    "http-request set-var(txn.key) var(txn.kid),map_str(keys.map),b64dec",
+    "http-request set-var(txn.head) var(txn.token),field(1,.),ub64dec",
+    "http-request set-var(txn.key) var(txn.head),json_query('$.kid'),map_str(keys.map),b64dec",
     refuse(
       "token",
       "its token is not signed with a known key",
-      "unless { var(txn.token),jwt_header_query('$.alg') -m str HS256 } { var(txn.key) -m found }",
-    ),
-    refuse(
-      "token",
-      "the signature of its token is wrong",
-      "unless { var(txn.token),jwt_verify(HS256,txn.key) -m int 1 }",
+      "unless { var(txn.head),json_query('$.alg') -m str HS256 } { var(txn.key) -m found } { var(txn.token),jwt_verify(HS256,txn.key) -m int 1 }",
     ),
     "",
-    ...["address", "scheme", "host", "sni", "verify", "tlsSecret"].map((name) => claim(name)),
+    "http-request set-var(txn.claims) var(txn.token),field(2,.),ub64dec",
+    ...["address", "scheme", "host"].map((name) => claim(name)),
     ...["port", "exp"].map((name) => claim(name, ",'int'")),
-    malformed(`unless { var(txn.address) ${WORD} } { var(txn.host) ${WORD} }`),
-    malformed("unless { var(txn.scheme) -m str http https h2c h2 } { var(txn.port) -m int 1:65535 }"),
-    malformed(`if { var(txn.sni) -m found } !{ var(txn.sni) ${WORD} }`),
-    malformed("if { var(txn.verify) -m found } !{ var(txn.verify) -m str on }"),
-    malformed("unless { var(txn.exp) -m found }"),
+    malformed(
+      `unless { var(txn.address) ${WORD} } { var(txn.host) ${WORD} } { var(txn.scheme) -m str http https h2c h2 } { var(txn.port) -m int 1:65535 } { var(txn.exp) -m found }`,
+    ),
     "http-request set-var(txn.now) date()",
     refuse("expired", "the time of its token is over", "if { var(txn.exp),sub(txn.now) -m int lt 1 }"),
+    "",
+    "acl tls var(txn.scheme) -m str https h2",
+    ...["sni", "verify", "tlsSecret"].map((name) => `${claim(name)} if tls`),
+    malformed(`if tls { var(txn.sni) -m found } !{ var(txn.sni) ${WORD} }`),
+    malformed("if tls { var(txn.verify) -m found } !{ var(txn.verify) -m str on }"),
   ];
 }
 
@@ -91,24 +98,22 @@ function addressRules(allowLoopback: boolean): readonly string[] {
   ];
 }
 
-/** Which backend: see `backends.ts`. */
+/** Which backend: see `backends.ts`. Most requests are plain http, so they take none of the other steps. */
 function wayRules(): readonly string[] {
   return [
-    "acl tls var(txn.scheme) -m str https h2",
-    "acl verified var(txn.verify) -m found",
     "# What has no body and changes nothing may be sent twice.",
     "acl repeatable method GET HEAD OPTIONS",
     "acl with_body req.hdr(content-length) -m int gt 0",
     "acl with_body req.hdr(transfer-encoding) -m found",
-    "http-request set-var(txn.check) str(plain)",
-    "http-request set-var(txn.check) str(any) if tls",
-    "http-request set-var(txn.check) str(verified) if tls verified",
     "http-request set-var(txn.idle) str(fresh)",
     "http-request set-var(txn.idle) str(reuse) if repeatable !with_body",
-    "http-request unset-var(txn.tlsSecret) unless tls",
+    "http-request set-var-fmt(txn.way) %[var(txn.scheme)]/plain/%[var(txn.idle)]/ unless tls",
+    "acl verified var(txn.verify) -m found",
     "# A check without a name would mean little, so it is for the name of the host.",
-    "http-request set-var(txn.sni) var(txn.host),regsub(:[0-9]+$,) if verified !{ var(txn.sni) -m found }",
-    'http-request set-var-fmt(txn.way) "%[var(txn.scheme)]/%[var(txn.check)]/%[var(txn.idle)]/%[var(txn.tlsSecret)]"',
+    "http-request set-var(txn.sni) var(txn.host),regsub(:[0-9]+$,) if tls verified !{ var(txn.sni) -m found }",
+    "http-request set-var(txn.check) str(any) if tls",
+    "http-request set-var(txn.check) str(verified) if tls verified",
+    'http-request set-var-fmt(txn.way) "%[var(txn.scheme)]/%[var(txn.check)]/%[var(txn.idle)]/%[var(txn.tlsSecret)]" if tls',
     "http-request set-var(txn.backend) var(txn.way),map_str(backends.map)",
     refuse("connect", "the Secret of its token is not known here", "unless { var(txn.backend) -m found }"),
   ];
@@ -116,16 +121,32 @@ function wayRules(): readonly string[] {
 
 function headerRules(): readonly string[] {
   return [
+    "# The target as the client wrote it, where `fetch` would have written it anew.",
+    `acl exact req.fhdr(${TARGET_HEADER}) -m found`,
+    refuse(
+      "token",
+      "its target is malformed",
+      `if exact !{ req.fhdr(${TARGET_HEADER}) -m reg ^/[\\x21-\\x7e\\x80-\\xff]*$ }`,
+    ),
+    `http-request set-uri %[req.fhdr(${TARGET_HEADER})] if exact`,
     "acl upgrade req.hdr(connection) -i upgrade",
     "# Sends `100 Continue`, then waits for the beginning of the body.",
     "http-request wait-for-body time 60s at-least 1 if { req.hdr(expect) -i 100-continue }",
     "http-request lua.connection-headers if { req.fhdr(connection) -m found }",
     "http-request set-header te trailers if { req.hdr(te) -i trailers } { var(txn.scheme) -m str h2c h2 }",
+    "# gRPC servers insist on it, and the hop before took it off as one of its own.",
+    "http-request set-header te trailers if { var(txn.scheme) -m str h2c h2 } { req.hdr(content-type) -m beg application/grpc }",
     "http-request del-header te unless { var(txn.scheme) -m str h2c h2 }",
     "http-request del-header upgrade unless upgrade",
-    ...["keep-alive", "proxy-connection", "expect", TOKEN_HEADER, "cf-worker", "cf-ew-via"].map(
-      (name) => `http-request del-header ${name}`,
-    ),
+    ...[
+      "keep-alive",
+      "proxy-connection",
+      "expect",
+      TOKEN_HEADER,
+      TARGET_HEADER,
+      "cf-worker",
+      "cf-ew-via",
+    ].map((name) => `http-request del-header ${name}`),
     "http-request set-header host %[var(txn.host)]",
     "# HTTP/2 gets :authority and :scheme only from a whole URL; HAProxy would send Host instead.",
     "http-request set-uri http://%[var(txn.host)]%[pathq] if { var(txn.scheme) -m str h2c }",

@@ -67,4 +67,5 @@ describeNode("sequences of changes", ["nftables", "iptables-nft"], (node, { back
 const ABSENT: Readonly<Record<Backend, readonly Finding[]>> = {
   nftables: ["untouched"],
   iptables: ["untouched"],
+  ipvs: ["untouched"],
 };

@@ -12,7 +12,8 @@
  *
  * A cell names endpoints (`host:port` where it is not the port's own target), `reject`, `drop` or `untouched`; empty is not
  * sent. `+masq`: the endpoint sees another source than the sender's. `+sticky`: always the same one of them. Before
- * and after ` / `: nftables and iptables, where they are known to differ, with the reason's name after `#`.
+ * and after ` / `: nftables and iptables, where they are known to differ, with the reason's name after `#`. IPVS follows one
+ * of them, as the reason says, or has a third part of its own.
  * An endpoint that reaches itself is always masqueraded; the cells need not say so.
  */
 import {
@@ -27,7 +28,7 @@ import {
 import { type Destination, readDestination } from "./destinations.ts";
 import { endpointHost } from "./manifest.ts";
 
-export const BACKENDS = ["nftables", "iptables"] as const;
+export const BACKENDS = ["nftables", "iptables", "ipvs"] as const;
 export type Backend = (typeof BACKENDS)[number];
 
 /** What may come of a packet; more than one line means that each must be seen, and nothing else. */
@@ -58,8 +59,15 @@ const SENDERS: Readonly<Record<string, HostName>> = { node: "node-a" };
 
 export const MASQUERADED = " masqueraded";
 
+/** Why backends differ, and whom IPVS follows where the cell does not say it. */
+export interface Difference {
+  readonly why: string;
+  readonly ipvs: "nftables" | "iptables";
+}
+export type Differences = Readonly<Record<string, Difference>>;
+
 /** Reads a table. `reasons` are the known differences between the backends: a cell may differ only with one of them. */
-export function readTable(text: string, reasons: Readonly<Record<string, string>>): readonly Vector[] {
+export function readTable(text: string, reasons: Differences): readonly Vector[] {
   const lines = text.split("\n").filter((line) => line.trim() !== "" && !line.trim().startsWith("#"));
   const [header = "", ...rows] = lines.map((line) => line.split("|").map((cell) => cell.trim()));
   const senders = [...header].slice(1).map((column) => {
@@ -89,13 +97,15 @@ function vectorOf(
   family: Family,
   destination: Destination,
   cell: string,
-  reasons: Readonly<Record<string, string>>,
+  reasons: Differences,
 ): Vector {
-  const [both = "", reason] = cell.split("#").map((part) => part.trim());
-  const [first = "", second] = both.split(" / ");
-  if (second !== undefined && (reason === undefined || !Object.hasOwn(reasons, reason))) {
+  const [all = "", reason = ""] = cell.split("#").map((part) => part.trim());
+  const [first = "", second = first, third] = all.split(" / ");
+  const difference = Object.hasOwn(reasons, reason) ? reasons[reason] : undefined;
+  if (all.includes(" / ") && difference === undefined) {
     throw new Error(`${name}: the backends differ without a reason`);
   }
+  const followed = difference?.ipvs === "nftables" ? first : second;
   const source = HOSTS[from][family];
   const read = (text: string) => readCell(text, source, family, destination.targetPort);
   return {
@@ -106,7 +116,7 @@ function vectorOf(
     protocol: destination.protocol,
     address: destination.address[family],
     port: destination.port,
-    want: { nftables: read(first), iptables: read(second ?? first) },
+    want: { nftables: read(first), iptables: read(second), ipvs: read(third ?? followed) },
     isSticky: first.includes("+sticky"),
   };
 }

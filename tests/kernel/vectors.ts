@@ -5,18 +5,31 @@
  * explained in `table.ts`, the Services in `services.ts`, the hosts in `addresses.ts`.
  */
 import { CLUSTER_CIDRS } from "./addresses.ts";
-import { type Backend, readTable, type Vector } from "./table.ts";
+import { type Backend, type Differences, readTable, type Vector } from "./table.ts";
 
-/** Where the two backends differ, as kube-proxy's modes of the same names do, and why. */
+/** Where the backends differ, as kube-proxy's modes of the same names do, and why. */
 export const KNOWN_DIFFERENCES = {
-  "undefined-port":
-    "nftables knows all ClusterIPs and refuses the ports that no Service has; iptables knows ports only, so the packet leaves by the default route.",
-  "default-node-addresses":
-    "Node ports are served on the node's primary address by nftables and on all of its addresses by iptables, unless told otherwise.",
-  "firewall-first":
-    "nftables drops what the source ranges forbid before it looks for endpoints; iptables makes no firewall chain for a Service without endpoints, so everybody is refused.",
-  localhost: "Node ports on 127.0.0.1 need route_localnet, which only the iptables mode sets.",
-} as const;
+  "undefined-port": {
+    why: "nftables knows all ClusterIPs and refuses the ports that no Service has, as IPVS does, whose addresses are the node's own; iptables knows ports only, so the packet leaves by the default route.",
+    ipvs: "nftables",
+  },
+  "own-address": {
+    why: "With IPVS the virtual addresses are the node's own: it answers ICMP there, and refuses the ports that no Service has at every kind of them.",
+    ipvs: "iptables",
+  },
+  "default-node-addresses": {
+    why: "Node ports are served on the node's primary address by nftables and on all of its addresses by iptables and IPVS, unless told otherwise.",
+    ipvs: "iptables",
+  },
+  "firewall-first": {
+    why: "nftables and IPVS drop what the source ranges forbid before they look for endpoints; iptables makes no firewall chain for a Service without endpoints, so everybody is refused.",
+    ipvs: "nftables",
+  },
+  localhost: {
+    why: "Node ports on 127.0.0.1 need route_localnet, which only the iptables mode sets.",
+    ipvs: "nftables",
+  },
+} as const satisfies Differences;
 
 export interface Scene {
   readonly name: string;
@@ -67,13 +80,13 @@ const UNDEFINED = read(`
   single cluster udp/80       | reject / untouched #undefined-port | | reject / untouched #undefined-port | reject / untouched #undefined-port
   single cluster sctp/80      | reject / untouched #undefined-port | | reject / untouched #undefined-port | reject / untouched #undefined-port
   empty cluster tcp/81        | reject / untouched #undefined-port | | reject / untouched #undefined-port | reject / untouched #undefined-port
-  web cluster icmp            | reject / untouched #undefined-port | | reject / untouched #undefined-port | reject / untouched #undefined-port
+  web cluster icmp            | reject / untouched #own-address | | reject / untouched #own-address | reject / untouched #own-address
   unallocated cluster tcp/80  | untouched | untouched | untouched | untouched
   unallocated cluster udp/53  | untouched |           | untouched | untouched
-  lb vip tcp/81               | untouched |           | untouched | untouched
-  lb vip udp/80               | untouched |           | untouched | untouched
+  lb vip tcp/81               | untouched / untouched / reject #own-address |           | untouched / untouched / reject #own-address | untouched / untouched / reject #own-address
+  lb vip udp/80               | untouched / untouched / reject #own-address |           | untouched / untouched / reject #own-address | untouched / untouched / reject #own-address
   lb vip icmp                 | untouched |           | untouched | untouched
-  ext external tcp/82         | untouched |           | untouched | untouched
+  ext external tcp/82         | untouched / untouched / reject #own-address |           | untouched / untouched / reject #own-address | untouched / untouched / reject #own-address
   np node tcp/29999           | untouched | untouched | untouched | untouched
   np node udp/29999           | untouched |           | untouched | untouched
   np node sctp/29999          | untouched |           |           | untouched
@@ -382,5 +395,5 @@ export const SCENES: readonly Scene[] = [
 /** How many vectors each backend is judged by. */
 export function countVectors(): Readonly<Record<Backend, number>> {
   const count = SCENES.reduce((sum, scene) => sum + scene.vectors.length, 0);
-  return { nftables: count, iptables: count };
+  return { nftables: count, iptables: count, ipvs: count };
 }

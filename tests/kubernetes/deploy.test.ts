@@ -114,6 +114,11 @@ describe.each([
   });
 });
 
+test.each(["kubernetes/control", "gateway"])("kubectl builds and applies the Kustomize base %s", (base) => {
+  const output = server.kubectl(["apply", "-k", join(DEPLOY, base), "--server-side", "--dry-run=server"]);
+  expect(output).toMatch(/^deployment\.apps\/\S+ serverside-applied \(server dry run\)$/m);
+});
+
 test("a chart without an account says what is missing", () => {
   expect(() => chart({})).toThrow(/cloudflare\.account is needed/);
 });

@@ -86,6 +86,10 @@ pub trait Backend {
         diagnostics: &mut Vec<Diagnostic>,
     );
 
+    /// Prepares the removal of what only waits for its connections to end, as far as `listing` says that they have. Only IPVS
+    /// has such things; its listing is that of `ipvsadm -Ln`.
+    fn stage_drained(&mut self, _listing: &str) {}
+
     /// Whether the staged plan has no transaction.
     fn is_empty(&self) -> bool;
 

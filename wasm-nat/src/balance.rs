@@ -46,6 +46,36 @@ impl Balance {
     }
 }
 
+/// How IPVS chooses, where somebody names it: annotation `fairlead.dev/ipvs-scheduler`, or for all Services by a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scheduler(&'static str);
+
+impl Scheduler {
+    /// Round robin: kube-proxy's default.
+    pub const ROUND_ROBIN: Scheduler = Scheduler("rr");
+    /// Round robin by weight.
+    pub const WEIGHTED_ROUND_ROBIN: Scheduler = Scheduler("wrr");
+    /// By hash of the source address.
+    pub const SOURCE_HASH: Scheduler = Scheduler("sh");
+    /// Maglev.
+    pub const MAGLEV: Scheduler = Scheduler("mh");
+
+    /// All that Linux has (`net/netfilter/ipvs`); each is a module of its own.
+    pub const NAMES: [&'static str; 14] =
+        ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq", "mh", "fo", "ovf", "twos"];
+
+    /// By the kernel's name, or `None`.
+    pub fn parse(text: &str) -> Option<Scheduler> {
+        let text = text.trim();
+        Scheduler::NAMES.into_iter().find(|name| *name == text).map(Scheduler)
+    }
+
+    /// The kernel's name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+}
+
 /// Annotation `fairlead.dev/weights`: `SELECTOR=WEIGHT[, …]`, the first selector that fits an endpoint decides.
 ///
 /// A selector is an address (`10.180.0.1`), `node:NAME`, `zone:NAME` or `*`; a weight is 0 to 100. An endpoint that

@@ -7,12 +7,12 @@
 //! The order of the families, ports and entries is fixed; slots are in order of their targets.
 
 use crate::address::{Cidr, Family, disjoint};
-use crate::balance::{Target, slots};
+use crate::balance::{Balance, Target, slots};
 use crate::claims::{Claim, Claimant, Claims};
 use crate::endpoints::{Reach, is_local, select};
 use crate::model::{
-    Diagnostic, Endpoint, EndpointSlice, ExposedPort, ExposedService, LocalDetector, Node, NodePortAddresses,
-    ObjectName, Policy, Service, ServicePort, Settings, Severity,
+    BackendKind, Diagnostic, Endpoint, EndpointSlice, ExposedPort, ExposedService, LocalDetector, Node,
+    NodePortAddresses, ObjectName, Policy, Protocol, Service, ServicePort, Settings, Severity,
 };
 use crate::ruleset::{At, Entry, EntryKind, NodePortMatch, NodeRules, Path, Pool, PortRules, ServiceRules};
 use std::collections::BTreeSet;
@@ -47,6 +47,7 @@ pub fn compile_node(context: Context<'_>) -> Vec<NodeRules> {
         node_ports: node_port_match(family, context),
         service_cidrs: of(family, &settings.service_cidrs),
         addresses: node.addresses.iter().copied().filter(|address| Family::of(*address) == family).collect(),
+        excluded: of(family, &settings.ipvs_excluded),
     };
     settings.families.iter().map(|family| rules(*family)).collect()
 }
@@ -75,6 +76,8 @@ pub fn claims_of(service: &Service, context: Context<'_>) -> Vec<(Claim, Claiman
     for family in &context.settings.families {
         let Some(cluster_ip) = service.cluster_ip(*family) else { continue };
         claims.push((Claim::ClusterIp(cluster_ip), own.clone()));
+        let health_check = service.health_check_node_port;
+        claims.extend(health_check.map(|port| (Claim::NodePort(*family, Protocol::Tcp, port), own.clone())));
         for port in &service.ports {
             for (at, kind) in places(service, port, *family, context) {
                 let claimant =
@@ -143,6 +146,11 @@ pub fn compile_service(
         let Some(cluster_ip) = service.cluster_ip(family) else { continue };
         if claims.owns(Claim::ClusterIp(cluster_ip), &Claimant::new(service, false)) {
             rules.cluster_ips.push(cluster_ip);
+        }
+        if let Some(port) = service.health_check_node_port
+            && claims.owns(Claim::NodePort(family, Protocol::Tcp, port), &Claimant::new(service, false))
+        {
+            rules.health_check_node_port = Some(port);
         }
         let mut taken = BTreeSet::new();
         for port in &service.ports {
@@ -233,6 +241,9 @@ impl Port<'_> {
             exposed: entries.iter().any(|entry| entry.kind == EntryKind::Exposed),
         };
         let selection = select(candidates.iter().map(|(endpoint, _)| *endpoint), context.node, reach);
+        // IPVS has its own Maglev tables and wants weights; with them, each endpoint stands as often as its share.
+        let own_tables = context.settings.backend == BackendKind::Ipvs;
+        let layout = if own_tables { Balance::Random } else { service.balance };
         let pool = |places: Vec<usize>| {
             let weighted: Vec<(Target, u8)> = places
                 .into_iter()
@@ -241,7 +252,7 @@ impl Port<'_> {
                     (target, service.weights.as_ref().map_or(1, |weights| weights.weight(endpoint)))
                 })
                 .collect();
-            match slots(&weighted, service.balance) {
+            match slots(&weighted, layout) {
                 slots if !slots.is_empty() => Pool::Slots(slots),
                 _ if selection.any => Pool::Drop,
                 _ => Pool::Refuse,
@@ -257,6 +268,10 @@ impl Port<'_> {
             local: selection.local.map(pool),
             affinity_seconds: service.affinity_seconds,
             balance: service.balance,
+            scheduler: service.scheduler.or(match service.balance {
+                Balance::Random => context.settings.ipvs_scheduler,
+                _ => None,
+            }),
             source_ranges: if restricted { self.source_ranges() } else { Vec::new() },
             entries,
         }

@@ -26,6 +26,8 @@ pub enum Program {
     IptablesRestore,
     /// `ip6tables-restore --noflush --counters --wait`.
     Ip6tablesRestore,
+    /// `ip -batch -`.
+    IpBatch,
     /// `ipset restore`.
     IpsetRestore,
     /// `ipvsadm --restore`.
@@ -39,6 +41,7 @@ impl Program {
             Program::Nft => "nft",
             Program::IptablesRestore => "iptables-restore",
             Program::Ip6tablesRestore => "ip6tables-restore",
+            Program::IpBatch => "ip-batch",
             Program::IpsetRestore => "ipset-restore",
             Program::IpvsadmRestore => "ipvsadm-restore",
         }

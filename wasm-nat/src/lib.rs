@@ -20,6 +20,7 @@ pub mod compile;
 pub mod diff;
 pub mod endpoints;
 pub mod iptables;
+pub mod ipvs;
 pub mod machine;
 pub mod model;
 pub mod names;

@@ -11,6 +11,7 @@ use crate::claims::Claims;
 use crate::compile::{Context, claims_of, compile_node, compile_service};
 use crate::diff::Transaction;
 use crate::iptables::Iptables;
+use crate::ipvs::Ipvs;
 use crate::model::{
     BackendKind, Diagnostic, EndpointSlice, Names, Node, ObjectName, Policy, Service, Settings,
 };
@@ -61,7 +62,7 @@ fn create_backend(kind: BackendKind) -> Box<dyn Backend> {
     match kind {
         BackendKind::Nftables => Box::new(Nftables::default()),
         BackendKind::Iptables => Box::new(Iptables::default()),
-        BackendKind::Ipvs => unimplemented!("{kind:?}"),
+        BackendKind::Ipvs => Box::new(Ipvs::default()),
     }
 }
 
@@ -236,6 +237,15 @@ impl Machine {
             node_changed: std::mem::take(&mut self.node_changed),
         });
         told
+    }
+
+    /// Prepares the removal of real servers whose connections have ended, as `ipvsadm -Ln` tells in `listing`. To be
+    /// committed or rolled back like a plan; changes of the cluster are not part of it.
+    pub fn drain(&mut self, listing: &str) {
+        self.rollback();
+        self.backend.stage_drained(listing);
+        let (delta, changed) = (Delta::default(), BTreeSet::new());
+        self.staged = Some(Staged { delta, changed, node_changed: false });
     }
 
     /// Whether the staged plan has no transaction left.

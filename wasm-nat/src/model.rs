@@ -3,7 +3,7 @@
 //! In: values made by `abi::wire` (or by a test). Out: types. Not here: what any of it means for a packet.
 
 use crate::address::{Cidr, Family};
-use crate::balance::{Balance, Weights};
+use crate::balance::{Balance, Scheduler, Weights};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -117,12 +117,16 @@ pub struct Service {
     pub internal_policy: Policy,
     /// `spec.externalTrafficPolicy`.
     pub external_policy: Policy,
+    /// `spec.healthCheckNodePort`, where load balancers ask for the node's own endpoints.
+    pub health_check_node_port: Option<u16>,
     /// Seconds of `sessionAffinity: ClientIP`.
     pub affinity_seconds: Option<u32>,
     /// How a new connection chooses its endpoint: annotation `fairlead.dev/balance`.
     pub balance: Balance,
     /// Annotation `fairlead.dev/weights`; `None` when all endpoints weigh the same.
     pub weights: Option<Weights>,
+    /// Annotation `fairlead.dev/ipvs-scheduler`; only IPVS looks at it, and it goes before `balance`.
+    pub scheduler: Option<Scheduler>,
 }
 
 impl Service {
@@ -139,9 +143,11 @@ impl Service {
             ports: Vec::new(),
             internal_policy: Policy::Cluster,
             external_policy: Policy::Cluster,
+            health_check_node_port: None,
             affinity_seconds: None,
             balance: Balance::Random,
             weights: None,
+            scheduler: None,
         }
     }
 
@@ -353,6 +359,10 @@ pub struct Settings {
     pub service_cidrs: Vec<Cidr>,
     /// Ports exposed by ConfigMaps.
     pub exposed: Vec<ExposedService>,
+    /// The scheduler of Services that name none (IPVS).
+    pub ipvs_scheduler: Option<Scheduler>,
+    /// Virtual servers and addresses in these ranges belong to somebody else: they are left alone (IPVS).
+    pub ipvs_excluded: Vec<Cidr>,
 }
 
 impl Default for Settings {
@@ -366,6 +376,8 @@ impl Default for Settings {
             node_port_addresses: vec![NodePortAddresses::Primary],
             service_cidrs: Vec::new(),
             exposed: Vec::new(),
+            ipvs_scheduler: None,
+            ipvs_excluded: Vec::new(),
         }
     }
 }

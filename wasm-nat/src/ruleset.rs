@@ -4,7 +4,7 @@
 //! the kernel.
 
 use crate::address::{Cidr, Family};
-use crate::balance::{Balance, Target};
+use crate::balance::{Balance, Scheduler, Target};
 use crate::model::{LocalDetector, ObjectName, Policy, Protocol};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,6 +43,24 @@ pub struct NodeRules {
     pub service_cidrs: Vec<Cidr>,
     /// The node's own addresses in this family, for the simulator: the kernel asks its routing table.
     pub addresses: Vec<IpAddr>,
+    /// What belongs to somebody else (IPVS). Disjoint.
+    pub excluded: Vec<Cidr>,
+}
+
+impl NodeRules {
+    /// For a node of which nothing is known.
+    pub fn nothing(family: Family) -> NodeRules {
+        NodeRules {
+            family,
+            local_detector: LocalDetector::None,
+            masquerade_all: false,
+            masquerade_mark: 1 << 14,
+            node_ports: NodePortMatch::All,
+            service_cidrs: Vec::new(),
+            addresses: Vec::new(),
+            excluded: Vec::new(),
+        }
+    }
 }
 
 /// The addresses of a node that have node ports; loopback never has.
@@ -64,6 +82,8 @@ pub enum NodePortMatch {
 pub struct ServiceRules {
     /// ClusterIPs whose undefined ports are this Service's to refuse: its own, unless an older Service has the same.
     pub cluster_ips: Vec<IpAddr>,
+    /// A TCP port of the node at which health checks are to be let in (iptables).
+    pub health_check_node_port: Option<u16>,
     /// One for each family and port, in order of family, then of `spec.ports`.
     pub ports: Vec<PortRules>,
 }
@@ -87,6 +107,8 @@ pub struct PortRules {
     pub affinity_seconds: Option<u32>,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// How IPVS shall choose, where `balance` does not say it.
+    pub scheduler: Option<Scheduler>,
     /// Who may reach the restricted entries. Disjoint; of nothing: nobody.
     pub source_ranges: Vec<Cidr>,
 }

@@ -105,6 +105,13 @@ impl Boundary {
         Ok(self.planned(&diagnostics))
     }
 
+    /// What waited for its connections to end.
+    pub fn drain(&mut self) -> Answer {
+        let listing = self.text()?.to_owned();
+        self.machine.drain(&listing);
+        Ok(self.planned(&[]))
+    }
+
     fn planned(&self, diagnostics: &[crate::model::Diagnostic]) -> Vec<u8> {
         json(&wire::Plan { empty: self.machine.is_empty(), diagnostics: wire::diagnostics(diagnostics) })
     }
@@ -220,6 +227,6 @@ mod exports {
 
     calls! {
         configure apply plan replace reconcile_begin reconcile_listing reconcile next_transaction commit rollback render
-        cleanup trace diagnostics status
+        cleanup trace diagnostics status drain
     }
 }

@@ -3,7 +3,7 @@
 //! Keys are those of `README.md`. What an object holds that cannot be read is left out, and a diagnostic tells.
 
 use crate::address::{Cidr, Family, parse_address};
-use crate::balance::{Balance, Weights};
+use crate::balance::{Balance, Scheduler, Weights};
 use crate::machine::Machine;
 use crate::model::{
     BackendKind, Diagnostic, Endpoint, EndpointPort, EndpointSlice, ExposedPort, ExposedService, Ignored,
@@ -38,6 +38,8 @@ pub struct SettingsWire {
     node_port_addresses: Option<Vec<String>>,
     service_cidrs: Option<Vec<String>>,
     exposed: Option<Vec<ExposedWire>>,
+    ipvs_scheduler: Option<String>,
+    ipvs_excluded: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +140,16 @@ impl SettingsWire {
             node_port_addresses,
             service_cidrs: ranges(&self.service_cidrs.unwrap_or_default())?,
             exposed: exposed.into_iter().map(ExposedWire::read).collect::<Result<Vec<_>, _>>()?,
+            ipvs_scheduler: match self.ipvs_scheduler.as_deref() {
+                None => None,
+                Some(text) => Some(Scheduler::parse(text).ok_or_else(|| {
+                    format!(
+                        "{text:?} came as IPVS scheduler where one of {} was expected",
+                        Scheduler::NAMES.join(", ")
+                    )
+                })?),
+            },
+            ipvs_excluded: ranges(&self.ipvs_excluded.unwrap_or_default())?,
         };
         Ok((settings, node))
     }
@@ -260,12 +272,16 @@ struct ServiceWire<'a> {
     internal_local: bool,
     #[serde(rename = "e", default)]
     external_local: bool,
+    #[serde(rename = "h", default)]
+    health_check_node_port: Option<u16>,
     #[serde(rename = "a", default)]
     affinity_seconds: Option<u32>,
     #[serde(rename = "m", borrow, default)]
     balance: Option<Text<'a>>,
     #[serde(rename = "w", borrow, default)]
     weights: Option<Text<'a>>,
+    #[serde(rename = "s", borrow, default)]
+    scheduler: Option<Text<'a>>,
 }
 
 impl ServiceWire<'_> {
@@ -324,6 +340,19 @@ impl ServiceWire<'_> {
                 None
             }
         });
+        let scheduler = self.scheduler.as_deref().and_then(|text| {
+            let scheduler = Scheduler::parse(text);
+            if scheduler.is_none() {
+                tell(
+                    "metadata.annotations[fairlead.dev/ipvs-scheduler]",
+                    format!(
+                        "{text:?} came where one of {} was expected; the default is taken",
+                        Scheduler::NAMES.join(", ")
+                    ),
+                );
+            }
+            scheduler
+        });
         let ports = self.ports.iter().map(|(name, protocol_name, port, node_port)| {
             Ok(ServicePort {
                 name: name.as_ref().into(),
@@ -343,9 +372,11 @@ impl ServiceWire<'_> {
             ports: ports.collect::<Result<_, String>>()?,
             internal_policy: policy(self.internal_local),
             external_policy: policy(self.external_local),
+            health_check_node_port: self.health_check_node_port.filter(|port| *port > 0),
             affinity_seconds: self.affinity_seconds,
             balance,
             weights,
+            scheduler,
             name,
         })
     }

@@ -1,0 +1,116 @@
+/**
+ * IPVS through `ipvsadm`, and what belongs to it: ipsets, the dummy link that holds the virtual addresses, and rules of
+ * iptables around them. Applied, read back and removed here. Nothing is decided here.
+ *
+ * In: transactions. Out: nothing, or a `KernelError`; listings in the sections that `wasm-nat/src/ipvs/listing.rs` reads.
+ */
+
+import type { IpFamily } from "../../cluster/model.ts";
+import { createNat, type NatListing } from "../../wasm-nat/nat.ts";
+import { CommandError, type CommandOptions, runCommand } from "./command.ts";
+import { saveTables } from "./iptables.ts";
+import { KernelError } from "./kernel-error.ts";
+
+export type IpvsOptions = Pick<CommandOptions, "through" | "signal">;
+
+/** kube-proxy's name; others look for it. */
+export const DUMMY_LINK = "kube-ipvs0";
+
+const TIMEOUT_MS = 60_000;
+
+/** `ipvsadm --restore` goes on after a line that fails and ends with 0; only what it says tells. */
+export async function restoreIpvs(text: Uint8Array, options: IpvsOptions): Promise<void> {
+  const { code, errors } = await runCommand("ipvsadm", ["--restore"], {
+    ...options,
+    timeoutMs: TIMEOUT_MS,
+    input: [text],
+  });
+  const said = errors
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "");
+  if (code === 0 && said.length === 0) return;
+  const reason = said[0] ?? `it ended with code ${code}`;
+  throw new KernelError({
+    program: "ipvsadm",
+    reason: said.length > 1 ? `${reason} (and ${said.length - 1} more)` : reason,
+  });
+}
+
+/** Everything that the compiler's `reconcile` wants to know. */
+export async function listIpvs(
+  families: readonly IpFamily[],
+  options: IpvsOptions,
+): Promise<readonly NatListing[]> {
+  const common = await listWithoutChains(options);
+  const listings: NatListing[] = [];
+  for (const family of families) {
+    listings.push({ family, text: `${common}## iptables\n${await saveTables({ family }, options)}` });
+  }
+  return listings;
+}
+
+/** `ipvsadm -Ln`: who waits for connections to end, and whose have ended. */
+export async function listServers(options: IpvsOptions): Promise<string> {
+  const { code, output, errors } = await runCommand("ipvsadm", ["-L", "-n"], {
+    ...options,
+    timeoutMs: TIMEOUT_MS,
+  });
+  if (code !== 0) throw new KernelError({ program: "ipvsadm", reason: errors.trim() });
+  return output;
+}
+
+/** Sets of kube-proxy that Fairlead has no use for. */
+const OTHER_SETS =
+  /^KUBE-(?:6-)?(?:HEALTH-CHECK-NODE-PORT|LOAD-BALANCER-SOURCE-IP|EXTERNAL-IPS?|NODE-PORT-LOCAL|LOAD-BALANCER-MASQ)$/;
+
+/**
+ * Removes virtual servers, sets and the link, ours and those of kube-proxy's IPVS mode; chains that use the sets have to be
+ * gone. True: there was something.
+ */
+export async function removeIpvs(options: IpvsOptions): Promise<boolean> {
+  const listing = await listWithoutChains(options).catch((error: unknown) => {
+    // Where the programs or the kernel's part are missing, nothing of it can be there.
+    if (error instanceof CommandError || error instanceof KernelError) return "";
+    throw error;
+  });
+  if (listing === "") return false;
+  const nat = await createNat();
+  // No family is wanted, so everything goes.
+  nat.configure({ backend: "ipvs", node: { name: "", addresses: { IPv4: [], IPv6: [] } }, families: [] });
+  const both: readonly IpFamily[] = ["IPv4", "IPv6"];
+  const plan = nat.reconcile(both.map((family) => ({ family, text: listing })));
+  const { applyTransaction } = await import("./transactions.ts");
+  for (const transaction of plan.transactions) await applyTransaction(transaction, options);
+  const others = [...listing.matchAll(/^create (\S+)/gm)].flatMap(([, name = ""]) =>
+    OTHER_SETS.test(name) ? [name] : [],
+  );
+  for (const name of others)
+    await runCommand("ipset", ["destroy", name], { ...options, timeoutMs: TIMEOUT_MS });
+  return !plan.empty || others.length > 0;
+}
+
+async function listWithoutChains(options: IpvsOptions): Promise<string> {
+  const [servers, sets, link] = await Promise.all([
+    listServers(options),
+    listSets(options),
+    listLink(options),
+  ]);
+  return `## ipvsadm\n${servers}## ipset\n${sets}## link\n${link}`;
+}
+
+async function listSets(options: IpvsOptions): Promise<string> {
+  const { code, output, errors } = await runCommand("ipset", ["save"], { ...options, timeoutMs: TIMEOUT_MS });
+  if (code !== 0) throw new KernelError({ program: "ipset", reason: errors.trim() });
+  return output;
+}
+
+/** Empty where there is no link. */
+async function listLink(options: IpvsOptions): Promise<string> {
+  const show = async (what: "link" | "address"): Promise<string> => {
+    const args = ["-o", what, "show", "dev", DUMMY_LINK];
+    const { code, output } = await runCommand("ip", args, { ...options, timeoutMs: TIMEOUT_MS });
+    return code === 0 ? output : "";
+  };
+  return (await show("link")) + (await show("address"));
+}
