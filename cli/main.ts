@@ -16,6 +16,7 @@ import { registerGateway } from "./commands/gateway.ts";
 import { registerGenerations } from "./commands/generations.ts";
 import { registerLint } from "./commands/lint.ts";
 import { registerPush } from "./commands/push.ts";
+import { registerTls } from "./commands/tls.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
 /** In the order in which `fairlead --help` lists them. */
@@ -29,6 +30,7 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   registerPush,
   registerGenerations,
   registerGateway,
+  registerTls,
 ];
 
 export function buildProgram(): Command {
