@@ -13,7 +13,7 @@ const ANY = { first: 15_000, last: 29_999, tries: 50 } as const;
 /** The port, or any free one for 0. Rejects with one sentence where another program has it. */
 export async function findFreePort(host: string, port: number, flag: string): Promise<number> {
   if (port !== 0) return await tryPort(host, port, flag);
-  for (let left = ANY.tries; ; left--) {
+  for (let left: number = ANY.tries; ; left--) {
     const candidate = randomInt(ANY.first, ANY.last + 1);
     try {
       return await tryPort(host, candidate, flag);
