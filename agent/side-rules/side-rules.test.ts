@@ -1,7 +1,7 @@
 /** Outbound policy and host ports on a kernel: a Pod, a node and the world, each in a namespace, joined by veth pairs. */
 
 import { execFileSync } from "node:child_process";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { buildClusterModel } from "../../cluster/build.ts";
 import { readManifestText } from "../../cluster/files.ts";
 import type { Pod } from "../../cluster/model.ts";
@@ -12,6 +12,9 @@ import { policyFromCidrs, readPolicy } from "../outbound/policy.ts";
 import { outboundRules } from "../outbound/rules.ts";
 import { makeNamespace, type TestNamespace, whyNoKernel } from "../testing/namespace.ts";
 import { type SideRulesByFamily, SideRulesKeeper } from "./keeper.ts";
+
+/** Every question starts two programs, on a machine that others use too. */
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 60_000 });
 
 function podsOf(yaml: string): readonly Pod[] {
   return [...buildClusterModel(readManifestText(yaml, "test").objects).model.pods.values()];
@@ -145,8 +148,8 @@ describe.skipIf(reason !== undefined).each(BACKENDS)(
       listenPort = port,
     ): string => {
       const family = to.includes(":") ? "AF_INET6" : "AF_INET";
-      const server = `import socket,sys\ns=socket.socket(socket.${family},socket.SOCK_DGRAM);s.bind(("${listen}",${listenPort}));s.settimeout(5)\nd,a=s.recvfrom(99);s.sendto(a[0].encode(),a)`;
-      const client = `import socket\nc=socket.socket(socket.${family},socket.SOCK_DGRAM);c.settimeout(0.25)\nfor i in range(20):\n  c.sendto(b"x",("${to}",${port}))\n  try:\n    print(c.recvfrom(99)[0].decode());break\n  except OSError: pass\nelse: print("silent")`;
+      const server = `import socket,sys\ns=socket.socket(socket.${family},socket.SOCK_DGRAM);s.bind(("${listen}",${listenPort}));s.settimeout(30)\nd,a=s.recvfrom(99);s.sendto(a[0].encode(),a)`;
+      const client = `import socket\nc=socket.socket(socket.${family},socket.SOCK_DGRAM);c.settimeout(0.25)\nfor i in range(80):\n  c.sendto(b"x",("${to}",${port}))\n  try:\n    print(c.recvfrom(99)[0].decode());break\n  except OSError: pass\nelse: print("silent")`;
       return execFileSync(
         "sh",
         [
