@@ -95,13 +95,22 @@ export class ClusterCompiler {
     return this.#diagnostics;
   }
 
+  /** The node has other addresses than were handed over last. */
+  isOutdated(): boolean {
+    return JSON.stringify(this.#wantedSettings()) !== this.#configured;
+  }
+
   #configure(): void {
-    const { settings, families } = this.#options;
-    const wanted = compilerSettings(settings, families, this.#node, this.#exposed, this.#addresses());
+    const wanted = this.#wantedSettings();
     const text = JSON.stringify(wanted);
     if (text === this.#configured) return;
     this.nat.configure(wanted);
     this.#configured = text;
+  }
+
+  #wantedSettings(): CompilerSettings {
+    const { settings, families } = this.#options;
+    return compilerSettings(settings, families, this.#node, this.#exposed, this.#addresses());
   }
 
   #addresses(): ReturnType<typeof nodeAddresses> {

@@ -3,12 +3,14 @@
  *
  * In: which backend is in use. Out: what was removed. Called when our own rules stand: until then the old ones serve, and
  * in the kernel whoever comes first translates a new connection, so both may stand for a moment. Translated connections
- * live in the connection table and go on without the rule that they were made by.
+ * live in the connection table and go on without the rule that they were made by. Those through IPVS live in its own table
+ * and end with the virtual server, so virtual servers are left until no connection is open; new ones do not get there.
  *
  * Only names that are known to be kube-proxy's or ours are touched. kubelet's own chains (KUBE-FIREWALL,
  * KUBE-KUBELET-CANARY, KUBE-MARK-DROP) and those of network policies (KUBE-ROUTER-…, KUBE-POD-FW-…) stay.
  */
 
+import { existsSync } from "node:fs";
 import type { IpFamily } from "../cluster/model.ts";
 import type { BackendName } from "./backends/backend.ts";
 import { NFT_TABLE } from "./backends/read-back.ts";
@@ -19,7 +21,7 @@ import {
   removeChains,
   systemVariant,
 } from "./kernel/iptables.ts";
-import { removeIpvs } from "./kernel/ipvs.ts";
+import { listServers, removeIpvs } from "./kernel/ipvs.ts";
 import { deleteTables, listTables } from "./kernel/nft.ts";
 import { type SideRulesName, sideChain, sideTable } from "./side-rules/side-rules.ts";
 
@@ -33,6 +35,8 @@ export interface Removal {
   readonly removed: readonly string[];
   /** One sentence for what could not be removed; the rest was. */
   readonly problems: readonly string[];
+  /** Connections through IPVS that are open: they would break with its virtual servers, which stay for them. */
+  readonly openIpvsConnections: number;
 }
 
 /** The table of kube-proxy's nftables mode. */
@@ -61,6 +65,7 @@ export async function removeLeftovers(
 ): Promise<Removal> {
   const removed: string[] = [];
   const problems: string[] = [];
+  let openIpvsConnections = 0;
   const attempt = async (what: string, remove: () => Promise<boolean>): Promise<void> => {
     try {
       if (await remove()) removed.push(what);
@@ -76,11 +81,27 @@ export async function removeLeftovers(
     (async () => {
       for (const { programs, isLeftover, what } of await chainsToRemove(keep, sideRules, options))
         await attempt(what, () => removeChains(programs, isLeftover, options));
+      // Asking `ipvsadm` would load the module.
+      if (keep === "ipvs" || !existsSync(IPVS_IS_LOADED)) return;
       // After the chains, which use the sets.
-      if (keep !== "ipvs") await attempt("IPVS virtual servers", () => removeIpvs(options));
+      await attempt("IPVS virtual servers", async () => {
+        if (keep !== undefined) openIpvsConnections = countActive(await listServers(options));
+        return openIpvsConnections === 0 && (await removeIpvs(options));
+      });
     })(),
   ]);
-  return { removed: [...new Set(removed)], problems };
+  return { removed: [...new Set(removed)], problems, openIpvsConnections };
+}
+
+/** Of any network namespace. */
+const IPVS_IS_LOADED = "/proc/net/ip_vs";
+
+/** Of `ipvsadm -L -n`: `  -> 10.180.0.1:8080   Masq    1      2          0`, where the 2 is what counts. */
+export function countActive(servers: string): number {
+  return [...servers.matchAll(/^\s+-> \S+\s+\S+\s+\d+\s+(\d+)\s+\d+\s*$/gm)].reduce(
+    (sum, [, active]) => sum + Number(active),
+    0,
+  );
 }
 
 async function removeTables(

@@ -5,66 +5,32 @@
  * file of its own. Errors that end the agent are one sentence; everything else is told and tried again.
  */
 
-import type { Diagnostic } from "../cluster/diagnostic.ts";
-import type { ClusterModel, IpFamily, Pod } from "../cluster/model.ts";
+import type { ClusterModel, IpFamily } from "../cluster/model.ts";
 import { createNat } from "../wasm-nat/nat.ts";
-import type { Backend } from "./backends/backend.ts";
-import { NatBackend } from "./backends/nat-backend.ts";
 import { createReadBack } from "./backends/read-back.ts";
 import { ClusterCompiler, configMapNames } from "./compiler.ts";
-import { UdpSweeper } from "./conntrack.ts";
 import { DiagnosticLog } from "./diagnostic-log.ts";
-import { hostPortRules } from "./host-ports/rules.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
 import { releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
-import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
 import { createNodeHealth } from "./node-health.ts";
-import { type OutboundSettings, outboundSource } from "./outbound/outbound.ts";
-import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
+import type { AgentOptions, DaemonOptions } from "./options.ts";
+import { addressesFor, createSweeper, prepareNode, setSysctls } from "./prepare.ts";
+import { usableFamilies } from "./requirements.ts";
 import { CachedCounters, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
 import { ServiceHealthServers } from "./service-health.ts";
-import type { NatSettings } from "./settings.ts";
-import { SideRulesRunner, type SideRulesSource } from "./side-rules/runner.ts";
-import type { SideRulesName } from "./side-rules/side-rules.ts";
-import { nothingRead, type OpenSource, openSource, readOnce, type SourceSettings } from "./sources/open.ts";
+import { createSideRules, sideRuleNames } from "./side-rules/configured.ts";
+import type { SideRulesRunner } from "./side-rules/runner.ts";
+import { nothingRead, type OpenSource, openSource, readOnce } from "./sources/open.ts";
 import type { ClusterState } from "./sources/source.ts";
-import { type ListenAddress, startStatusServers } from "./status-servers.ts";
+import { startStatusServers } from "./status-servers.ts";
 import { RuleSync } from "./sync.ts";
-import {
-  applySysctls,
-  type ConntrackSettings,
-  conntrackSysctls,
-  ipvsSysctls,
-  nodeSysctls,
-} from "./sysctls.ts";
+import { conntrackSysctls, nodeSysctls } from "./sysctls.ts";
 import { TakeOver } from "./take-over.ts";
 import { rememberedDestinations } from "./udp-remembered.ts";
-
-export interface AgentOptions {
-  readonly settings: NatSettings;
-  readonly source: SourceSettings;
-  readonly conntrack: ConntrackSettings;
-  /** What leaves the cluster, and by which address; absent: nobody's business. */
-  readonly outbound?: OutboundSettings | undefined;
-  /** Host ports of Pods are rules of ours, not of a CNI plug-in. */
-  readonly hostPorts: boolean;
-  /** `/proc/sys`, or where the node's is mounted. */
-  readonly procSys: string;
-  /** One line for the operator. */
-  readonly say: (line: string) => void;
-}
-
-export interface DaemonOptions extends AgentOptions {
-  readonly healthListen?: ListenAddress | undefined;
-  readonly metricsListen?: ListenAddress | undefined;
-  /** The rules are in the kernel for the first time. */
-  readonly onReady: () => void;
-  readonly stop: AbortSignal;
-}
 
 /** `fairlead agent`: until `stop`. Leaves the rules. */
 export async function runAgent(options: DaemonOptions): Promise<void> {
@@ -125,7 +91,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     nodeExpected: source.kind === "kubernetes",
   });
   const serviceHealth = new ServiceHealthServers({
-    addresses: () => compiler.nodePortAddresses() ?? ["0.0.0.0", "::"],
+    addresses: () => compiler.nodePortAddresses() ?? families.map((family) => EVERYWHERE[family]),
     isHealthy: health.isHealthy,
     onFailure: (service, message) => {
       say(`Service ${service}: ${message}`);
@@ -176,13 +142,16 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     onNote: say,
   });
 
-  // A port that was taken may be free by now, without any change of a Service.
-  const retry = setInterval(() => void serviceHealth.update(follower.healthPorts()), HEALTH_RETRY_MS);
+  const look = setInterval(() => {
+    // A port that was taken may be free by now, without any change of a Service; addresses of the node may be others.
+    void serviceHealth.update(follower.healthPorts());
+    if (isReady && compiler.isOutdated()) sync.changed();
+  }, LOOK_MS);
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     else stop.addEventListener("abort", () => resolve(), { once: true });
   });
-  clearInterval(retry);
+  clearInterval(look);
   followed.close();
   await Promise.all([
     sync.close(),
@@ -220,7 +189,11 @@ export async function programOnce(options: AgentOptions): Promise<void> {
     .resync();
   for (const runner of createSideRules(options, node.families, () => model.pods.values()))
     await runner.once();
-  const { problems } = await removeLeftovers(settings.backend, sideRuleNames(options));
+  const { problems, openIpvsConnections } = await removeLeftovers(settings.backend, sideRuleNames(options));
+  if (openIpvsConnections > 0)
+    say(
+      `IPVS virtual servers were left: ${openIpvsConnections} connections are open through them; run it again.`,
+    );
   for (const problem of problems) say(problem);
   await setSysctls(nodeSysctls(settings, node.families), options);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
@@ -273,73 +246,10 @@ export async function initializeNode(options: AgentOptions): Promise<void> {
 
 /** What changed while the first rules were made is written by then. */
 const QUIET_AFTER_START_MS = 5_000;
-/** As often as kube-proxy syncs when nothing changes. */
-const HEALTH_RETRY_MS = 30_000;
+/** Between two looks at what changes without the cluster. */
+const LOOK_MS = 10_000;
+const EVERYWHERE: Readonly<Record<IpFamily, string>> = { IPv4: "0.0.0.0", IPv6: "::" };
 const BOTH = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
-
-interface PreparedNode {
-  readonly families: readonly IpFamily[];
-  readonly compiler: ClusterCompiler;
-  readonly backend: (listeners: BackendListeners) => Backend;
-}
-
-interface BackendListeners {
-  readonly onListing: (text: string | Uint8Array) => void;
-  readonly onDiagnostics: (diagnostics: readonly Diagnostic[]) => void;
-}
-
-/** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */
-async function prepareNode(options: AgentOptions): Promise<PreparedNode> {
-  const { settings, conntrack, say } = options;
-  const [{ families, obstacles }, nat] = await Promise.all([
-    usableFamilies(settings.backend),
-    createNat(),
-    setSysctls(conntrackSysctls(conntrack), options),
-  ]);
-  if (families.length === 0) throw new Error(obstacles.join(" "));
-  for (const obstacle of obstacles) say(obstacle);
-  if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), options);
-  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
-  const readBack = createReadBack(settings.backend, families);
-  return {
-    families,
-    compiler,
-    backend: (listeners) =>
-      new NatBackend({ nat, readBack, takeChanges: () => compiler.handOver(), ...listeners }),
-  };
-}
-
-/** `undefined` where there is no `conntrack`; that is told. */
-async function createSweeper(
-  { say }: AgentOptions,
-  { families, compiler }: PreparedNode,
-  onSwept: (family: IpFamily, deleted: number, durationMs: number) => void = () => {},
-): Promise<UdpSweeper | undefined> {
-  const obstacle = await findConntrackObstacle();
-  if (obstacle !== undefined) {
-    say(obstacle);
-    return undefined;
-  }
-  return new UdpSweeper({
-    families,
-    nodeAddresses: () => new Set(compiler.nodePortAddresses() ?? localAddresses()),
-    onSweep: (family, { deleted, durationMs }) => onSwept(family, deleted, durationMs),
-    onFailure: say,
-  });
-}
-
-async function setSysctls(
-  wanted: Parameters<typeof applySysctls>[0],
-  { procSys, say }: Pick<AgentOptions, "procSys" | "say">,
-): Promise<void> {
-  const { problems } = await applySysctls(wanted, procSys);
-  for (const problem of problems) say(problem);
-}
-
-/** IPVS asks for every address that this node has. */
-function addressesFor({ backend }: NatSettings): { readonly furtherAddresses?: () => readonly string[] } {
-  return backend === "ipvs" ? { furtherAddresses: interfaceAddresses } : {};
-}
 
 function interestOf({ settings, outbound, hostPorts }: AgentOptions): Parameters<typeof openSource>[1] {
   return {
@@ -347,32 +257,6 @@ function interestOf({ settings, outbound, hostPorts }: AgentOptions): Parameters
     configMaps: configMapNames(settings),
     pods: hostPorts || outbound?.kind === "file",
   };
-}
-
-function sideRuleNames({ outbound, hostPorts }: AgentOptions): readonly SideRulesName[] {
-  return [
-    ...(outbound === undefined ? [] : (["snat"] as const)),
-    ...(hostPorts ? (["hostports"] as const) : []),
-  ];
-}
-
-/** One runner for each rule set beside those of Services that is in use. */
-function createSideRules(
-  options: AgentOptions,
-  families: readonly IpFamily[],
-  pods: () => Iterable<Pod>,
-): readonly SideRulesRunner[] {
-  const { settings, outbound, say } = options;
-  const sources: Readonly<Record<SideRulesName, () => SideRulesSource | undefined>> = {
-    snat: () => outbound && outboundSource(outbound, settings.node, pods),
-    hostports: () => ({ wanted: async () => hostPortRules(pods(), settings.node) }),
-  };
-  return sideRuleNames(options).flatMap((name) => {
-    const source = sources[name]();
-    return source === undefined
-      ? []
-      : [new SideRulesRunner({ name, backend: settings.backend, families, say, ...source })];
-  });
 }
 
 function messageOf(error: unknown): string {

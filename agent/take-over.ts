@@ -15,7 +15,8 @@ export interface TakeOverOptions {
   readonly stop: AbortSignal;
 }
 
-const RETRY_MS = 30_000;
+const RETRY_MS = 15_000;
+const WAITING = "IPVS virtual servers stay until the connections through them have ended.";
 
 export class TakeOver {
   readonly #options: TakeOverOptions;
@@ -38,10 +39,10 @@ export class TakeOver {
     const { backend, sideRules, say, stop } = this.#options;
     let told = "";
     while (!stop.aborted) {
-      const { removed, problems } = await removeLeftovers(backend, sideRules);
+      const { removed, problems, openIpvsConnections } = await removeLeftovers(backend, sideRules);
       if (removed.length > 0) say(`Removed what another proxy had left: ${removed.join(", ")}.`);
-      if (problems.length === 0) return;
-      const text = problems.join(" ");
+      if (problems.length === 0 && openIpvsConnections === 0) return;
+      const text = [...problems, ...(openIpvsConnections > 0 ? [WAITING] : [])].join(" ");
       if (text !== told) say(text);
       told = text;
       await pause(RETRY_MS, stop);

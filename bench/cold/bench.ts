@@ -1,6 +1,7 @@
 /**
  * What a new isolate costs until its first routed answer, at 1 000 and at 10 000 Ingresses with five endpoints each,
- * beside an empty Worker that answers at once.
+ * beside an empty Worker that answers at once. A row shows the least that must happen: the same two reads and the same
+ * question to the pod, and nothing else.
  *
  * Every round starts a new process. Wall time is from the start of the process to the answer, both with the same
  * pod and KV; CPU is that of the process for the first request, once it listens.

@@ -7,7 +7,7 @@
  */
 
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { AgentOptions } from "../../agent/main.ts";
+import type { AgentOptions } from "../../agent/options.ts";
 import type { OutboundSettings } from "../../agent/outbound/outbound.ts";
 import type { ListenAddress } from "../../agent/status-servers.ts";
 import type { ConntrackSettings } from "../../agent/sysctls.ts";

@@ -4,8 +4,8 @@
 #
 # In: workerd's own arguments; its path in FAIRLEAD_WORKERD. Out: workerd, in this very process, with its pipes.
 
-# Linux tells a process of its parent's death, and the signal survives exec.
-if command -v setpriv >/dev/null 2>&1; then
+# Linux tells a process of its parent's death, and the signal survives exec. Not every setpriv can ask for it.
+if setpriv --pdeathsig KILL true >/dev/null 2>&1; then
   exec setpriv --pdeathsig KILL -- "$FAIRLEAD_WORKERD" "$@"
 fi
 

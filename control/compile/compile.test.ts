@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
-import type { KubernetesObject } from "../../cluster/model.ts";
+import type { Ingress, KubernetesObject, ObjectName } from "../../cluster/model.ts";
+import { SortedMap } from "../../cluster/sorted-map.ts";
 import { ANY_HOST, type EdgeConfig } from "../../edge-config/config.ts";
 import { configMap, ingress, ingressClass, modelOf, service, slice } from "../../tests/cluster-model.ts";
 import { compile, createCompiler } from "./compile.ts";
@@ -462,6 +463,60 @@ describe("laws", () => {
           }
         },
       ),
+    );
+  });
+
+  test("a few changed Ingresses of many, those that come and go included, give what all at once give", () => {
+    const edit = fc.record({
+      sketch: objectsOf.map(([one]) => one),
+      ours: fc.boolean(),
+      isGone: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(
+        objectsOf,
+        fc.array(fc.array(edit, { maxLength: 3 }), { minLength: 1, maxLength: 8 }),
+        fc.constantFrom(undefined, "shop/web"),
+        (first, steps, defaultBackend) => {
+          const options: CompileOptions = {
+            ingressClass: "nginx",
+            ...(defaultBackend === undefined ? {} : { defaultBackend: defaultBackend as ObjectName }),
+          };
+          const compiler = createCompiler(options);
+          const named = (sketch: Sketch, ours = true): [ObjectName, Ingress] => {
+            const made = toIngress(sketch);
+            return [
+              `${sketch.space}/${sketch.name}`,
+              { ...made, ingressClassName: ours ? "nginx" : "others" },
+            ];
+          };
+          let ingresses = SortedMap.from(first.map((sketch) => named(sketch)));
+          let before: EdgeConfig | undefined;
+          const rest = modelOf(...web, service("blog/web", ["http=80"]));
+          for (const step of [[], ...steps]) {
+            const changes = new Map<ObjectName, Ingress | undefined>();
+            for (const { sketch, ours, isGone } of step) {
+              if (sketch === undefined) continue;
+              const [name, made] = named(sketch, ours);
+              changes.set(name, isGone ? undefined : made);
+            }
+            ingresses = ingresses.with(changes);
+            const model = { ...rest, ingresses };
+            const { config, diagnostics, delta } = compiler.compile(model);
+            expect(JSON.stringify({ config, diagnostics })).toBe(JSON.stringify(compile(model, options)));
+            if (delta !== undefined) {
+              expect(delta.since).toBe(before);
+              expect({
+                ...delta.since,
+                hosts: withChanges(delta.since.hosts, delta.hosts),
+                backends: withChanges(delta.since.backends, delta.backends),
+              }).toEqual(config);
+            }
+            before = config;
+          }
+        },
+      ),
+      { numRuns: 200 },
     );
   });
 

@@ -56,13 +56,12 @@ function tokenRules(): readonly string[] {
     ),
     "",
     "http-request set-var(txn.claims) var(txn.token),field(2,.),ub64dec",
-    ...["address", "scheme", "host"].map((name) => claim(name)),
+    ...["scheme", "host"].map((name) => claim(name)),
     ...["port", "exp"].map((name) => claim(name, ",'int'")),
     malformed(
-      `unless { var(txn.address) ${WORD} } { var(txn.host) ${WORD} } { var(txn.scheme) -m str http https h2c h2 } { var(txn.port) -m int 1:65535 } { var(txn.exp) -m found }`,
+      `unless { var(txn.host) ${WORD} } { var(txn.scheme) -m str http https h2c h2 } { var(txn.port) -m int 1:65535 } { var(txn.exp) -m found }`,
     ),
-    "http-request set-var(txn.now) date()",
-    refuse("expired", "the time of its token is over", "if { var(txn.exp),sub(txn.now) -m int lt 1 }"),
+    refuse("expired", "the time of its token is over", "if { date(),sub(txn.exp) -m int ge 0 }"),
     "",
     "acl tls var(txn.scheme) -m str https h2",
     ...["sni", "verify", "tlsSecret"].map((name) => `${claim(name)} if tls`),
@@ -78,10 +77,17 @@ function tokenRules(): readonly string[] {
 function addressRules(allowLoopback: boolean): readonly string[] {
   const matches = (networks: readonly string[]): string => `var(txn.ip) -m ip ${networks.join(" ")}`;
   return [
-    "# Stays empty unless the address is an IP address.",
-    "http-request set-var(txn.ip) var(txn.address),ipmask(32,128)",
-    "http-request do-resolve(txn.ip,cluster,ipv4) var(txn.address) unless { var(txn.ip) -m found }",
-    refuse("connect", "the name of its endpoint does not resolve", "unless { var(txn.ip) -m found }"),
+    "# Stays empty unless the address is an IP address; then it is a name.",
+    "http-request set-var(txn.ip) var(txn.claims),json_query('$.address'),ipmask(32,128)",
+    "acl named var(txn.address) -m found",
+    "http-request set-var(txn.address) var(txn.claims),json_query('$.address') unless { var(txn.ip) -m found }",
+    refuse(
+      "token",
+      "its token is malformed",
+      `unless { var(txn.ip) -m found } or { var(txn.address) ${WORD} }`,
+    ),
+    "http-request do-resolve(txn.ip,cluster,ipv4) var(txn.address) if named",
+    refuse("connect", "the name of its endpoint does not resolve", "if named !{ var(txn.ip) -m found }"),
     "acl ipv6 var(txn.ip) -m sub :",
     `acl never_dialled ${matches(NEVER_DIALLED)}`,
     `acl mapped ${matches(["::ffff:0:0/96"])}`,
@@ -92,29 +98,32 @@ function addressRules(allowLoopback: boolean): readonly string[] {
       ? [refuseAddress("if never_dialled !loopback")]
       : [refuseAddress("if never_dialled or loopback")]),
     refuseAddress("if ipv6 mapped"),
-    ...[refuseAddress("if !loopback !ipv6 !allowed_ipv4"), refuseAddress("if !loopback ipv6 !allowed_ipv6")],
+    ...[refuseAddress("if !ipv6 !allowed_ipv4 !loopback"), refuseAddress("if ipv6 !allowed_ipv6 !loopback")],
     "http-request set-dst var(txn.ip)",
     "http-request set-dst-port var(txn.port)",
   ];
 }
 
-/** Which backend: see `backends.ts`. Most requests are plain http, so they take none of the other steps. */
+/** Which backend: see `backends.ts`. Most requests are plain http, so theirs is not looked up. */
 function wayRules(): readonly string[] {
   return [
     "# What has no body and changes nothing may be sent twice.",
     "acl repeatable method GET HEAD OPTIONS",
     "acl with_body req.hdr(content-length) -m int gt 0",
     "acl with_body req.hdr(transfer-encoding) -m found",
-    "http-request set-var(txn.idle) str(fresh)",
-    "http-request set-var(txn.idle) str(reuse) if repeatable !with_body",
-    "http-request set-var-fmt(txn.way) %[var(txn.scheme)]/plain/%[var(txn.idle)]/ unless tls",
+    "acl plain var(txn.scheme) -m str http",
+    "http-request set-var(txn.backend) str(http:fresh) if plain",
+    "http-request set-var(txn.backend) str(http) if plain repeatable !with_body",
     "acl verified var(txn.verify) -m found",
     "# A check without a name would mean little, so it is for the name of the host.",
     "http-request set-var(txn.sni) var(txn.host),regsub(:[0-9]+$,) if tls verified !{ var(txn.sni) -m found }",
+    "http-request set-var(txn.check) str(plain) unless plain",
     "http-request set-var(txn.check) str(any) if tls",
     "http-request set-var(txn.check) str(verified) if tls verified",
-    'http-request set-var-fmt(txn.way) "%[var(txn.scheme)]/%[var(txn.check)]/%[var(txn.idle)]/%[var(txn.tlsSecret)]" if tls',
-    "http-request set-var(txn.backend) var(txn.way),map_str(backends.map)",
+    "http-request set-var(txn.idle) str(fresh) unless plain",
+    "http-request set-var(txn.idle) str(reuse) if !plain repeatable !with_body",
+    'http-request set-var-fmt(txn.way) "%[var(txn.scheme)]/%[var(txn.check)]/%[var(txn.idle)]/%[var(txn.tlsSecret)]" unless plain',
+    "http-request set-var(txn.backend) var(txn.way),map_str(backends.map) unless plain",
     refuse("connect", "the Secret of its token is not known here", "unless { var(txn.backend) -m found }"),
   ];
 }

@@ -86,7 +86,7 @@ beforeAll(async () => {
   edge.backend("web").onUpgrade = (request, socket, head) =>
     sockets.handleUpgrade(request, socket, head, (client) => {
       client.on("message", (data, isBinary) => {
-        if (data.toString() === "leave") client.close(4002, "left");
+        if (data.toString() === "leave") client.close(1011, "left");
         else client.send(data, { binary: isBinary });
       });
     });
@@ -268,7 +268,9 @@ describe("limit-connections and WebSockets", () => {
 
   test.each<readonly [string, (socket: WebSocket) => void, code: number | undefined]>([
     ["the client closes", (socket) => socket.close(4001, "done"), 4001],
-    ["the pod closes", (socket) => socket.send("leave"), 4002],
+    ["the client closes without a code", (socket) => socket.close(), 1005],
+    ["the client goes away", (socket) => socket.close(1001), 1001],
+    ["the pod closes", (socket) => socket.send("leave"), 1011],
     ["the client is gone", (socket) => socket.terminate(), undefined],
   ])("one counts until %s", async (_name, leave, code) => {
     const clientAddress = newClient();

@@ -262,7 +262,7 @@ describe("HAProxy, beyond the contract", () => {
       }),
     );
     expect(wrong).toEqual([]);
-  });
+  }, 120_000);
 
   test("has a health page and metrics, on a port of their own", async () => {
     const { port, healthPort } = await startWith();

@@ -12,24 +12,28 @@ export interface Finished {
   readonly stderr: string;
 }
 
+/** How many times longer everything may take: an emulated machine is that much slower. */
+export const PATIENCE = Number(process.env.FAIRLEAD_PATIENCE ?? 1);
+
 /** Runs a program to its end. Its exit code is part of the answer, never an exception. */
 export function run(
   program: string,
   args: readonly string[],
   options: { readonly input?: string; readonly env?: NodeJS.ProcessEnv; readonly seconds?: number } = {},
 ): Promise<Finished> {
+  const seconds = (options.seconds ?? 60) * PATIENCE;
   return new Promise((resolve) => {
     const child = execFile(
       program,
       [...args],
       {
         maxBuffer: 1 << 28,
-        timeout: (options.seconds ?? 60) * 1000,
+        timeout: seconds * 1000,
         ...(options.env && { env: options.env }),
       },
       (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === "number" ? error.code : 1;
-        const killed = error?.killed ? `\n(ended after ${options.seconds ?? 60} s)` : "";
+        const killed = error?.killed ? `\n(ended after ${seconds} s)` : "";
         resolve({ code, stdout, stderr: `${stderr}${killed}` });
       },
     );

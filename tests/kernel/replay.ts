@@ -8,6 +8,7 @@
 import { hostPort, namespaceOf } from "./addresses.ts";
 import { isOnNodeA } from "./destinations.ts";
 import type { Lab } from "./lab.ts";
+import { PATIENCE } from "./netns.ts";
 import type { Outcome } from "./prober.ts";
 import { type Backend, type Finding, MASQUERADED, type Vector } from "./table.ts";
 
@@ -20,8 +21,8 @@ const MOST_PROBES = 162;
 /** Verdicts without choice need no crowd. */
 const VERDICT_PROBES = 3;
 /** A packet that gets through takes microseconds; only a wrong answer could come later, and a busy machine. */
-const SILENCE_MS = 700;
-const PATIENCE_MS = 3_000;
+const SILENCE_MS = 700 * PATIENCE;
+const PATIENCE_MS = 3_000 * PATIENCE;
 /** Vectors under way at a time. */
 const CONCURRENCY = 48;
 

@@ -74,6 +74,7 @@ async function runVitest(exchange: Exchange, file: string): Promise<MachineRun> 
       PATH: [dirname(process.execPath), process.env.PATH, "/usr/sbin", "/sbin"].join(":"),
       FAIRLEAD_IPVS_HERE: "yes",
       FAIRLEAD_PROBER: prober,
+      FAIRLEAD_PATIENCE: "5",
       NO_COLOR: "1",
     },
     modules: MODULES,

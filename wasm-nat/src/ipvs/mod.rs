@@ -23,6 +23,8 @@ pub mod rules;
 pub mod servers;
 pub mod sets;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 use crate::address::Family;
 use crate::backend::{Backend, Basis, Delta, View};
