@@ -11,7 +11,7 @@
 //! Rules of others are never named. Session affinity is kept by the match `recent`, whose lists hold 100 clients of an
 //! endpoint by default (`ip_list_tot` of module `xt_recent`); the one that was not seen the longest is forgotten first.
 //! `fairlead.dev/balance`: round-robin counts anew with every change of the legacy variant's tables; source-hash keeps a
-//! client at its endpoint while the endpoints stay the same; maglev cannot be had, and a diagnostic says so.
+//! client at its endpoint, but for few when the endpoints change; maglev cannot be had, and a diagnostic says so.
 
 pub mod listing;
 pub mod rule;

@@ -107,12 +107,12 @@ pub enum Match {
         /// Of how many.
         of: u32,
     },
-    /// The hash of the source address, divided by so many, is one of these: bit i of the mask stands for i.
+    /// One of so many source addresses, by a hash.
     SourceHash {
-        /// At most 32 bits.
-        mask: u32,
-        /// How many there are.
+        /// Of how many; at most 32.
         of: u32,
+        /// Tells one hash from another.
+        seed: u32,
     },
     /// Every n-th packet that comes here.
     Every(u32),
@@ -149,9 +149,6 @@ pub enum Verdict {
     /// Back to the chain before.
     Return,
 }
-
-/// Any number; the same on every node, so that all choose alike.
-const HASH_SEED: u32 = 0x0fa1_41ea;
 
 /// The two spellings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,9 +259,10 @@ impl Match {
                     probability(*share, *of, spelling)
                 )
             }
-            Match::SourceHash { mask, of } => write!(
+            // The first of so many parts: of other parts `iptables-restore` does not read what `iptables-save` prints.
+            Match::SourceHash { of, seed } => write!(
                 out,
-                " -m cluster --cluster-local-nodemask {mask:#010x} --cluster-total-nodes {of} --cluster-hash-seed {HASH_SEED:#010x}"
+                " -m cluster --cluster-local-nodemask 0x00000001 --cluster-total-nodes {of} --cluster-hash-seed {seed:#010x}"
             ),
             Match::Every(packets) => write!(out, " -m statistic --mode nth --every {packets} --packet 0"),
             Match::Recall { list, seconds } => write!(

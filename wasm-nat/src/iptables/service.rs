@@ -202,10 +202,16 @@ pub fn address_bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Whether the match `cluster` can divide these slots; it knows 32 parts. Its hash is of the address alone, so it cannot
+/// Whether the match `cluster` can divide these slots: it tells at most 32 parts. Its hash is of the address alone, so it cannot
 /// do what Maglev is for.
 pub fn hashes_sources(balance: Balance, slots: &[Target]) -> bool {
     balance == Balance::SourceHash && slots.len() <= 32
+}
+
+/// A number for an endpoint, and another one for each further share of it.
+fn seed_of(endpoint: &ChainName, share: u32) -> u32 {
+    let hash = names::sha256(endpoint.as_bytes());
+    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]).wrapping_add(share.wrapping_mul(0x9e37_79b9))
 }
 
 /// The making of one Service port.
@@ -332,16 +338,15 @@ impl<'a> Port<'a> {
             return rules;
         }
         if hashes_sources(self.port.balance, slots) {
-            let of = slots.len() as u32;
-            let mut masks: BTreeMap<Target, u32> = BTreeMap::new();
+            // As by chance, but each rule with a die of its own that falls the same for the same client on every node. An
+            // endpoint more or less changes the odds of the others a little, so few clients move.
+            let mut of = slots.len() as u32;
             for (place, target) in slots.iter().enumerate() {
-                *masks.entry(*target).or_default() |= 1 << place;
-            }
-            rules.extend(
-                masks.iter().map(|(target, mask)| jump(target).when(Match::SourceHash { mask: *mask, of })),
-            );
-            if let Some(rest) = rules.last_mut() {
-                rest.matches.clear();
+                let rule = jump(target);
+                let share = slots[..place].iter().filter(|earlier| *earlier == target).count();
+                let seed = seed_of(&endpoints[target], share as u32);
+                rules.push(if of > 1 { rule.when(Match::SourceHash { of, seed }) } else { rule });
+                of -= 1;
             }
             return rules;
         }
