@@ -11,6 +11,9 @@ const unit = {
   exclude: ["tests/package.test.ts", "**/node_modules/**"],
 };
 
+/** An emulated machine, in which the kernel tests may run, is that much slower. */
+const patience = Number(process.env.FAIRLEAD_PATIENCE ?? 1);
+
 export default defineConfig({
   test: {
     // Two cores: more workers only take each other's time.
@@ -46,8 +49,8 @@ export default defineConfig({
           name: "kernel",
           include: ["tests/kernel/**/*.test.ts"],
           fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
+          testTimeout: 60_000 * patience,
+          hookTimeout: 120_000 * patience,
         },
       },
       {

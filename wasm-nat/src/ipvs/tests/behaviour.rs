@@ -25,17 +25,19 @@ fn cluster() -> Machine {
     ranges.load_balancer_ips = vec![ip("198.51.100.5")];
     ranges.source_ranges = Some(vec![cidr("203.0.113.0/25")]);
     ranges.external_ips = vec![ip("198.51.100.15")];
-    ranges.ports[0].node_port = Some(30005);
+    ranges.ports[0].node_port = Some(30006);
     add(&mut machine, ranges, &both);
     let mut inside = service("inside", "172.30.0.6", Tcp);
     inside.internal_policy = Policy::Local;
     add(&mut machine, inside, &["10.180.1.1"]);
-    // The number of its port is that of another Service's node port, and its address is the node's.
+    // The number of its port is that of another Service's node port.
     let mut odd = service("odd", "172.30.0.7", Tcp);
-    odd.ports[0].port = 30005;
-    odd.external_ips = vec![ip("192.168.0.2")];
-    odd.ports[0].port = 30005;
+    odd.ports[0].port = 30006;
     add(&mut machine, odd, &["10.180.1.9"]);
+    // An external IP that is the node's own address: its other ports stay the node's.
+    let mut own = service("own", "172.30.0.8", Tcp);
+    own.external_ips = vec![ip("192.168.0.2")];
+    add(&mut machine, own, &["10.180.1.9"]);
     add(&mut machine, service("six", "fd00:172:30::1", Udp), &["+fd00:10::1", "fd00:10::2"]);
     machine
 }
@@ -70,19 +72,19 @@ fn packets_meet_what_the_documentation_says() {
         ("forbidden source", far, "198.51.100.5", 80, Drop, nobody, false),
         ("forbidden source: the node", node, "198.51.100.5", 80, Drop, nobody, false),
         ("ranges say nothing of external IPs", far, "198.51.100.15", 80, Dnat, both, true),
-        ("ranges say nothing of node ports", far, "192.168.100.2", 30005, Dnat, both, true),
+        ("ranges say nothing of node ports", far, "192.168.100.2", 30006, Dnat, both, true),
         ("internal policy Local", pod, "172.30.0.6", 80, Drop, nobody, false),
         ("the node's own port", client, "192.168.0.2", 22, Untouched, nobody, false),
         (
             "an external IP that is the node's",
             client,
             "192.168.0.2",
-            30005,
+            80,
             Dnat,
             &["10.180.1.9:8080"][..],
             true,
         ),
-        ("a port like a node port", pod, "172.30.0.7", 30005, Dnat, &["10.180.1.9:8080"][..], false),
+        ("a port like a node port", pod, "172.30.0.7", 30006, Dnat, &["10.180.1.9:8080"][..], false),
     ] {
         let trace = machine.trace(&packet(source, destination, port, Tcp));
         let got: Vec<String> = trace.endpoints.iter().map(ToString::to_string).collect();

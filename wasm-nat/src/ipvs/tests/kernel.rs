@@ -102,7 +102,7 @@ impl Kernel {
             "destroy" => {
                 self.sets.remove(&name).expect(line);
                 for rule in self.tables.values().flatten().flat_map(|(_, rules)| rules) {
-                    assert!(!rule.split(' ').any(|word| word == name), "Set is in use: {line}: {rule}");
+                    assert!(!rule.contains(&format!("-set {name} ")), "Set is in use: {line}: {rule}");
                 }
             }
             _ => panic!("{line}"),
@@ -140,9 +140,9 @@ impl Kernel {
             }
             return;
         }
-        for word in line.split(' ').filter(|word| word.starts_with("KUBE-")) {
-            let is_set = line.contains(&format!("-set {word}"));
-            assert!(!is_set || self.sets.contains_key(word), "no set {word}: {line}");
+        let words: Vec<&str> = line.split(' ').collect();
+        for pair in words.windows(2).filter(|pair| pair[0].ends_with("-set")) {
+            assert!(self.sets.contains_key(pair[1]), "no set {}: {line}", pair[1]);
         }
         let table = self.tables.get_mut(&(family, name.clone())).unwrap();
         if line == "COMMIT" {

@@ -197,8 +197,8 @@ fn sets_of_kube_proxy_are_replaced_in_service() {
 fn drift_is_repaired_by_as_little_as_it_takes() {
     let (mut machine, wanted) =
         started(vec![(service("web", "172.30.0.1", Tcp), &["10.180.0.1", "10.180.0.2"])]);
-    type Damage = fn(&mut Kernel);
-    let damages: [(&str, Damage); 7] = [
+    type Damage = (&'static str, fn(&mut Kernel));
+    let damages: [Damage; 7] = [
         ("real server", |kernel| drop(kernel.servers.get_mut("-t 172.30.0.1:80").unwrap().1.pop_first())),
         ("scheduler", |kernel| kernel.servers.get_mut("-t 172.30.0.1:80").unwrap().0 = "-s mh".to_owned()),
         ("virtual server", |kernel| drop(kernel.servers.pop_first())),
