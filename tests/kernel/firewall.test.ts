@@ -69,7 +69,11 @@ describeNode("the host's firewall", ["iptables-nft", "iptables-legacy"], (node, 
 
 /** Lets the client send packets to 127.0.0.1 out on the wire. */
 async function becomeAttacker({ lab }: NodeUnderTest): Promise<void> {
-  await lab.namespaces.sysctl("client", { "ipv4/conf/all/route_localnet": "1" });
+  // The answers come from an address that the client's loopback has, too.
+  await lab.namespaces.sysctl("client", {
+    "ipv4/conf/all/route_localnet": "1",
+    "ipv4/conf/all/accept_local": "1",
+  });
   await lab.namespaces.ip("client", [
     "route del local 127.0.0.0/8 dev lo table local",
     "route del local 127.0.0.1 dev lo table local",
