@@ -167,13 +167,13 @@ describeNode("session affinity", ["nftables", "iptables-nft", "iptables-legacy"]
 
     it(`${family}: policy comes before memory`, async () => {
       await node().program([sticky(ALL_PODS)]);
-      const first = await choices(node(), "sticky node http", family, 24);
+      const first = await choices(node(), "sticky node http", family, 80);
       expect(new Set(first).size).toBe(4);
       await node().program([sticky(ALL_PODS, 600, { externalTrafficPolicy: "Local" })]);
       const local = [hostPort(HOSTS.a1[family], 0), hostPort(HOSTS.a2[family], 0)];
-      const second = await choices(node(), "sticky node http", family, 24);
+      const second = await choices(node(), "sticky node http", family, 80);
       for (const endpoint of second) expect(local).toContain(endpoint);
-      expect(await choices(node(), "sticky node http", family, 24)).toEqual(second);
+      expect(await choices(node(), "sticky node http", family, 80)).toEqual(second);
     });
   }
 });

@@ -2,7 +2,7 @@
  * The node's own firewall and ours: what must get through though the host drops by default, and what must not though the
  * rules would let it.
  */
-import { expect, it } from "vitest";
+import { afterEach, expect, it } from "vitest";
 import { FAMILIES, HOSTS } from "./addresses.ts";
 import { serviceNamed, vipOf } from "./destinations.ts";
 import {
@@ -22,6 +22,11 @@ describeNode("the host's firewall", ["iptables-nft", "iptables-legacy"], (node, 
     }
   };
 
+  afterEach(async () => {
+    await setPolicy("FORWARD", "ACCEPT");
+    await setPolicy("INPUT", "ACCEPT");
+  });
+
   it("forwards what is masqueraded, and its answers, where forwarding is denied by default", async () => {
     await node().program([serviceWith("np", ["b1"]), serviceWith("np-local", ["a1"])]);
     await setPolicy("FORWARD", "DROP");
@@ -31,7 +36,6 @@ describeNode("the host's firewall", ["iptables-nft", "iptables-legacy"], (node, 
       // The policy holds for what is none of ours.
       expect(await node().ask("client", "b1 direct tcp/8080", family, 400)).toBe("silent");
     }
-    await setPolicy("FORWARD", "ACCEPT");
   });
 
   it("lets health checks of load balancers in where input is denied by default", async () => {
@@ -44,7 +48,6 @@ describeNode("the host's firewall", ["iptables-nft", "iptables-legacy"], (node, 
       (await lab.probe("client", "tcp", HOSTS["node-a"].ipv4, port, 400)).kind;
     expect(await ask(HEALTH_CHECK_PORT)).toBe("answered");
     expect(await ask(HEALTH_CHECK_PORT - 10)).toBe("silent");
-    await setPolicy("INPUT", "ACCEPT");
   });
 
   it("keeps the wire away from what listens on 127.0.0.1 only (CVE-2020-8558)", async () => {
@@ -66,7 +69,11 @@ describeNode("the host's firewall", ["iptables-nft", "iptables-legacy"], (node, 
 
 /** Lets the client send packets to 127.0.0.1 out on the wire. */
 async function becomeAttacker({ lab }: NodeUnderTest): Promise<void> {
-  await lab.namespaces.sysctl("client", { "ipv4/conf/all/route_localnet": "1" });
+  // The answers come from an address that the client's loopback has, too.
+  await lab.namespaces.sysctl("client", {
+    "ipv4/conf/all/route_localnet": "1",
+    "ipv4/conf/all/accept_local": "1",
+  });
   await lab.namespaces.ip("client", [
     "route del local 127.0.0.0/8 dev lo table local",
     "route del local 127.0.0.1 dev lo table local",
