@@ -91,11 +91,8 @@ pub enum Action {
     TurnMark(u32),
     /// The mark that the set has for destination address and port.
     MapMark(SetName),
-    /// From an address of this node.
-    Masquerade {
-        /// With a random port.
-        random: bool,
-    },
+    /// From an address of this node, with a random port: two clients that chose the same one do not collide.
+    Masquerade,
 }
 
 /// One rule.
@@ -225,12 +222,12 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
         node_port.push(rule(&of(SetName::NodePort(protocol)), Jump(MARK_MASQ)));
     }
     let postrouting = vec![
-        rule(&[DestinationAndSource(SetName::LoopBack)], Masquerade { random: false }),
-        rule(&[Mark(marks.tag(), TAG_MASK), SourceIsLocal], Masquerade { random: true }),
+        rule(&[DestinationAndSource(SetName::LoopBack)], Masquerade),
+        rule(&[Mark(marks.tag(), TAG_MASK), SourceIsLocal], Masquerade),
         rule(&[NotMark(masquerade_mark, masquerade_mark)], Return),
         // Cleared, so that a packet that is wrapped and sent on is not masqueraded again.
         rule(&[], TurnMark(masquerade_mark)),
-        rule(&[], Masquerade { random: true }),
+        rule(&[], Masquerade),
     ];
     let mut filter: Vec<Rule> =
         [SetName::ClusterIp, SetName::ExternalIp, SetName::ExternalIpLocal, SetName::LoadBalancer]
@@ -299,8 +296,7 @@ impl Rule {
             Action::SetMark(bit) => write!(out, " -j MARK --set-xmark {bit:#x}/{bit:#x}"),
             Action::TurnMark(bit) => write!(out, " -j MARK --set-xmark {bit:#x}/0x0"),
             Action::MapMark(set) => write!(out, " -j SET --map-set {} dst,dst --map-mark", set.name(family)),
-            Action::Masquerade { random: true } => write!(out, " -j MASQUERADE --random-fully"),
-            Action::Masquerade { random: false } => write!(out, " -j MASQUERADE"),
+            Action::Masquerade => write!(out, " -j MASQUERADE --random-fully"),
         };
     }
 }

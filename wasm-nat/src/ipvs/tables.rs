@@ -165,7 +165,7 @@ impl Walk<'_> {
                         self.mark = *mark;
                     }
                 }
-                Action::Masquerade { .. } => {}
+                Action::Masquerade => {}
             }
         }
         None
