@@ -6,7 +6,7 @@ const unit = {
   include: [
     "{agent,cli,cluster,control,edge-config,gateway,setup,wasm-nat,worker}/**/*.test.ts",
     "tests/*.test.ts",
-    "tests/{golden,kv,gateway,edge}/**/*.test.ts",
+    "tests/{golden,kv,gateway,edge,tls}/**/*.test.ts",
   ],
   exclude: ["tests/package.test.ts", "**/node_modules/**"],
 };

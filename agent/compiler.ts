@@ -7,9 +7,10 @@
 
 import { BlockList } from "node:net";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
+import type { ExposedService } from "../cluster/exposed-services.ts";
 import type { ClusterModel, ConfigMap, IpFamily, Node, ObjectName } from "../cluster/model.ts";
 import { type NatSettings as CompilerSettings, createNat, type Nat } from "../wasm-nat/nat.ts";
-import { type ExposedService, readExposedServices } from "./exposed-services.ts";
+import { readTranslatedServices } from "./exposed-services.ts";
 import { nodeAddresses } from "./node-addresses.ts";
 import { isEmptyChange, ModelDifference, type ObjectChanges } from "./object-changes.ts";
 import type { NatSettings } from "./settings.ts";
@@ -94,13 +95,22 @@ export class ClusterCompiler {
     return this.#diagnostics;
   }
 
+  /** The node has other addresses than were handed over last. */
+  isOutdated(): boolean {
+    return JSON.stringify(this.#wantedSettings()) !== this.#configured;
+  }
+
   #configure(): void {
-    const { settings, families } = this.#options;
-    const wanted = compilerSettings(settings, families, this.#node, this.#exposed, this.#addresses());
+    const wanted = this.#wantedSettings();
     const text = JSON.stringify(wanted);
     if (text === this.#configured) return;
     this.nat.configure(wanted);
     this.#configured = text;
+  }
+
+  #wantedSettings(): CompilerSettings {
+    const { settings, families } = this.#options;
+    return compilerSettings(settings, families, this.#node, this.#exposed, this.#addresses());
   }
 
   #addresses(): ReturnType<typeof nodeAddresses> {
@@ -121,7 +131,7 @@ export class ClusterCompiler {
     for (const [name, protocol] of [[tcpServices, "TCP"] as const, [udpServices, "UDP"] as const]) {
       const configMap = name === undefined ? undefined : this.#configMaps.get(name);
       if (configMap === undefined) continue;
-      const read = readExposedServices(configMap, protocol);
+      const read = readTranslatedServices(configMap, protocol);
       exposed.push(...read.exposed);
       diagnostics.push(...read.diagnostics);
     }

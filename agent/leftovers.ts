@@ -3,12 +3,14 @@
  *
  * In: which backend is in use. Out: what was removed. Called when our own rules stand: until then the old ones serve, and
  * in the kernel whoever comes first translates a new connection, so both may stand for a moment. Translated connections
- * live in the connection table and go on without the rule that they were made by.
+ * live in the connection table and go on without the rule that they were made by. Those through IPVS live in its own table
+ * and end with the virtual server, so virtual servers are left until no connection is open; new ones do not get there.
  *
  * Only names that are known to be kube-proxy's or ours are touched. kubelet's own chains (KUBE-FIREWALL,
  * KUBE-KUBELET-CANARY, KUBE-MARK-DROP) and those of network policies (KUBE-ROUTER-…, KUBE-POD-FW-…) stay.
  */
 
+import { existsSync } from "node:fs";
 import type { IpFamily } from "../cluster/model.ts";
 import type { BackendName } from "./backends/backend.ts";
 import { NFT_TABLE } from "./backends/read-back.ts";
@@ -19,8 +21,12 @@ import {
   removeChains,
   systemVariant,
 } from "./kernel/iptables.ts";
-import { removeIpvs } from "./kernel/ipvs.ts";
+import { listServers, removeIpvs } from "./kernel/ipvs.ts";
 import { deleteTables, listTables } from "./kernel/nft.ts";
+import { type SideRulesName, sideChain, sideTable } from "./side-rules/side-rules.ts";
+
+/** Every rule set beside those of Services. */
+const SIDE_RULES = ["snat", "hostports"] as const satisfies readonly SideRulesName[];
 
 export type LeftoverOptions = Pick<CommandOptions, "through" | "signal">;
 
@@ -29,6 +35,8 @@ export interface Removal {
   readonly removed: readonly string[];
   /** One sentence for what could not be removed; the rest was. */
   readonly problems: readonly string[];
+  /** Connections through IPVS that are open: they would break with its virtual servers, which stay for them. */
+  readonly openIpvsConnections: number;
 }
 
 /** The table of kube-proxy's nftables mode. */
@@ -46,13 +54,18 @@ const IPVS_CHAIN =
 /** Of the chains above those that the IPVS mode has no use for. */
 const NOT_OF_IPVS = /^KUBE-(?:PROXY-CANARY|MARK-REMOTE|(?:SVC|SVL|EXT|FW|SEP|XLB)-\S+)$/;
 
-/** Removes what is not `keep`'s; with `undefined` everything that is ours or kube-proxy's. */
+/**
+ * Removes what is not `keep`'s; with `undefined` everything that is ours or kube-proxy's. `sideRules` are in use, with the
+ * backend that is kept.
+ */
 export async function removeLeftovers(
   keep: BackendName | undefined,
+  sideRules: readonly SideRulesName[],
   options: LeftoverOptions = {},
 ): Promise<Removal> {
   const removed: string[] = [];
   const problems: string[] = [];
+  let openIpvsConnections = 0;
   const attempt = async (what: string, remove: () => Promise<boolean>): Promise<void> => {
     try {
       if (await remove()) removed.push(what);
@@ -64,23 +77,45 @@ export async function removeLeftovers(
     }
   };
   await Promise.all([
-    attempt("nftables tables", () => removeTables(keep, options)),
+    attempt("nftables tables", () => removeTables(keep, sideRules, options)),
     (async () => {
-      for (const { programs, isLeftover, what } of await chainsToRemove(keep, options))
+      for (const { programs, isLeftover, what } of await chainsToRemove(keep, sideRules, options))
         await attempt(what, () => removeChains(programs, isLeftover, options));
+      // Asking `ipvsadm` would load the module.
+      if (keep === "ipvs" || !existsSync(IPVS_IS_LOADED)) return;
       // After the chains, which use the sets.
-      if (keep !== "ipvs") await attempt("IPVS virtual servers", () => removeIpvs(options));
+      await attempt("IPVS virtual servers", async () => {
+        if (keep !== undefined) openIpvsConnections = countActive(await listServers(options));
+        return openIpvsConnections === 0 && (await removeIpvs(options));
+      });
     })(),
   ]);
-  return { removed: [...new Set(removed)], problems };
+  return { removed: [...new Set(removed)], problems, openIpvsConnections };
 }
 
-async function removeTables(keep: BackendName | undefined, options: LeftoverOptions): Promise<boolean> {
-  const isLeftover = (name: string): boolean =>
-    name === KUBE_PROXY_TABLE || (name === NFT_TABLE && keep !== "nftables");
-  const leftovers = (await listTables(options)).filter(({ name }) => isLeftover(name));
-  if (leftovers.length > 0) await deleteTables(leftovers, options);
-  return leftovers.length > 0;
+/** Of any network namespace. */
+const IPVS_IS_LOADED = "/proc/net/ip_vs";
+
+/** Of `ipvsadm -L -n`: `  -> 10.180.0.1:8080   Masq    1      2          0`, where the 2 is what counts. */
+export function countActive(servers: string): number {
+  return [...servers.matchAll(/^\s+-> \S+\s+\S+\s+\d+\s+(\d+)\s+\d+\s*$/gm)].reduce(
+    (sum, [, active]) => sum + Number(active),
+    0,
+  );
+}
+
+async function removeTables(
+  keep: BackendName | undefined,
+  sideRules: readonly SideRulesName[],
+  options: LeftoverOptions,
+): Promise<boolean> {
+  const leftovers = new Set([KUBE_PROXY_TABLE]);
+  if (keep !== "nftables") leftovers.add(NFT_TABLE);
+  for (const name of SIDE_RULES)
+    if (keep !== "nftables" || !sideRules.includes(name)) leftovers.add(sideTable(name));
+  const standing = (await listTables(options)).filter(({ name }) => leftovers.has(name));
+  if (standing.length > 0) await deleteTables(standing, options);
+  return standing.length > 0;
 }
 
 interface ChainsToRemove {
@@ -91,6 +126,7 @@ interface ChainsToRemove {
 
 async function chainsToRemove(
   keep: BackendName | undefined,
+  sideRules: readonly SideRulesName[],
   options: LeftoverOptions,
 ): Promise<readonly ChainsToRemove[]> {
   const system = await systemVariant(options);
@@ -104,22 +140,27 @@ async function chainsToRemove(
         what: `iptables chains (${variant})`,
         // A system with one variant may have the plain names only.
         programs: variant === system ? { family } : { family, variant },
-        isLeftover: leftoverChains(inUse),
+        isLeftover: leftoverChains(inUse, inUse === undefined ? [] : sideRules),
       };
     }),
   );
 }
 
-/** `inUse`: the backend whose chains stay. */
-function leftoverChains(inUse: "iptables" | "ipvs" | undefined): (chain: string) => boolean {
+/** `inUse`: the backend whose chains stay, with those of `sideRules`. */
+function leftoverChains(
+  inUse: "iptables" | "ipvs" | undefined,
+  sideRules: readonly SideRulesName[],
+): (chain: string) => boolean {
+  const unused = SIDE_RULES.filter((name) => !sideRules.includes(name)).map((name) => sideChain(name));
+  const isUnused = (chain: string): boolean => unused.some((prefix) => chain.startsWith(prefix));
   switch (inUse) {
     case undefined:
-      return (chain) => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain);
+      return (chain) => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain) || isUnused(chain);
     case "iptables":
-      return (chain) => IPVS_CHAIN.test(chain);
+      return (chain) => IPVS_CHAIN.test(chain) || isUnused(chain);
     case "ipvs":
       // The chains that both modes have belong to the one that wrote them last.
-      return (chain) => NOT_OF_IPVS.test(chain);
+      return (chain) => NOT_OF_IPVS.test(chain) || isUnused(chain);
     default:
       return inUse satisfies never;
   }

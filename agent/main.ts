@@ -5,55 +5,32 @@
  * file of its own. Errors that end the agent are one sentence; everything else is told and tried again.
  */
 
-import type { Diagnostic } from "../cluster/diagnostic.ts";
 import type { ClusterModel, IpFamily } from "../cluster/model.ts";
 import { createNat } from "../wasm-nat/nat.ts";
-import type { Backend } from "./backends/backend.ts";
-import { NatBackend } from "./backends/nat-backend.ts";
 import { createReadBack } from "./backends/read-back.ts";
 import { ClusterCompiler, configMapNames } from "./compiler.ts";
-import { UdpSweeper } from "./conntrack.ts";
 import { DiagnosticLog } from "./diagnostic-log.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
+import { releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
-import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
 import { createNodeHealth } from "./node-health.ts";
-import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
+import type { AgentOptions, DaemonOptions } from "./options.ts";
+import { addressesFor, createSweeper, prepareNode, setSysctls } from "./prepare.ts";
+import { usableFamilies } from "./requirements.ts";
 import { CachedCounters, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
 import { ServiceHealthServers } from "./service-health.ts";
-import type { NatSettings } from "./settings.ts";
-import { nothingRead, type OpenSource, openSource, readOnce, type SourceSettings } from "./sources/open.ts";
+import { createSideRules, sideRuleNames } from "./side-rules/configured.ts";
+import type { SideRulesRunner } from "./side-rules/runner.ts";
+import { nothingRead, type OpenSource, openSource, readOnce } from "./sources/open.ts";
 import type { ClusterState } from "./sources/source.ts";
-import { type ListenAddress, startStatusServers } from "./status-servers.ts";
+import { startStatusServers } from "./status-servers.ts";
 import { RuleSync } from "./sync.ts";
-import {
-  applySysctls,
-  type ConntrackSettings,
-  conntrackSysctls,
-  ipvsSysctls,
-  nodeSysctls,
-} from "./sysctls.ts";
+import { conntrackSysctls, nodeSysctls } from "./sysctls.ts";
 import { TakeOver } from "./take-over.ts";
 import { rememberedDestinations } from "./udp-remembered.ts";
-
-export interface AgentOptions {
-  readonly settings: NatSettings;
-  readonly source: SourceSettings;
-  readonly conntrack: ConntrackSettings;
-  /** One line for the operator. */
-  readonly say: (line: string) => void;
-}
-
-export interface DaemonOptions extends AgentOptions {
-  readonly healthListen?: ListenAddress | undefined;
-  readonly metricsListen?: ListenAddress | undefined;
-  /** The rules are in the kernel for the first time. */
-  readonly onReady: () => void;
-  readonly stop: AbortSignal;
-}
 
 /** `fairlead agent`: until `stop`. Leaves the rules. */
 export async function runAgent(options: DaemonOptions): Promise<void> {
@@ -72,7 +49,8 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     updateUdp: (service, ports) => sweeper?.update(service, ports),
   });
   const diagnostics = new DiagnosticLog(say);
-  const takeOver = new TakeOver({ backend: settings.backend, say, stop });
+  const takeOver = new TakeOver({ backend: settings.backend, sideRules: sideRuleNames(options), say, stop });
+  const sideRules = createSideRules(options, families, () => model?.pods.values() ?? []);
   let isReady = false;
   let model: ClusterModel | undefined;
   let followed: OpenSource | undefined;
@@ -90,9 +68,10 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       sweeper?.rulesChanged();
       if (isReady) return;
       isReady = true;
-      void setSysctls(nodeSysctls(settings, families), say);
+      void setSysctls(nodeSysctls(settings, families), options);
       takeOver.begin();
       options.onReady();
+      setTimeout(releaseStartMemory, QUIET_AFTER_START_MS).unref();
     },
     onTrouble: (message, kind) => {
       say(message);
@@ -112,7 +91,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     nodeExpected: source.kind === "kubernetes",
   });
   const serviceHealth = new ServiceHealthServers({
-    addresses: () => compiler.nodePortAddresses() ?? ["0.0.0.0", "::"],
+    addresses: () => compiler.nodePortAddresses() ?? families.map((family) => EVERYWHERE[family]),
     isHealthy: health.isHealthy,
     onFailure: (service, message) => {
       say(`Service ${service}: ${message}`);
@@ -131,25 +110,30 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     metrics,
     backend: settings.backend,
     beforeMetrics: async () => {
-      const { internal, external } = compiler.nat.status().noLocalEndpoints;
+      const { noLocalEndpoints, memoryBytes } = compiler.nat.status();
+      const { internal, external } = noLocalEndpoints;
       metrics.noLocalEndpoints("internal", internal);
       metrics.noLocalEndpoints("external", external);
+      metrics.memory(process.memoryUsage.rss(), memoryBytes);
       metrics.counted(await counters.get());
     },
   });
 
   const take = ({ model: present, diagnostics: ofReading }: ClusterState): void => {
+    const before = model;
     model = present;
     diagnostics.show("reading", ofReading);
-    const changes = compiler.note(model);
+    // They follow Pods, not Services.
+    if (before?.pods !== present.pods) for (const runner of sideRules) runner.changed();
+    const changes = compiler.note(present);
     if (changes === undefined) return;
-    follower.take(model, changes, compiler.exposed());
+    follower.take(present, changes, compiler.exposed());
     metrics.changesQueued(changes.services.length, changes.endpointSlices.length);
     void serviceHealth.update(follower.healthPorts());
     sync.changed();
     sync.start();
   };
-  followed = await openSource(source, interestOf(settings), {
+  followed = await openSource(source, interestOf(options), {
     onState: take,
     onNothing: (found) => {
       diagnostics.show("reading", found);
@@ -158,13 +142,16 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     onNote: say,
   });
 
-  // A port that was taken may be free by now, without any change of a Service.
-  const retry = setInterval(() => void serviceHealth.update(follower.healthPorts()), HEALTH_RETRY_MS);
+  const look = setInterval(() => {
+    // A port that was taken may be free by now, without any change of a Service; addresses of the node may be others.
+    void serviceHealth.update(follower.healthPorts());
+    if (isReady && compiler.isOutdated()) sync.changed();
+  }, LOOK_MS);
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     else stop.addEventListener("abort", () => resolve(), { once: true });
   });
-  clearInterval(retry);
+  clearInterval(look);
   followed.close();
   await Promise.all([
     sync.close(),
@@ -172,6 +159,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     serviceHealth.close(),
     servers.close(),
     takeOver.close(),
+    ...sideRules.map((runner) => runner.close()),
   ]);
   lock.release();
 }
@@ -181,7 +169,7 @@ export async function programOnce(options: AgentOptions): Promise<void> {
   const { settings, say } = options;
   const [node, { model, diagnostics }] = await Promise.all([
     prepareNode(options),
-    readOnce(options.source, interestOf(settings), say),
+    readOnce(options.source, interestOf(options), say),
   ]);
   const { compiler } = node;
   const log = new DiagnosticLog(say);
@@ -199,9 +187,15 @@ export async function programOnce(options: AgentOptions): Promise<void> {
       onDiagnostics: () => log.show("compiling", compiler.diagnostics()),
     })
     .resync();
-  const { problems } = await removeLeftovers(settings.backend);
+  for (const runner of createSideRules(options, node.families, () => model.pods.values()))
+    await runner.once();
+  const { problems, openIpvsConnections } = await removeLeftovers(settings.backend, sideRuleNames(options));
+  if (openIpvsConnections > 0)
+    say(
+      `IPVS virtual servers were left: ${openIpvsConnections} connections are open through them; run it again.`,
+    );
   for (const problem of problems) say(problem);
-  await setSysctls(nodeSysctls(settings, node.families), say);
+  await setSysctls(nodeSysctls(settings, node.families), options);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
 }
 
@@ -209,7 +203,7 @@ export async function programOnce(options: AgentOptions): Promise<void> {
 export async function planOnce(options: AgentOptions): Promise<string> {
   const { settings, say } = options;
   const [{ model, diagnostics }, nat, usable] = await Promise.all([
-    readOnce(options.source, interestOf(settings), say),
+    readOnce(options.source, interestOf(options), say),
     createNat(),
     usableFamilies(settings.backend),
   ]);
@@ -225,91 +219,44 @@ export async function planOnce(options: AgentOptions): Promise<string> {
   compiler.handOver();
   const plan = nat.reconcile(listings);
   log.show("compiling", compiler.diagnostics());
-  if (plan.empty) say("The kernel holds these rules already; there is nothing to do.");
-  return printTransactions(plan.transactions);
+  const beside: Awaited<ReturnType<SideRulesRunner["plan"]>>[number][] = [];
+  if (usable.families.length > 0)
+    for (const runner of createSideRules(options, families, () => model.pods.values()))
+      beside.push(...(await runner.plan()));
+  if (plan.empty && beside.length === 0) say("The kernel holds these rules already; there is nothing to do.");
+  const encoder = new TextEncoder();
+  return (
+    printTransactions(plan.transactions) +
+    printTransactions(beside.map(({ program, text }) => ({ program, text: encoder.encode(text) })))
+  );
 }
 
 /** `fairlead agent --cleanup`: removes the rules of every backend, ours and kube-proxy's. Rejects if something stays. */
 export async function cleanUp(say: (line: string) => void): Promise<void> {
-  const { removed, problems } = await removeLeftovers(undefined);
+  const { removed, problems } = await removeLeftovers(undefined, []);
   if (removed.length > 0) say(`Removed: ${removed.join(", ")}.`);
   if (problems.length > 0) throw new Error(problems.join(" "));
 }
 
 /** `fairlead agent --init-only`: sets what needs more rights than the rules do. */
-export async function initializeNode({ settings, conntrack, say }: AgentOptions): Promise<void> {
-  await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], say);
+export async function initializeNode(options: AgentOptions): Promise<void> {
+  const { settings, conntrack } = options;
+  await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
 }
 
-/** As often as kube-proxy syncs when nothing changes. */
-const HEALTH_RETRY_MS = 30_000;
+/** What changed while the first rules were made is written by then. */
+const QUIET_AFTER_START_MS = 5_000;
+/** Between two looks at what changes without the cluster. */
+const LOOK_MS = 10_000;
+const EVERYWHERE: Readonly<Record<IpFamily, string>> = { IPv4: "0.0.0.0", IPv6: "::" };
 const BOTH = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
 
-interface PreparedNode {
-  readonly families: readonly IpFamily[];
-  readonly compiler: ClusterCompiler;
-  readonly backend: (listeners: BackendListeners) => Backend;
-}
-
-interface BackendListeners {
-  readonly onListing: (text: string | Uint8Array) => void;
-  readonly onDiagnostics: (diagnostics: readonly Diagnostic[]) => void;
-}
-
-/** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */
-async function prepareNode({ settings, conntrack, say }: AgentOptions): Promise<PreparedNode> {
-  const [{ families, obstacles }, nat] = await Promise.all([
-    usableFamilies(settings.backend),
-    createNat(),
-    setSysctls(conntrackSysctls(conntrack), say),
-  ]);
-  if (families.length === 0) throw new Error(obstacles.join(" "));
-  for (const obstacle of obstacles) say(obstacle);
-  if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), say);
-  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
-  const readBack = createReadBack(settings.backend, families);
+function interestOf({ settings, outbound, hostPorts }: AgentOptions): Parameters<typeof openSource>[1] {
   return {
-    families,
-    compiler,
-    backend: (listeners) =>
-      new NatBackend({ nat, readBack, takeChanges: () => compiler.handOver(), ...listeners }),
+    node: settings.node,
+    configMaps: configMapNames(settings),
+    pods: hostPorts || outbound?.kind === "file",
   };
-}
-
-/** `undefined` where there is no `conntrack`; that is told. */
-async function createSweeper(
-  { say }: AgentOptions,
-  { families, compiler }: PreparedNode,
-  onSwept: (family: IpFamily, deleted: number, durationMs: number) => void = () => {},
-): Promise<UdpSweeper | undefined> {
-  const obstacle = await findConntrackObstacle();
-  if (obstacle !== undefined) {
-    say(obstacle);
-    return undefined;
-  }
-  return new UdpSweeper({
-    families,
-    nodeAddresses: () => new Set(compiler.nodePortAddresses() ?? localAddresses()),
-    onSweep: (family, { deleted, durationMs }) => onSwept(family, deleted, durationMs),
-    onFailure: say,
-  });
-}
-
-async function setSysctls(
-  wanted: Parameters<typeof applySysctls>[0],
-  say: (line: string) => void,
-): Promise<void> {
-  const { problems } = await applySysctls(wanted);
-  for (const problem of problems) say(problem);
-}
-
-/** IPVS asks for every address that this node has. */
-function addressesFor({ backend }: NatSettings): { readonly furtherAddresses?: () => readonly string[] } {
-  return backend === "ipvs" ? { furtherAddresses: interfaceAddresses } : {};
-}
-
-function interestOf(settings: NatSettings): Parameters<typeof openSource>[1] {
-  return { node: settings.node, configMaps: configMapNames(settings) };
 }
 
 function messageOf(error: unknown): string {

@@ -22,6 +22,8 @@ export interface AgentMetrics {
   readonly noLocalEndpoints: (policy: "internal" | "external", services: number) => void;
   readonly probed: (path: "/healthz" | "/livez", status: number) => void;
   readonly drifted: () => void;
+  /** Bytes of the process, and of the compiler in it. */
+  readonly memory: (residentBytes: number, compilerBytes: number) => void;
   /** What the kernel has counted until now. */
   readonly counted: (counters: Counters) => void;
 }
@@ -106,6 +108,11 @@ export function createAgentMetrics(
     "How often the kernel was found to hold other rules than were written.",
   );
   drifts.add(0);
+  const resident = gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
+  const compilerMemory = gauge(
+    "fairlead_agent_compiler_memory_bytes",
+    "Memory of the NAT compiler, a part of the resident memory.",
+  );
   const connections = registry.collected(
     "fairlead_agent_service_connections_total",
     "New connections to a Service port; those without any are not told.",
@@ -133,10 +140,16 @@ export function createAgentMetrics(
         )
       : undefined;
   each((labels) => {
+    for (const duration of [all, full, partial, programming, sweeps]) duration.preset(labels);
     failures.add(0, labels);
     partialFailures?.add(0, labels);
     flows.add(0, labels);
   });
+
+  const rulesTotal =
+    backend === "iptables"
+      ? registry.gauge("kubeproxy_sync_proxy_rules_iptables_total", "Rules of Services, by table.")
+      : undefined;
 
   const pending = { services: 0, slices: 0 };
   const showPending = (): void => {
@@ -182,6 +195,10 @@ export function createAgentMetrics(
       each((labels) => noLocal.set(services, { ...labels, traffic_policy })),
     probed: (path, status) => (path === "/healthz" ? healthz : livez).add(1, { code: String(status) }),
     drifted: () => drifts.add(1),
+    memory: (residentBytes, compilerBytes) => {
+      resident.set(residentBytes);
+      compilerMemory.set(compilerBytes);
+    },
     counted: (counters) => {
       connections.replace(
         counters.services.map(
@@ -197,6 +214,8 @@ export function createAgentMetrics(
           count,
         ]),
       );
+      for (const { family, table, rules } of counters.rules)
+        rulesTotal?.set(rules, { ip_family: family, table });
       masqueraded.replace([...counters.masqueraded].map(([ip_family, count]) => [{ ip_family }, count]));
     },
   };

@@ -17,6 +17,8 @@ export interface Collected {
 
 export interface Histogram {
   readonly observe: (value: number, labels?: Labels) => void;
+  /** The series is there with a count of 0, so that a rate over it is 0 and not unknown. */
+  readonly preset: (labels?: Labels) => void;
 }
 
 export interface Registry {
@@ -76,11 +78,16 @@ export function createRegistry(): Registry {
           `${name}_count${printLabels(labels)} ${count}`,
         ]),
       );
+      const of = (labels: Labels) => {
+        const key = printLabels(labels);
+        const one = series.get(key) ?? { labels, counts: bounds.map(() => 0), sum: 0, count: 0 };
+        series.set(key, one);
+        return one;
+      };
       return {
+        preset: (labels = {}) => void of(labels),
         observe: (value, labels = {}) => {
-          const key = printLabels(labels);
-          const one = series.get(key) ?? { labels, counts: bounds.map(() => 0), sum: 0, count: 0 };
-          series.set(key, one);
+          const one = of(labels);
           one.sum += value;
           one.count++;
           for (const [at, bound] of bounds.entries())

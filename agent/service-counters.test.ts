@@ -24,7 +24,7 @@ test.each([
 
 test("one reading serves all who ask at once, and those who ask soon after", async () => {
   let readings = 0;
-  const nothing: Counters = { services: [], refusals: [], masqueraded: new Map() };
+  const nothing: Counters = { services: [], refusals: [], masqueraded: new Map(), rules: [] };
   const counters = new CachedCounters(async () => {
     readings++;
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -49,6 +49,7 @@ describe.skipIf(reason !== undefined)(`in a namespace${reason === undefined ? ""
       services: [],
       refusals: [],
       masqueraded: new Map(),
+      rules: [],
     });
     space.run(`nft -f - <<'END'
 add table ip fairlead
@@ -80,6 +81,55 @@ END`);
       ],
       refusals: [{ family: "IPv4", reason: "no-endpoints", connections: 3 }],
       masqueraded: new Map([["IPv4", 0]]),
+      rules: [],
     });
+  });
+});
+
+test("iptables: by the comments that kube-proxy's rules have", async () => {
+  const rules = `*nat
+[5:300] -A KUBE-SERVICES -d 172.30.0.41/32 -p tcp -m comment --comment "shop/web:http cluster IP" -m tcp --dport 80 -j KUBE-SVC-CDGGSHYLG3RE2FKL
+[0:0] -A KUBE-SERVICES -d 172.30.0.43/32 -p tcp -m comment --comment "shop/idle cluster IP" -m tcp --dport 80 -j KUBE-SVC-CDGGSHYLG3RE2FKM
+[2:120] -A KUBE-NODEPORTS -p tcp -m comment --comment "shop/web:http" -m tcp --dport 30080 -j KUBE-EXT-CDGGSHYLG3RE2FKL
+[1:60] -A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully
+[9:9] -A OTHER -p tcp -m comment --comment "shop/web:http" -m tcp --dport 30080 -j KUBE-EXT-CDGGSHYLG3RE2FKL
+COMMIT`;
+  const filter = `*filter
+[4:240] -A KUBE-SERVICES -d 172.30.0.42/32 -p tcp -m comment --comment "shop/empty has no endpoints" -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable
+[3:180] -A KUBE-SERVICES -d 172.30.0.44/32 -p tcp -m comment --comment "shop/far has no local endpoints" -m tcp --dport 80 -j DROP
+COMMIT`;
+  const script = `case "$3" in nat) echo '${rules}';; filter) echo '${filter}';; esac`;
+  const through = ["sh", "-c", `shift 0; ${script}`];
+  const counters = await readCounters("iptables", ["IPv4"], { through });
+  expect(counters).toEqual({
+    services: [
+      {
+        family: "IPv4",
+        namespace: "shop",
+        service: "web",
+        protocol: "tcp",
+        port: "http",
+        through: "address",
+        connections: 5,
+      },
+      {
+        family: "IPv4",
+        namespace: "shop",
+        service: "web",
+        protocol: "tcp",
+        port: "http",
+        through: "node port",
+        connections: 2,
+      },
+    ],
+    refusals: [
+      { family: "IPv4", reason: "no-endpoints", connections: 4 },
+      { family: "IPv4", reason: "no-local-endpoints", connections: 3 },
+    ],
+    masqueraded: new Map([["IPv4", 1]]),
+    rules: [
+      { family: "IPv4", table: "nat", rules: 4 },
+      { family: "IPv4", table: "filter", rules: 2 },
+    ],
   });
 });

@@ -7,6 +7,7 @@
 import type { IpFamily } from "../cluster/model.ts";
 import type { BackendName } from "./backends/backend.ts";
 import { nftTables } from "./backends/read-back.ts";
+import { readIptablesCounts } from "./kernel/iptables-counters.ts";
 import { readChainCounts, readServiceCounts } from "./kernel/nft-counters.ts";
 import type { KernelOptions } from "./kernel/transactions.ts";
 
@@ -31,6 +32,8 @@ export interface Counters {
   readonly services: readonly ServicePortCount[];
   readonly refusals: readonly RefusalCount[];
   readonly masqueraded: ReadonlyMap<IpFamily, number>;
+  /** iptables: rules in chains of Services, by table. */
+  readonly rules: readonly { readonly family: IpFamily; readonly table: string; readonly rules: number }[];
 }
 
 /** Chains of wasm-nat's nftables layout that refuse; their names are the reasons. */
@@ -43,7 +46,7 @@ const REFUSING_CHAINS: ReadonlySet<string> = new Set([
 ]);
 const MASQUERADING_CHAIN = "postrouting";
 
-const NOTHING: Counters = { services: [], refusals: [], masqueraded: new Map() };
+const NOTHING: Counters = { services: [], refusals: [], masqueraded: new Map(), rules: [] };
 
 /** The counters of a backend; those without any tell nothing. */
 export async function readCounters(
@@ -51,8 +54,40 @@ export async function readCounters(
   families: readonly IpFamily[],
   options: KernelOptions = {},
 ): Promise<Counters> {
-  // Only nftables counts beside its elements; iptables' counters belong to rules that several Services may share.
-  return backend === "nftables" ? readNftCounters(families, options) : NOTHING;
+  switch (backend) {
+    case "nftables":
+      return readNftCounters(families, options);
+    case "iptables":
+      return readIptablesCounters(families, options);
+    case "ipvs":
+      return NOTHING;
+    default:
+      return backend satisfies never;
+  }
+}
+
+async function readIptablesCounters(
+  families: readonly IpFamily[],
+  options: KernelOptions,
+): Promise<Counters> {
+  const read = await Promise.all(
+    families.map(async (family) => ({ family, counts: await readIptablesCounts(family, options) })),
+  );
+  return {
+    services: read.flatMap(({ family, counts }) =>
+      counts.services.map(({ service, ...rest }) => {
+        const [namespace = "", name = ""] = service.split("/");
+        return { family, namespace, service: name, ...rest };
+      }),
+    ),
+    refusals: read.flatMap(({ family, counts }) =>
+      [...counts.refusals].map(([reason, connections]) => ({ family, reason, connections })),
+    ),
+    masqueraded: new Map(read.map(({ family, counts }) => [family, counts.masqueraded])),
+    rules: read.flatMap(({ family, counts }) =>
+      [...counts.rules].map(([table, rules]) => ({ family, table, rules })),
+    ),
+  };
 }
 
 async function readNftCounters(families: readonly IpFamily[], options: KernelOptions): Promise<Counters> {
@@ -71,7 +106,7 @@ async function readNftCounters(families: readonly IpFamily[], options: KernelOpt
       else if (chain === MASQUERADING_CHAIN) masqueraded.set(family, packets);
     }
   }
-  return { services, refusals, masqueraded };
+  return { services, refusals, masqueraded, rules: [] };
 }
 
 /** Reading takes at most one part in so many of the time. */

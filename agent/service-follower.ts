@@ -6,9 +6,9 @@
  * Only Services that were touched are looked at.
  */
 
+import type { ExposedService } from "../cluster/exposed-services.ts";
 import type { ClusterModel, ObjectName } from "../cluster/model.ts";
 import { type UdpPort, udpPortsOf } from "./conntrack.ts";
-import type { ExposedService } from "./exposed-services.ts";
 import type { ObjectChanges } from "./object-changes.ts";
 import { type ServiceHealthPort, serviceHealthPort } from "./service-health.ts";
 

@@ -17,6 +17,8 @@ afterEach(async () => {
   failures.length = 0;
 });
 
+const both = (count: number) => ({ IPv4: count, IPv6: count });
+
 async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -28,7 +30,7 @@ async function freePort(): Promise<number> {
 
 test("status, headers and body, on every address and for any path", async () => {
   const port = await freePort();
-  await servers.update([{ service: "shop/web", port, localEndpoints: 2 }]);
+  await servers.update([{ service: "shop/web", port, localEndpoints: both(2) }]);
   for (const url of [`http://127.0.0.1:${port}/`, `http://127.0.0.2:${port}/any/path?x`]) {
     const answer = await fetch(url);
     expect(answer.status).toBe(200);
@@ -44,9 +46,9 @@ test("status, headers and body, on every address and for any path", async () => 
 test("no endpoint, or an agent behind the cluster: 503; without the Service: nobody listens", async () => {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}/`;
-  await servers.update([{ service: "shop/web", port, localEndpoints: 0 }]);
+  await servers.update([{ service: "shop/web", port, localEndpoints: both(0) }]);
   expect((await fetch(url)).status).toBe(503);
-  await servers.update([{ service: "shop/web", port, localEndpoints: 1 }]);
+  await servers.update([{ service: "shop/web", port, localEndpoints: both(1) }]);
   expect((await fetch(url)).status).toBe(200);
   healthy = false;
   const answer = await fetch(url);
@@ -60,10 +62,10 @@ test("a port that changes is closed and opened; one that is taken costs its Serv
   const [before, after, taken] = [await freePort(), await freePort(), await freePort()];
   const other = createServer();
   await new Promise<void>((resolve) => other.listen(taken, "127.0.0.2", resolve));
-  await servers.update([{ service: "shop/web", port: before, localEndpoints: 1 }]);
+  await servers.update([{ service: "shop/web", port: before, localEndpoints: both(1) }]);
   const wanted = [
-    { service: "shop/busy", port: taken, localEndpoints: 1 },
-    { service: "shop/web", port: after, localEndpoints: 1 },
+    { service: "shop/busy", port: taken, localEndpoints: both(1) },
+    { service: "shop/web", port: after, localEndpoints: both(1) },
   ] as const;
   await servers.update(wanted);
   await expect(fetch(`http://127.0.0.1:${before}/`)).rejects.toThrow();
@@ -97,9 +99,18 @@ endpoints:
 - { addresses: [10.180.0.1], nodeName: n1 }
 - { addresses: [10.180.0.2], nodeName: n1, conditions: { ready: false, serving: true, terminating: true } }
 - { addresses: [10.180.0.3], nodeName: n2 }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: web-2, namespace: shop, labels: { kubernetes.io/service-name: web } }
+addressType: IPv6
+ports: [{ name: a, port: 80 }]
+endpoints:
+- { addresses: ["fd00::1"], nodeName: n1 }
+- { addresses: ["fd00::4"], nodeName: n1 }
 `;
 
-test("ready endpoints on this node count, once whatever their ports", () => {
+test("ready endpoints on this node count in their family, once whatever their ports", () => {
   const { model } = buildClusterModel(readManifestText(MANIFEST, "test").objects);
   const service = model.services.get("shop/web");
   if (service === undefined) throw new Error("the manifest lacks shop/web");
@@ -107,9 +118,9 @@ test("ready endpoints on this node count, once whatever their ports", () => {
   expect(serviceHealthPort(service, slices, "n1")).toEqual({
     service: "shop/web",
     port: 31000,
-    localEndpoints: 1,
+    localEndpoints: { IPv4: 1, IPv6: 2 },
   });
-  expect(serviceHealthPort(service, slices, "n9")?.localEndpoints).toBe(0);
+  expect(serviceHealthPort(service, slices, "n9")?.localEndpoints).toEqual(both(0));
   expect(serviceHealthPort({ ...service, externalTrafficPolicy: "Cluster" }, slices, "n1")).toBeUndefined();
   expect(serviceHealthPort({ ...service, type: "NodePort" }, slices, "n1")).toBeUndefined();
 });

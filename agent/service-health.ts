@@ -2,20 +2,23 @@
  * `healthCheckNodePort`: one small server for each Service of type LoadBalancer with `externalTrafficPolicy: Local`, by
  * which a load balancer learns which nodes have an endpoint of it (KEP-1669).
  *
- * In: the Services with such a port, and how many ready endpoints this node has of each. Out: servers on every node port
+ * In: the Services with such a port, and how many ready endpoints this node has of each, by family. Out: servers on every node port
  * address, which answer any path with kube-proxy's body, byte for byte. Only ready endpoints count: a node whose last
  * ones terminate is taken out of the load balancer while its connections go on.
  */
 
-import type { EndpointSlice, ObjectName, Service } from "../cluster/model.ts";
+import type { EndpointSlice, IpFamily, ObjectName, Service } from "../cluster/model.ts";
 import { type HttpAnswer, type HttpServer, JSON_HEADERS, serveHttp } from "./http-server.ts";
 import { isProxied } from "./proxied-service.ts";
 
 export interface ServiceHealthPort {
   readonly service: ObjectName;
   readonly port: number;
-  readonly localEndpoints: number;
+  readonly localEndpoints: LocalEndpoints;
 }
+
+/** A Pod with an address of each family is one endpoint in each: who asks by IPv6 sends his traffic there by IPv6. */
+export type LocalEndpoints = Readonly<Record<IpFamily, number>>;
 
 /** `undefined`: the Service has no health check of its own. */
 export function serviceHealthPort(
@@ -26,16 +29,15 @@ export function serviceHealthPort(
   const { type, externalTrafficPolicy, healthCheckNodePort, meta } = service;
   if (type !== "LoadBalancer" || externalTrafficPolicy !== "Local") return undefined;
   if (healthCheckNodePort === undefined || !isProxied(service)) return undefined;
-  const local = new Set(
-    slices
-      .flatMap(({ endpoints }) => endpoints)
-      .filter(({ ready, nodeName }) => ready && nodeName === node)
-      .flatMap(({ addresses }) => addresses),
-  );
+  const local = (family: IpFamily): number => {
+    const endpoints = slices.flatMap((slice) => (slice.addressType === family ? slice.endpoints : []));
+    const ready = endpoints.filter(({ ready, nodeName }) => ready && nodeName === node);
+    return new Set(ready.flatMap(({ addresses }) => addresses)).size;
+  };
   return {
     service: `${meta.namespace}/${meta.name}`,
     port: healthCheckNodePort,
-    localEndpoints: local.size,
+    localEndpoints: { IPv4: local("IPv4"), IPv6: local("IPv6") },
   };
 }
 
@@ -50,7 +52,7 @@ export interface ServiceHealthOptions {
 interface Open {
   readonly port: number;
   servers: readonly HttpServer[];
-  localEndpoints: number;
+  localEndpoints: LocalEndpoints;
 }
 
 export class ServiceHealthServers {
@@ -86,10 +88,16 @@ export class ServiceHealthServers {
     }
   }
 
-  async #listen(service: ObjectName, port: number, localEndpoints: number): Promise<void> {
+  async #listen(service: ObjectName, port: number, localEndpoints: LocalEndpoints): Promise<void> {
     const open: Open = { port, servers: [], localEndpoints };
     const results = await Promise.allSettled(
-      this.#options.addresses().map((host) => serveHttp({ host, port }, () => this.#answer(service, open))),
+      this.#options
+        .addresses()
+        .map((host) =>
+          serveHttp({ host, port }, () =>
+            this.#answer(service, open.localEndpoints[host.includes(":") ? "IPv6" : "IPv4"]),
+          ),
+        ),
     );
     const servers = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
     const failure = results.find((result) => result.status === "rejected");
@@ -107,7 +115,7 @@ export class ServiceHealthServers {
     );
   }
 
-  #answer(service: ObjectName, { localEndpoints }: Open): HttpAnswer {
+  #answer(service: ObjectName, localEndpoints: number): HttpAnswer {
     const healthy = this.#options.isHealthy();
     const slash = service.indexOf("/");
     const body = {

@@ -6,14 +6,17 @@
 import { pause } from "../cluster/watch/backoff.ts";
 import type { BackendName } from "./backends/backend.ts";
 import { removeLeftovers } from "./leftovers.ts";
+import type { SideRulesName } from "./side-rules/side-rules.ts";
 
 export interface TakeOverOptions {
   readonly backend: BackendName;
+  readonly sideRules: readonly SideRulesName[];
   readonly say: (line: string) => void;
   readonly stop: AbortSignal;
 }
 
-const RETRY_MS = 30_000;
+const RETRY_MS = 15_000;
+const WAITING = "IPVS virtual servers stay until the connections through them have ended.";
 
 export class TakeOver {
   readonly #options: TakeOverOptions;
@@ -33,13 +36,13 @@ export class TakeOver {
   }
 
   async #run(): Promise<void> {
-    const { backend, say, stop } = this.#options;
+    const { backend, sideRules, say, stop } = this.#options;
     let told = "";
     while (!stop.aborted) {
-      const { removed, problems } = await removeLeftovers(backend);
+      const { removed, problems, openIpvsConnections } = await removeLeftovers(backend, sideRules);
       if (removed.length > 0) say(`Removed what another proxy had left: ${removed.join(", ")}.`);
-      if (problems.length === 0) return;
-      const text = problems.join(" ");
+      if (problems.length === 0 && openIpvsConnections === 0) return;
+      const text = [...problems, ...(openIpvsConnections > 0 ? [WAITING] : [])].join(" ");
       if (text !== told) say(text);
       told = text;
       await pause(RETRY_MS, stop);

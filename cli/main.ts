@@ -18,6 +18,7 @@ import { registerGenerations } from "./commands/generations.ts";
 import { registerLint } from "./commands/lint.ts";
 import { registerNat } from "./commands/nat.ts";
 import { registerPush } from "./commands/push.ts";
+import { registerTls } from "./commands/tls.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
 
 /** In the order in which `fairlead --help` lists them. */
@@ -31,6 +32,7 @@ const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
   registerPush,
   registerGenerations,
   registerGateway,
+  registerTls,
   registerAgent,
   registerNat,
 ];

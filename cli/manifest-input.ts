@@ -5,7 +5,7 @@
  */
 
 import { text as readAll } from "node:stream/consumers";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
 import type { ClusterModel, ObjectName } from "../cluster/model.ts";
 import type { CompileOptions } from "../control/compile/options.ts";
@@ -77,6 +77,13 @@ function objectName(option: string, text: string | undefined): ObjectName | unde
   if (!namespace || !name || rest.length > 0) {
     throw new UsageError(`${option} takes namespace/name, not ${JSON.stringify(text)}.`);
   }
+  return `${namespace}/${name}`;
+}
+
+/** Of `--tcp-services` and `--udp-services`. */
+export function configMapName(text: string): ObjectName {
+  const [namespace, name, ...rest] = text.split("/");
+  if (!namespace || !name || rest.length > 0) throw new InvalidArgumentError("Expected is namespace/name.");
   return `${namespace}/${name}`;
 }
 

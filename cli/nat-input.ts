@@ -237,7 +237,7 @@ function markBit(text: string): number {
   return bit;
 }
 
-function rangeList(text: string): readonly string[] {
+export function rangeList(text: string): readonly string[] {
   return text
     .split(",")
     .filter((part) => part.trim() !== "")

@@ -7,6 +7,7 @@
  * In: settings, sources of cluster states, a log, a signal. Out: nothing, once everything has ended.
  */
 
+import type { EdgeConfig } from "../edge-config/config.ts";
 import { deriveConfigKeys } from "../edge-config/config-keys.ts";
 import { createControlApi } from "./api.ts";
 import type { ClusterSource, ClusterState } from "./cluster-source.ts";
@@ -21,6 +22,7 @@ import { listen } from "./listen.ts";
 import type { Log } from "./log.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
 import { readOwnershipRules } from "./ownership.ts";
+import { takeApart } from "./recovery.ts";
 import { createService, type Service } from "./service.ts";
 import { createServiceMetrics } from "./service-metrics.ts";
 import type { ControlSettings } from "./settings.ts";
@@ -80,7 +82,7 @@ export async function runControl({
     client: settings.dryRun ? createDryRunClient(client, (sentence) => log.info(sentence)) : client,
     keys,
     pace: settings.pace,
-    admit: budget.admit,
+    budget,
     onEvent: (event) => {
       metrics.publisherEvent(event);
       traces?.publisherEvent(event);
@@ -116,7 +118,18 @@ export async function runControl({
     const begin = async (): Promise<void> => {
       const own = ++term;
       const clusters = (await publisher.read())?.clusters ?? [];
-      if (own === term) service.expect(clusters);
+      const recovered = await recover(clusters);
+      if (own === term) service.expect(clusters, recovered);
+    };
+    const recover = async (clusters: readonly string[]): Promise<ReadonlyMap<string, EdgeConfig>> => {
+      const silent = service.silent(clusters);
+      const reading = silent.length === 0 ? undefined : await publisher.readConfig();
+      if (reading?.kind === "config") return takeApart(reading.config, clusters, silent);
+      if (reading?.kind === "damaged")
+        log.warning("what stands in KV cannot be read back, so states must be pushed again", {
+          reason: reading.reason,
+        });
+      return new Map();
     };
     const report = (what: string) => (error: unknown) => log.error(`${what} failed: ${String(error)}`);
     if (leadership === undefined) begin().catch(report("reading the pointer"));

@@ -6,17 +6,26 @@
  * Ingress for it is the oldest. The others get nothing of it, and are told so.
  *
  * Objects that need no change are handed on as they are, which is what the writer of shards goes by. A single
- * cluster's configuration is handed on whole.
+ * cluster's configuration is handed on whole. In a merged one every host tells its owner, so that a configuration that
+ * was published can be taken apart again (`recovery.ts`).
  */
 
 import type { Diagnostic } from "../cluster/diagnostic.ts";
 import type { ClusterModel } from "../cluster/model.ts";
-import type { Backend, BackendName, EdgeConfig, HostConfig, Route } from "../edge-config/config.ts";
+import type {
+  Backend,
+  BackendName,
+  EdgeConfig,
+  HostConfig,
+  HostOwner,
+  Route,
+} from "../edge-config/config.ts";
 import type { OwnershipRules } from "./ownership.ts";
 
 export interface ClusterConfig {
   readonly cluster: string;
-  readonly model: ClusterModel;
+  /** Absent: the configuration was read back from the edge. Its hosts tell their ages then, if anybody knows them. */
+  readonly model?: ClusterModel;
   readonly config: EdgeConfig;
 }
 
@@ -39,10 +48,10 @@ export function createMerger(rules: OwnershipRules): Merger {
   /** By cluster: what an object became in merged configurations, for as long as somebody holds it. */
   const copies = new Map<string, WeakMap<object, object>>();
 
-  const rename = <T extends object>(cluster: string, value: T): T => {
+  const remembered = <T extends object>(cluster: string, value: T, make: () => T): T => {
     const known = copies.get(cluster) ?? new WeakMap<object, object>();
     copies.set(cluster, known);
-    const copy = known.get(value) ?? (renameBackends(value, cluster) as object);
+    const copy = known.get(value) ?? make();
     known.set(value, copy);
     return copy as T;
   };
@@ -59,7 +68,11 @@ export function createMerger(rules: OwnershipRules): Merger {
       for (const [host, claims] of claimsOf(clusters)) {
         const allowed = claims.filter(({ cluster }) => rules.allowsCluster(host, cluster));
         const owner = oldestClaim(allowed);
-        if (owner !== undefined) hosts.set(host, rename(owner.cluster, owner.host));
+        if (owner !== undefined)
+          hosts.set(
+            host,
+            remembered(owner.cluster, owner.host, () => ownedHost(owner)),
+          );
         for (const claim of claims) {
           if (claim !== owner) diagnostics.push(...losses(host, claim, owner));
         }
@@ -67,7 +80,9 @@ export function createMerger(rules: OwnershipRules): Merger {
       for (const { cluster, config } of clusters) {
         for (const name of Object.keys(config.backends)) {
           const backend = config.backends[name];
-          if (backend !== undefined) backends.set(qualified(cluster, name), rename(cluster, backend));
+          if (backend === undefined) continue;
+          const make = (): Backend => renameBackends(backend, (own) => qualified(cluster, own));
+          backends.set(qualified(cluster, name), remembered(cluster, backend, make));
         }
       }
       // What holds for the whole edge can have one author; that is the first cluster by name.
@@ -88,7 +103,7 @@ export function createMerger(rules: OwnershipRules): Merger {
 interface Claim {
   readonly cluster: string;
   readonly host: HostConfig;
-  readonly model: ClusterModel;
+  readonly model: ClusterModel | undefined;
 }
 
 function claimsOf(clusters: readonly ClusterConfig[]): ReadonlyMap<string, readonly Claim[]> {
@@ -114,7 +129,8 @@ function oldestClaim(claims: readonly Claim[]): Claim | undefined {
   let age = ageOf(first);
   for (const claim of others) {
     const other = ageOf(claim);
-    if (other < age) {
+    // Of the same age, one that was heard counts before what was read back.
+    if (other < age || (other === age && oldest.model === undefined && claim.model !== undefined)) {
       oldest = claim;
       age = other;
     }
@@ -122,14 +138,29 @@ function oldestClaim(claims: readonly Claim[]): Claim | undefined {
   return oldest;
 }
 
-/** The creation of the oldest Ingress with a route of the host. RFC 3339 in UTC orders as text. */
-function ageOf({ host, model }: Claim): string {
-  let age = "~"; // After every digit.
+/** Orders claims: RFC 3339 in UTC orders as text. */
+function ageOf(claim: Claim): string {
+  // Of a host at the edge whose age nobody wrote down: whoever has it keeps it until its owner is heard again.
+  const unknown = claim.model === undefined && claim.host.owner === undefined ? "" : "~"; // After every digit.
+  return sinceOf(claim) ?? unknown;
+}
+
+/** The creation of the oldest Ingress with a route of the host. */
+function sinceOf({ host, model }: Claim): string | undefined {
+  if (model === undefined) return host.owner?.since;
+  let since: string | undefined;
   for (const { ingress } of host.routes) {
     const created = ingress === undefined ? undefined : model.ingresses.get(ingress)?.meta.creationTimestamp;
-    if (created !== undefined && created < age) age = created;
+    if (created !== undefined && (since === undefined || created < since)) since = created;
   }
-  return age;
+  return since;
+}
+
+function ownedHost(claim: Claim): HostConfig {
+  const { owner: _, ...host } = claim.host;
+  const since = sinceOf(claim);
+  const owner: HostOwner = { cluster: claim.cluster, ...(since === undefined ? {} : { since }) };
+  return { ...renameBackends(host, (name) => qualified(claim.cluster, name)), owner };
 }
 
 function losses(
@@ -159,16 +190,22 @@ function qualified(cluster: string, name: BackendName): BackendName {
   return `${cluster}:${name}`;
 }
 
-/** A copy in which every property `backend` that holds a name holds the qualified one (the rule of `host-record.ts`). */
-function renameBackends(value: unknown, cluster: string): unknown {
-  if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map((item) => renameBackends(item, cluster));
-  return Object.fromEntries(
-    Object.entries(value).map(([name, item]) => [
-      name,
-      name === "backend" && typeof item === "string"
-        ? qualified(cluster, item)
-        : renameBackends(item, cluster),
-    ]),
-  );
+/** The reverse of `qualified`; `undefined` for a backend of another cluster. */
+export function unqualified(cluster: string, name: BackendName): BackendName | undefined {
+  return name.startsWith(`${cluster}:`) ? name.slice(cluster.length + 1) : undefined;
+}
+
+/** A copy in which every property `backend` that holds a name holds another one (the rule of `host-record.ts`). */
+export function renameBackends<T>(value: T, rename: (name: BackendName) => BackendName): T {
+  const copy = (one: unknown): unknown => {
+    if (typeof one !== "object" || one === null) return one;
+    if (Array.isArray(one)) return one.map(copy);
+    return Object.fromEntries(
+      Object.entries(one).map(([name, item]) => [
+        name,
+        name === "backend" && typeof item === "string" ? rename(item) : copy(item),
+      ]),
+    );
+  };
+  return copy(value) as T;
 }

@@ -1,11 +1,12 @@
 /**
- * States in, configurations out, and the gate between: nothing is published before every cluster that the
- * edge was last made of, and every one that is watched, has told its first whole state. Otherwise a restart
- * would take the hosts of a slow cluster off the edge.
+ * States in, configurations out, and the gate between: nothing is published before every cluster that is watched has
+ * told its first whole state, and every other one that the edge was last made of either has done so or could be taken
+ * over from the edge. Otherwise a restart would take the hosts of a slow cluster off the edge.
  *
  * In: states. Out: configurations for the publisher, and a view for the API.
  */
 
+import type { EdgeConfig } from "../edge-config/config.ts";
 import type { ClusterSource, ClusterState } from "./cluster-source.ts";
 import type { CompiledEdge, EdgeCompiler } from "./edge.ts";
 import type { Publisher } from "./kv/publisher.ts";
@@ -25,12 +26,23 @@ export interface ServiceOptions {
 
 export interface Service {
   readonly put: (cluster: string, state: ClusterState) => void;
-  /** Tells which clusters the edge was last made of; until this was called, nothing is published. */
-  readonly expect: (clusters: readonly string[]) => void;
-  /** Publishes nothing until the next `expect`: another replica may change what the edge is made of. */
+  /** Those of these clusters that have told nothing and are not watched: all that is left of them stands at the edge. */
+  readonly silent: (clusters: readonly string[]) => readonly string[];
+  /**
+   * Tells which clusters the edge was last made of, and what it has of the silent ones, as far as that could be read;
+   * until this was called, nothing is published.
+   */
+  readonly expect: (clusters: readonly string[], recovered: ReadonlyMap<string, EdgeConfig>) => void;
+  /**
+   * Publishes nothing until the next `expect`: another replica may change what the edge is made of. States that were
+   * pushed are forgotten, since newer ones go to that replica.
+   */
   readonly hold: () => void;
   readonly view: ControlView;
 }
+
+const RECOVERED =
+  "Its state has not come since this service leads; the edge goes on with what was published last.";
 
 export function createService(options: ServiceOptions): Service {
   const { compiler, publisher, sources, metrics, traces, log } = options;
@@ -42,7 +54,7 @@ export function createService(options: ServiceOptions): Service {
 
   const publish = (): void => {
     if (edge === undefined || !pointerIsRead || notReady() !== undefined) return;
-    publisher.submit(edge.config, edge.clusters);
+    publisher.submit(edge.config, edge.clusters, edge.delta);
   };
   const notReady = (): string | undefined => {
     if (!publisher.status().leading) return undefined; // A follower is ready to lead; it has nothing to wait for.
@@ -66,12 +78,24 @@ export function createService(options: ServiceOptions): Service {
     publish();
   };
 
+  const silent = (clusters: readonly string[]): readonly string[] => {
+    const known = compiler.clusters();
+    return clusters.filter((cluster) => !known.has(cluster) && !watched.has(cluster));
+  };
+
   return {
     put,
-    expect: (clusters) => {
+    silent,
+    expect: (clusters, recovered) => {
       pointerIsRead = true;
-      const known = compiler.clusters();
-      for (const cluster of clusters) if (!known.has(cluster)) missing.add(cluster);
+      for (const cluster of silent(clusters)) {
+        const config = recovered.get(cluster);
+        if (config === undefined) missing.add(cluster);
+        else {
+          edge = compiler.recover(cluster, config);
+          log.info("a cluster goes on with what it has at the edge, until its state comes", { cluster });
+        }
+      }
       if (missing.size > 0) log.info("waiting for clusters", { clusters: [...missing].sort().join(", ") });
       publish();
       pointerRead.resolve();
@@ -80,6 +104,12 @@ export function createService(options: ServiceOptions): Service {
       pointerIsRead = false;
       pointerRead = Promise.withResolvers();
       publisher.withdraw();
+      for (const cluster of missing) if (!watched.has(cluster)) missing.delete(cluster);
+      for (const cluster of compiler.clusters().keys()) {
+        if (watched.has(cluster)) continue;
+        const rest = compiler.remove(cluster);
+        edge = rest.clusters.length === 0 ? undefined : rest;
+      }
     },
     view: {
       edge: () => edge,
@@ -93,7 +123,8 @@ export function createService(options: ServiceOptions): Service {
         const known = compiler.clusters();
         return [...new Set([...known.keys(), ...missing])].sort().map((name) => {
           const state = known.get(name);
-          const problem = watched.get(name)?.problem();
+          const isRecovered = known.has(name) && state === undefined;
+          const problem = isRecovered ? RECOVERED : watched.get(name)?.problem();
           return {
             name,
             ...(state === undefined ? {} : { receivedAtMs: state.receivedAtMs, model: state.model }),

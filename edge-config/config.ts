@@ -60,10 +60,23 @@ export interface HostConfig {
    * When none matches, the answer is 404.
    */
   readonly routes: readonly Route[];
+  /** TLS of this host ends at its pods: a gateway passes connections on by their server name. The Worker never sees them. */
+  readonly sslPassthrough?: { readonly backend: BackendName };
   /** A host-wide policy that must not fail open could not be read: every request gets 403. The text says why. */
   readonly denied?: string;
   /** What is decided before a route is chosen (nginx's server level). Absent means none. */
   readonly policies?: HostPolicies;
+  /**
+   * Whose it is, where an edge serves several clusters. No Worker asks: a control service that was restarted goes on from
+   * here with the clusters that have not told it their state again.
+   */
+  readonly owner?: HostOwner;
+}
+
+export interface HostOwner {
+  readonly cluster: string;
+  /** Creation of the oldest Ingress with a route of the host: RFC 3339, in UTC. Absent: it has none. */
+  readonly since?: string;
 }
 
 /** One path of one Ingress. */

@@ -35,22 +35,41 @@ export function cutDirectory<T extends { readonly hash: number; readonly weight:
   maxWeight: number,
 ): readonly DirectoryEntry<readonly T[]>[] {
   const entries: DirectoryEntry<readonly T[]>[] = [];
-  const cut = (from: number, to: number, prefix: string): void => {
+  const sums = new Float64Array(sorted.length + 1);
+  sorted.forEach(({ weight }, at) => {
+    sums[at + 1] = (sums[at] ?? 0) + weight;
+  });
+  /** `start`: the first hash under the prefix. */
+  const cut = (from: number, to: number, prefix: string, start: number): void => {
     if (from === to) return;
-    let weight = 0;
-    for (let at = from; at < to && weight <= maxWeight; at++) weight += sorted[at]?.weight ?? 0;
+    const weight = (sums[to] ?? 0) - (sums[from] ?? 0);
     if (weight <= maxWeight || to - from === 1 || prefix.length === HASH_BITS) {
       entries.push([prefix, sorted.slice(from, to)]);
       return;
     }
-    const bit = 2 ** (HASH_BITS - 1 - prefix.length);
-    let middle = from;
-    while (middle < to && Math.floor((sorted[middle]?.hash ?? 0) / bit) % 2 === 0) middle++;
-    cut(from, middle, `${prefix}0`);
-    cut(middle, to, `${prefix}1`);
+    const half = start + 2 ** (HASH_BITS - 1 - prefix.length);
+    const middle = firstAtOrAfter(sorted, half, from, to);
+    cut(from, middle, `${prefix}0`, start);
+    cut(middle, to, `${prefix}1`, half);
   };
-  cut(0, sorted.length, "");
+  cut(0, sorted.length, "", 0);
   return entries;
+}
+
+function firstAtOrAfter(
+  sorted: readonly { readonly hash: number }[],
+  hash: number,
+  from: number,
+  to: number,
+): number {
+  let low = from;
+  let high = to;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle]?.hash ?? 0) < hash) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** Finds values by hash in O(log n). Built once per pointer. */

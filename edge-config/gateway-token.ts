@@ -16,6 +16,12 @@ import { base64Bytes, base64url, type CryptoKeyHandle, subtle, utf8Bytes, utf8Te
 export const TOKEN_HEADER = "fairlead-token";
 
 /**
+ * The request target (path and query) as the pod shall see it, byte for byte, where the URL of the request cannot say it:
+ * `fetch` resolves dot segments and escapes what may not stand in a URL. The gateway takes it off.
+ */
+export const TARGET_HEADER = "fairlead-target";
+
+/**
  * Set on an answer that the gateway made itself, with a `GatewayError`; the gateway takes it off the answers
  * of pods, so it can be trusted.
  */
@@ -60,6 +66,8 @@ export interface GatewayTarget {
   readonly verify?: boolean;
   /** For `https` and `h2`: `namespace/name` of the Secret with CA and client certificate, known to the gateway by this name. */
   readonly tlsSecret?: string;
+  /** Longest wait for a connection, TLS included. Absent: the gateway's own, 5 seconds by default. */
+  readonly connectTimeoutMs?: number;
 }
 
 /** How long a token is good. Long enough to be reused, short enough that a leaked one is soon worth nothing. */
@@ -204,13 +212,22 @@ export function createTokenVerifier(keys: readonly TokenKey[]): TokenVerifier {
 }
 
 /** Equal for equal targets only; no field can hold a line break. */
-function targetId({ address, port, scheme, host, sni, verify, tlsSecret }: GatewayTarget): string {
-  return `${address}\n${port}\n${scheme}\n${host}\n${sni ?? ""}\n${verify === true ? "on" : ""}\n${tlsSecret ?? ""}`;
+function targetId({
+  address,
+  port,
+  scheme,
+  host,
+  sni,
+  verify,
+  tlsSecret,
+  connectTimeoutMs,
+}: GatewayTarget): string {
+  return `${address}\n${port}\n${scheme}\n${host}\n${sni ?? ""}\n${verify === true ? "on" : ""}\n${tlsSecret ?? ""}\n${connectTimeoutMs ?? ""}`;
 }
 
 /** The payload. `verify` is text, since HAProxy reads text and numbers. */
 function claimsOf(target: GatewayTarget, exp: number): Record<string, string | number> {
-  const { address, port, scheme, host, sni, verify, tlsSecret } = target;
+  const { address, port, scheme, host, sni, verify, tlsSecret, connectTimeoutMs } = target;
   return {
     address,
     port,
@@ -219,6 +236,7 @@ function claimsOf(target: GatewayTarget, exp: number): Record<string, string | n
     ...(sni === undefined ? {} : { sni }),
     ...(verify === true ? { verify: "on" } : {}),
     ...(tlsSecret === undefined ? {} : { tlsSecret }),
+    ...(connectTimeoutMs === undefined ? {} : { connectTimeoutMs }),
     exp,
   };
 }
@@ -227,7 +245,7 @@ function claimsOf(target: GatewayTarget, exp: number): Record<string, string | n
 const WORD = /^[\x21-\x7e]{1,255}$/;
 
 function targetOf(claims: Readonly<Record<string, unknown>>): GatewayTarget | undefined {
-  const { address, port, scheme, host, sni, verify, tlsSecret, exp } = claims;
+  const { address, port, scheme, host, sni, verify, tlsSecret, connectTimeoutMs, exp } = claims;
   const isWord = (value: unknown): value is string => typeof value === "string" && WORD.test(value);
   if (!isWord(address) || !isWord(host) || typeof scheme !== "string" || !SCHEMES.includes(scheme))
     return undefined;
@@ -236,6 +254,8 @@ function targetOf(claims: Readonly<Record<string, unknown>>): GatewayTarget | un
   if (sni !== undefined && !isWord(sni)) return undefined;
   if (tlsSecret !== undefined && !isWord(tlsSecret)) return undefined;
   if (verify !== undefined && verify !== "on") return undefined;
+  if (connectTimeoutMs !== undefined && !(typeof connectTimeoutMs === "number" && connectTimeoutMs > 0))
+    return undefined;
   return {
     address,
     port,
@@ -244,6 +264,7 @@ function targetOf(claims: Readonly<Record<string, unknown>>): GatewayTarget | un
     ...(sni === undefined ? {} : { sni }),
     ...(verify === undefined ? {} : { verify: true }),
     ...(tlsSecret === undefined ? {} : { tlsSecret }),
+    ...(connectTimeoutMs === undefined ? {} : { connectTimeoutMs }),
   };
 }
 

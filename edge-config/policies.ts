@@ -21,6 +21,7 @@ import type { BasicAuthPolicy } from "./features/basic-auth.ts";
 import type { BlocklistPolicy } from "./features/blocklist.ts";
 import type { BodySizePolicy } from "./features/body-size.ts";
 import type { CanaryPolicy } from "./features/canary.ts";
+import type { ClientCertificatePolicy } from "./features/client-certificate.ts";
 import type { CookieRewritePolicy } from "./features/cookie-rewrite.ts";
 import type { CorsPolicy } from "./features/cors.ts";
 import type { CustomErrorsPolicy } from "./features/custom-errors.ts";
@@ -53,6 +54,7 @@ export interface EdgePolicies {
 /** What a host asks of the edge before a route is chosen (nginx's server level). The oldest Ingress that sets it wins. */
 export interface HostPolicies {
   readonly appRoot?: AppRootPolicy;
+  readonly clientCertificate?: ClientCertificatePolicy;
   readonly wwwRedirect?: WwwRedirectPolicy;
 }
 

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { edgeConfig, endpoints } from "../tests/kv/arbitrary-config.ts";
-import { ANY_HOST, type EdgeConfig } from "./config.ts";
+import { ANY_HOST, type Backend, type EdgeConfig, type HostConfig } from "./config.ts";
 import { deriveConfigKeys } from "./config-keys.ts";
 import { hostHash, indexDirectory } from "./directory.ts";
 import { backendsOf, decodeHostRecord, type HostRecord } from "./host-record.ts";
@@ -113,6 +113,76 @@ describe("cutShards", () => {
       }),
       { numRuns: 150 },
     );
+  });
+
+  test("a cut by a delta equals the cut made from nothing, and so does the next one", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        edgeConfig,
+        fc.array(fc.array(fc.tuple(fc.nat(), endpoints, fc.option(fc.nat())), { maxLength: 3 }), {
+          minLength: 1,
+          maxLength: 4,
+        }),
+        async (first, steps) => {
+          let config = first;
+          let set = await cutShards(config, { keys, maxShardBytes: SMALL });
+          for (const step of steps) {
+            const names = Object.keys(config.backends);
+            const backends = new Map<string, Backend>();
+            for (const [pick, list, other] of step) {
+              const name = names[pick % Math.max(1, names.length)];
+              const backend = name === undefined ? undefined : config.backends[name];
+              if (name === undefined || backend === undefined) continue;
+              const { policies: _, ...plain } = backend;
+              // A policy that names a further backend, which the record lacked so far.
+              const policies = { page: { backend: names[(other ?? 0) % names.length] } } as BackendPolicies;
+              backends.set(name, { ...plain, endpoints: list, ...(other === null ? {} : { policies }) });
+            }
+            // Hosts that lose a route, and one that goes or comes with the others' places.
+            const hosts = new Map<string, HostConfig | undefined>();
+            const hostNames = Object.keys(config.hosts);
+            for (const [pick, , other] of step) {
+              const name = hostNames[(pick >>> 3) % Math.max(1, hostNames.length)];
+              const host = name === undefined ? undefined : config.hosts[name];
+              if (name === undefined || host === undefined || pick % 3 !== 0) continue;
+              hosts.set(name, pick % 2 === 0 ? { ...host, routes: host.routes.slice(1) } : undefined);
+              if (other === null && pick % 5 === 0) hosts.set(`new-${pick}.example`, host);
+            }
+            const next: EdgeConfig = {
+              ...config,
+              hosts: Object.fromEntries(
+                Object.entries<HostConfig | undefined>({
+                  ...config.hosts,
+                  ...Object.fromEntries(hosts),
+                }).filter((entry): entry is [string, HostConfig] => entry[1] !== undefined),
+              ),
+              backends: { ...config.backends, ...Object.fromEntries(backends) },
+            };
+            const options = { keys, maxShardBytes: SMALL };
+            set = await cutShards(next, {
+              ...options,
+              previous: set,
+              delta: { since: config, hosts, backends },
+            });
+            const anew = await cutShards(next, options);
+            expect(set.directory).toEqual(anew.directory);
+            expect([...set.shards]).toEqual([...anew.shards]);
+            config = next;
+          }
+        },
+      ),
+    );
+  });
+
+  test("a delta since another configuration than the one that was cut does not count", async () => {
+    const config = manyHosts(20);
+    const [name = "", backend] = Object.entries(config.backends)[3] ?? [];
+    const changed = { ...(backend as Backend), endpoints: ["10.9.9.9:1"] };
+    const next = { ...config, backends: { ...config.backends, [name]: changed } };
+    const previous = await cutShards(config);
+    const delta = { since: manyHosts(20), hosts: new Map(), backends: new Map() };
+    const set = await cutShards(next, { previous, delta });
+    expect([...set.shards.values()].join()).toContain("10.9.9.9:1");
   });
 
   test("shards stay below the bound unless they hold one host, and the directory names exactly them", async () => {

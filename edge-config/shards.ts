@@ -8,12 +8,12 @@
  * A reader goes the other way: pointer → `locate` → `readShard` → `decodeHostRecord`.
  *
  * The cut before only saves work: a record is kept while its HostConfig and its Backends are the very same
- * objects, a shard while its records are. One changed endpoint then costs one record, one shard and one
- * pass of comparisons over the hosts. A compiler that rebuilds objects without need loses the speed, never
- * the result.
+ * objects, a shard while its records are. A compiler that rebuilds objects without need loses the speed, never
+ * the result. One that tells which hosts and backends are all that has changed (`ConfigDelta`) spares the look at
+ * every host: one changed endpoint then costs one record and one shard.
  */
 
-import type { EdgeConfig, HostConfig } from "./config.ts";
+import type { Backend, BackendName, EdgeConfig, HostConfig } from "./config.ts";
 import type { ConfigKeys } from "./config-keys.ts";
 import { cutDirectory, type DirectoryEntry, hostHash } from "./directory.ts";
 import { backendsOf, encodeHostRecord, type NamedBackend } from "./host-record.ts";
@@ -32,10 +32,33 @@ export interface ShardSet {
   readonly memo: CutMemo;
 }
 
+/** A configuration is another one in these hosts and backends, and in nothing else. */
+export interface ConfigDelta {
+  readonly since: EdgeConfig;
+  /** As they are now; `undefined`: there is none of this name any more. */
+  readonly hosts: ReadonlyMap<string, HostConfig | undefined>;
+  readonly backends: ReadonlyMap<BackendName, Backend | undefined>;
+}
+
 interface CutMemo {
+  readonly config: EdgeConfig;
   readonly keys: ConfigKeys | undefined;
   readonly maxShardBytes: number;
   readonly kinds: Readonly<Record<HostKind, CutKind>>;
+  /** Where the records stand; made when it is first needed. */
+  places?: RecordPlaces;
+}
+
+interface RecordPlaces {
+  readonly ofHost: ReadonlyMap<string, RecordPlace>;
+  /** Of every record that names it. */
+  readonly ofBackend: ReadonlyMap<BackendName, readonly RecordPlace[]>;
+}
+
+interface RecordPlace {
+  readonly kind: HostKind;
+  /** Into `CutKind.sorted`. */
+  readonly at: number;
 }
 
 /** All hosts of one kind: their records by hash, and the shards made of them. */
@@ -66,6 +89,8 @@ export interface CutOptions {
   /** Seal secrets with these; without them, routes that need a secret are denied. */
   readonly keys?: ConfigKeys | undefined;
   readonly previous?: ShardSet | undefined;
+  /** Counts only where it is since the configuration of `previous`. */
+  readonly delta?: ConfigDelta | undefined;
   /** Names of the clusters that the configuration was made of; see `ShardDirectory`. */
   readonly clusters?: readonly string[] | undefined;
   /** Smaller for tests. */
@@ -75,10 +100,15 @@ export interface CutOptions {
 /** Throws only for a configuration that breaks its contract: a route that names a backend which is not there. */
 export async function cutShards(config: EdgeConfig, options: CutOptions = {}): Promise<ShardSet> {
   const { keys, maxShardBytes = MAX_SHARD_BYTES } = options;
-  const memo = options.previous?.memo;
-  const before = memo?.keys === keys && memo?.maxShardBytes === maxShardBytes ? memo?.kinds : undefined;
+  const last = options.previous?.memo;
+  const memo = last?.keys === keys && last?.maxShardBytes === maxShardBytes ? last : undefined;
+  const before = memo?.kinds;
+  const changed =
+    memo === undefined || options.delta?.since !== memo.config
+      ? undefined
+      : await changeRecords(config, options.delta, memo, keys);
 
-  const sorted = await sortRecords(config, keys, before);
+  const sorted = changed?.records ?? (await sortRecords(config, keys, before));
   const [exact, wildcard, any] = await Promise.all([
     cutKind(sorted.exact, maxShardBytes, before?.exact),
     cutKind(sorted.wildcard, maxShardBytes, before?.wildcard),
@@ -97,7 +127,13 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
       ...(anyShard === undefined ? {} : { any: anyShard }),
     },
     shards,
-    memo: { keys, maxShardBytes, kinds: { exact, wildcard, any } },
+    memo: {
+      config,
+      keys,
+      maxShardBytes,
+      kinds: { exact, wildcard, any },
+      ...(changed?.places === undefined ? {} : { places: changed.places }),
+    },
   };
 }
 
@@ -106,6 +142,72 @@ function entriesOf(kind: CutKind): readonly DirectoryEntry<ShardName>[] {
 }
 
 type SortedRecords = Readonly<Record<HostKind, readonly CutRecord[]>>;
+
+/**
+ * Only the records of the delta's hosts, and those that name a backend of it, are made anew; each stays in its place.
+ * `undefined` when a host came or went, which moves the others.
+ */
+async function changeRecords(
+  config: EdgeConfig,
+  { hosts, backends }: ConfigDelta,
+  memo: CutMemo,
+  keys: ConfigKeys | undefined,
+): Promise<{ readonly records: SortedRecords; readonly places: RecordPlaces | undefined } | undefined> {
+  memo.places ??= placesOf(memo.kinds);
+  const { ofHost, ofBackend } = memo.places;
+  const touched = new Set<RecordPlace>();
+  for (const [host, hostConfig] of hosts) {
+    const place = ofHost.get(host);
+    if (place === undefined || hostConfig === undefined) return undefined;
+    touched.add(place);
+  }
+  for (const name of backends.keys()) for (const place of ofBackend.get(name) ?? []) touched.add(place);
+
+  const copies: Partial<Record<HostKind, CutRecord[]>> = {};
+  let places: RecordPlaces | undefined = memo.places;
+  for (const { kind, at } of touched) {
+    const record = memo.kinds[kind].sorted[at];
+    if (record === undefined) continue;
+    const known = new Map(record.backends);
+    const find = (name: BackendName): Backend | undefined => {
+      if (backends.has(name)) return backends.get(name);
+      return known.has(name) ? known.get(name) : ownValue(config.backends, name);
+    };
+    const made = await cutRecord(record.host, hosts.get(record.host) ?? record.config, find, keys);
+    copies[kind] ??= memo.kinds[kind].sorted.slice();
+    copies[kind][at] = made;
+    // It names others than before, itself or in the policies of a backend.
+    if (!namesSame(made.backends, record.backends)) places = undefined;
+  }
+  const { exact, wildcard, any } = memo.kinds;
+  const records = {
+    exact: copies.exact ?? exact.sorted,
+    wildcard: copies.wildcard ?? wildcard.sorted,
+    any: copies.any ?? any.sorted,
+  };
+  return { records, places };
+}
+
+function namesSame(left: readonly NamedBackend[], right: readonly NamedBackend[]): boolean {
+  return left.length === right.length && left.every(([name], at) => name === right[at]?.[0]);
+}
+
+function placesOf(kinds: CutMemo["kinds"]): RecordPlaces {
+  const ofHost = new Map<string, RecordPlace>();
+  const ofBackend = new Map<BackendName, RecordPlace[]>();
+  for (const kind of HOST_KINDS) {
+    kinds[kind].sorted.forEach(({ host, backends }, at) => {
+      const place: RecordPlace = { kind, at };
+      ofHost.set(host, place);
+      for (const [name] of backends) {
+        const places = ofBackend.get(name);
+        if (places === undefined) ofBackend.set(name, [place]);
+        else places.push(place);
+      }
+    });
+  }
+  return { ofHost, ofBackend };
+}
 
 /** The record of every host, by kind and hash. */
 async function sortRecords(
@@ -123,13 +225,14 @@ async function sortRecords(
     for (const { sorted } of Object.values(before))
       for (const record of sorted) known.set(record.host, record);
   }
+  const find = (name: BackendName): Backend | undefined => ownValue(config.backends, name);
   const records: Record<HostKind, CutRecord[]> = { exact: [], wildcard: [], any: [] };
   for (const host of hosts) {
     const hostConfig = config.hosts[host];
     if (hostConfig === undefined) continue;
     const record = known.get(host);
     const kept = record !== undefined && isSame(record, hostConfig, config.backends);
-    records[hostKind(host)].push(kept ? record : await cutRecord(host, hostConfig, config.backends, keys));
+    records[hostKind(host)].push(kept ? record : await cutRecord(host, hostConfig, find, keys));
   }
   for (const list of Object.values(records)) {
     list.sort((left, right) => left.hash - right.hash || (left.host < right.host ? -1 : 1));
@@ -161,7 +264,12 @@ async function keepOrder(
         config.hosts[record.host] === record.config ? record.config : ownValue(config.hosts, record.host);
       if (hostConfig === undefined) return undefined;
       if (!isSame(record, hostConfig, config.backends)) {
-        records[at] = await cutRecord(record.host, hostConfig, config.backends, keys);
+        records[at] = await cutRecord(
+          record.host,
+          hostConfig,
+          (name) => ownValue(config.backends, name),
+          keys,
+        );
       }
     }
     kept[kind] = records;
@@ -186,10 +294,10 @@ function ownValue<T>(record: Readonly<Record<string, T>>, name: string): T | und
 async function cutRecord(
   host: string,
   config: HostConfig,
-  backends: EdgeConfig["backends"],
+  find: (name: BackendName) => Backend | undefined,
   keys: ConfigKeys | undefined,
 ): Promise<CutRecord> {
-  const named = backendsOf(config, (name) => ownValue(backends, name));
+  const named = backendsOf(config, find);
   const text = await encodeHostRecord(host, config, named, keys);
   return { host, hash: hostHash(host), weight: shardWeight(host, text), text, config, backends: named };
 }
@@ -199,6 +307,7 @@ async function cutKind(
   maxShardBytes: number,
   before: CutKind | undefined,
 ): Promise<CutKind> {
+  if (before?.sorted === sorted) return before;
   const leavesBefore = new Map(before?.leaves.map((leaf) => [leaf.prefix, leaf]));
   const leaves = await Promise.all(
     cutDirectory(sorted, maxShardBytes).map(async ([prefix, records]): Promise<CutLeaf> => {

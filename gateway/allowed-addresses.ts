@@ -26,8 +26,11 @@ export const NEVER_DIALLED = [
 ];
 export const LOOPBACK = ["127.0.0.0/8", "::1/128"];
 
+/** Whether an IP address may be dialled. */
+export type AddressPolicy = (address: string) => boolean;
+
 /** Throws a `RangeError` with a sentence when a CIDR is none. */
-export function createAddressPolicy(settings: AddressSettings): (address: string) => boolean {
+export function createAddressPolicy(settings: AddressSettings): AddressPolicy {
   const allowed = addressSet(settings.allowedCidrs);
   const never = addressSet(NEVER_DIALLED);
   const loopback = addressSet(LOOPBACK);

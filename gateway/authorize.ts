@@ -9,6 +9,7 @@ import { isIP } from "node:net";
 import {
   type GatewayError,
   type GatewayTarget,
+  TARGET_HEADER,
   TOKEN_HEADER,
   type TokenVerifier,
 } from "../edge-config/gateway-token.ts";
@@ -18,7 +19,12 @@ export interface Route {
   readonly target: GatewayTarget;
   /** The address to dial; `target.address` unless that is a name. */
   readonly ip: string;
+  /** Request target for the pod, where it is not the request's own. */
+  readonly requestTarget?: string;
 }
+
+/** Origin form (RFC 9112 §3.2.1) of any bytes that end no request line. */
+const REQUEST_TARGET = /^\/[\x21-\x7e\x80-\xff]*$/;
 
 export type Authorization =
   | { readonly kind: "route"; readonly route: Route }
@@ -39,11 +45,18 @@ export async function authorize(
   const verdict = await verifier.verify(token, Date.now());
   if (verdict.kind === "refused") return verdict;
   const { target } = verdict;
-  if (isIP(target.address) !== 0) return checked(target, [target.address], allows);
+  const requestTarget = headers[TARGET_HEADER];
+  if (
+    requestTarget !== undefined &&
+    (typeof requestTarget !== "string" || !REQUEST_TARGET.test(requestTarget))
+  )
+    return { kind: "refused", error: "token", reason: "its target is malformed" };
+  if (isIP(target.address) !== 0) return checked(target, requestTarget, [target.address], allows);
   try {
     const found = await lookup(target.address, { all: true });
     return checked(
       target,
+      requestTarget,
       found.map(({ address }) => address),
       allows,
     );
@@ -54,11 +67,16 @@ export async function authorize(
 
 function checked(
   target: GatewayTarget,
+  requestTarget: string | undefined,
   addresses: readonly string[],
   allows: (address: string) => boolean,
 ): Authorization {
   const ip = addresses.find(allows);
-  if (ip !== undefined) return { kind: "route", route: { target, ip } };
+  if (ip !== undefined)
+    return {
+      kind: "route",
+      route: { target, ip, ...(requestTarget === undefined ? {} : { requestTarget }) },
+    };
   return {
     kind: "refused",
     error: "address",

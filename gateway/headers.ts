@@ -5,7 +5,7 @@
  * In and out: flat lists of name and value, as `rawHeaders` of node:http.
  */
 
-import { TOKEN_HEADER } from "../edge-config/gateway-token.ts";
+import { TARGET_HEADER, TOKEN_HEADER } from "../edge-config/gateway-token.ts";
 
 /** Of one connection only (RFC 9110 §7.6.1, and the old `Proxy-Connection`). */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
@@ -18,7 +18,14 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
 ]);
 
 /** Ours, and what the Worker's runtime adds about itself. `Expect` is settled between Worker and gateway. */
-const NOT_FOR_PODS: ReadonlySet<string> = new Set([TOKEN_HEADER, "cf-worker", "cf-ew-via", "expect", "host"]);
+const NOT_FOR_PODS: ReadonlySet<string> = new Set([
+  TOKEN_HEADER,
+  TARGET_HEADER,
+  "cf-worker",
+  "cf-ew-via",
+  "expect",
+  "host",
+]);
 
 /** No pod may speak in the gateway's name. */
 const OUR_PREFIX = "fairlead-";

@@ -51,7 +51,7 @@ export function createHttp1(settings: DialSettings): Http1 {
       host: ip,
       port: target.port,
       method: request.method,
-      path: request.url,
+      path: route.requestTarget ?? request.url,
       headers,
       setHost: false,
       agent: reuse ? (isTls ? tlsAgent : agent) : false,
@@ -60,9 +60,10 @@ export function createHttp1(settings: DialSettings): Http1 {
     const outgoing = isTls ? httpsRequest(options) : httpRequest(options);
     outgoing.once("socket", (socket) => {
       if (!socket.connecting) return;
+      const longest = target.connectTimeoutMs ?? settings.connectTimeoutMs;
       const timer = setTimeout(() => {
-        outgoing.destroy(new ConnectError(`no connection within ${settings.connectTimeoutMs} ms`));
-      }, settings.connectTimeoutMs);
+        outgoing.destroy(new ConnectError(`no connection within ${longest} ms`));
+      }, longest);
       socket.once(isTls ? "secureConnect" : "connect", () => clearTimeout(timer));
       socket.once("close", () => clearTimeout(timer));
     });

@@ -44,9 +44,10 @@ export function createHttp2(settings: DialSettings): Http2 {
       scheme === "https" ? { ...tlsOptions(route, settings), ALPNProtocols: ["h2"] } : {},
     );
     sessions.set(id, session);
+    const longest = target.connectTimeoutMs ?? settings.connectTimeoutMs;
     const timer = setTimeout(() => {
-      session.destroy(new ConnectError(`no connection within ${settings.connectTimeoutMs} ms`));
-    }, settings.connectTimeoutMs);
+      session.destroy(new ConnectError(`no connection within ${longest} ms`));
+    }, longest);
     session.once("connect", () => clearTimeout(timer));
     session.once("close", () => {
       clearTimeout(timer);
@@ -90,10 +91,10 @@ export function createHttp2(settings: DialSettings): Http2 {
   };
 }
 
-function headersOf(request: IncomingMessage, { target }: Route): OutgoingHttpHeaders {
+function headersOf(request: IncomingMessage, { target, requestTarget }: Route): OutgoingHttpHeaders {
   const headers: Record<string, string | string[]> = {
     ":method": request.method ?? "GET",
-    ":path": request.url ?? "/",
+    ":path": requestTarget ?? request.url ?? "/",
     ":scheme": target.scheme === "h2" ? "https" : "http",
     ":authority": target.host,
   };

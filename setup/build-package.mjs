@@ -48,6 +48,7 @@ const workerBundle = await build({
 });
 const bundled = [bundle, workerBundle].flatMap(({ metafile }) => Object.keys(metafile.inputs));
 writeFileSync(join(dist, "THIRD-PARTY-LICENSES.txt"), licencesOf(bundled));
+cpSync(join(root, "cli", "dev", "workerd-with-parent.sh"), join(dist, "workerd-with-parent.sh"));
 const wasm = join(root, "wasm-nat", "dist", "wasm_nat.wasm");
 if (existsSync(wasm)) cpSync(wasm, join(dist, "wasm_nat.wasm"));
 say(`built ${dist}`);

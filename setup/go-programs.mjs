@@ -1,16 +1,18 @@
 /**
- * The programs of the Kubernetes tests that are written in Go, because what they run is: an API server, and Helm's
- * engine. Each is built once from `tests/kubernetes/<name>` and kept outside the repository by the hash of its sources.
+ * The programs of the Kubernetes tests that are written in Go, because what they run is: an API server, Helm's engine,
+ * kubectl. Each is built once from `tests/kubernetes/<name>` and kept outside the repository by the hash of its sources.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { oneAtATime } from "./one-at-a-time.mjs";
 import { root, run, say, which } from "./process.mjs";
 
 const PROGRAMS = {
   apiserver: "a Kubernetes API server for the tests (about ten minutes on two cores, once)",
   "helm-template": "Helm's engine for the tests (about a minute, once)",
+  kubectl: "kubectl for the tests (about a minute, once)",
 };
 const SOURCES = ["go.mod", "go.sum", "main.go"];
 
@@ -29,6 +31,10 @@ export function haveGoPrograms() {
 
 /** True when all programs are there at the end; what is missing has been said otherwise. */
 export async function buildKubernetesApiServer() {
+  return haveGoPrograms() || (await oneAtATime("go-programs", buildMissing));
+}
+
+async function buildMissing() {
   const missing = Object.keys(PROGRAMS).filter((name) => !existsSync(goProgramPath(name)));
   if (missing.length === 0) return true;
   const go = which("go");

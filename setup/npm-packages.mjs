@@ -2,21 +2,39 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { oneAtATime } from "./one-at-a-time.mjs";
 import { root, run, say, toolsDirectory } from "./process.mjs";
 
 const stamp = join(root, "node_modules", ".fairlead-installed");
 
 /** Installs the packages if need be. Throws with one sentence when npm fails. */
 export async function installNpmPackages() {
-  const wanted = createHash("sha256")
+  if (areInstalled(wantedStamp())) return;
+  // Whoever waited here for another set-up finds everything done.
+  await oneAtATime("npm-packages", async () => {
+    const wanted = wantedStamp();
+    if (!areInstalled(wanted)) await install(wanted);
+  });
+}
+
+function wantedStamp() {
+  return createHash("sha256")
     .update(readFileSync(join(root, "package.json")))
     .update(readFileSync(join(root, "package-lock.json")))
     .digest("hex");
+}
+
+function areInstalled(wanted) {
+  return (
+    existsSync(join(toolsDirectory, "node")) && existsSync(stamp) && readFileSync(stamp, "utf8") === wanted
+  );
+}
+
+async function install(wanted) {
   const node = join(toolsDirectory, "node");
-  if (existsSync(node) && existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
   say("installing the npm packages of package-lock.json (Node 24 among them; about a minute)");
-  // Not `npm ci`: it refuses a lock file that lacks optional packages of other platforms, and a mirror that does not
-  // carry those leaves them out. Versions come from the lock file all the same, and `--no-save` keeps it as it is.
+  // Not `npm ci`, which deletes first what is installed. Versions come from the lock file all the same, and `--no-save`
+  // keeps it as it is.
   const { code } = await run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], {
     show: true,
     env: process.env,

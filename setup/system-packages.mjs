@@ -20,6 +20,7 @@ const VIRTUAL_MACHINE = { "qemu-system-x86_64": "qemu-system-x86" };
 const TEST_TOOLS = { openssl: "openssl", curl: "curl" };
 const GATEWAY_TOOLS = { haproxy: "haproxy" };
 const RUST_TOOLS = { cargo: "cargo-web", rustc: "rustc-web", cc: "gcc" };
+const RUST_CHECKS = ["rustfmt-web", "rust-web-clippy"];
 
 /** What the tests of the edge half call. */
 export async function installTestTools() {
@@ -43,7 +44,10 @@ export async function installGateway() {
 
 /** A host compiler for the tests of the Rust crate. */
 export async function installRust() {
-  return install(packagesFor(RUST_TOOLS), "the NAT compiler is written in Rust");
+  const packages = packagesFor(RUST_TOOLS);
+  // Format and lint fit the Rust that they came with, so they are no matter of a Rust that is there already.
+  const checks = packages.includes(RUST_TOOLS.cargo) ? RUST_CHECKS : [];
+  return install([...packages, ...checks], "the NAT compiler is written in Rust");
 }
 
 /** Debian's Rust with the sources of its standard library, from which the WASM target is built. */

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { oneAtATime } from "./one-at-a-time.mjs";
 import { root, say } from "./process.mjs";
 import { installWasmToolchain } from "./system-packages.mjs";
 
@@ -12,5 +13,5 @@ export async function buildWasmModule() {
   const { missingForWasm, buildWasm } = await import(pathToFileURL(script).href);
   const missing = await missingForWasm();
   if (missing.length > 0 && !(await installWasmToolchain(missing))) return false;
-  return buildWasm({ say });
+  return await oneAtATime("wasm", () => buildWasm({ say }));
 }

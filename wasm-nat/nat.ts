@@ -14,6 +14,7 @@
  * After a start with rules of an earlier run, `reconcile` takes the place of the first `plan`.
  */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 
 export type NatBackend = "nftables" | "iptables" | "ipvs";
@@ -47,6 +48,8 @@ export interface NatService {
   }[];
   readonly internalTrafficPolicy: "Cluster" | "Local";
   readonly externalTrafficPolicy: "Cluster" | "Local";
+  /** Where the node answers health checks of a load balancer; counts only with `externalTrafficPolicy: Local`. */
+  readonly healthCheckNodePort?: number;
   /** Absent: no session affinity. */
   readonly sessionAffinityTimeoutSeconds?: number;
 }
@@ -251,8 +254,11 @@ export interface Nat {
   status(): NatStatus;
 }
 
-/** Where `build.mjs` leaves the module. */
-export const natModulePath = new URL("./dist/wasm_nat.wasm", import.meta.url);
+/** Where `build.mjs` leaves the module; in an installed package it lies beside the bundle that this file is part of. */
+export const natModulePath = [
+  new URL("./dist/wasm_nat.wasm", import.meta.url),
+  new URL("./wasm_nat.wasm", import.meta.url),
+].find((url, index, all) => index === all.length - 1 || existsSync(url)) as URL;
 
 /** A fresh state machine. `module`: compiled already, its bytes, or absent for the built file. */
 export async function createNat(module?: WebAssembly.Module | Uint8Array<ArrayBuffer>): Promise<Nat> {
@@ -484,6 +490,10 @@ function wireService(service: NatService): object {
     p: service.ports.map(({ name, protocol, port, nodePort }) => [name, protocol, port, nodePort ?? 0]),
     i: service.internalTrafficPolicy === "Local" ? true : undefined,
     e: service.externalTrafficPolicy === "Local" ? true : undefined,
+    h:
+      service.type === "LoadBalancer" && service.externalTrafficPolicy === "Local"
+        ? service.healthCheckNodePort
+        : undefined,
     a: service.sessionAffinityTimeoutSeconds,
     w: meta.annotations[WEIGHTS],
     m: meta.annotations[BALANCE],

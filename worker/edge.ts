@@ -190,6 +190,7 @@ export class Edge {
     }
     const exchange = new Exchange(request, target, path, host, entry, this, context);
     if (this.settings.logsAccess) this.#exchanges.set(request, exchange);
+    if (host.pipeline !== undefined) for (const tell of host.pipeline.onRoute) tell(exchange);
     const pipeline =
       entry.pipeline ?? (exchange.body === null ? undefined : buildDefaultPipeline(host, entry));
     return pipeline === undefined ? this.#pass(exchange) : this.#filter(exchange, pipeline);

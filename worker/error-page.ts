@@ -32,6 +32,17 @@ export function errorPage(status: number): Response {
   return page(status, (REASONS as Readonly<Record<number, string>>)[status] ?? "");
 }
 
+/** One of nginx's pages that says more than its status: `title` stands above, `text` below. ASCII without markup. */
+export function detailedErrorPage(status: ErrorStatus, title: string, text = title): Response {
+  const heading = `${status} ${REASONS[status]}`;
+  const html = `<html>\r\n<head><title>${status} ${title}</title></head>\r\n<body>\r\n<center><h1>${heading}</h1></center>\r\n<center>${text}</center>\r\n<hr><center>fairlead</center>\r\n</body>\r\n</html>\r\n`;
+  return new Response(html, {
+    status,
+    statusText: REASONS[status],
+    headers: { "Content-Type": "text/html", "Content-Length": String(html.length) },
+  });
+}
+
 /** `location` as it shall be sent. */
 export function redirectPage(status: number, location: string): Response {
   const response = page(status, REDIRECT_REASONS[status] ?? "");

@@ -81,6 +81,8 @@ export class UpstreamRequest {
   /** `Host` that the pod sees: the client's own, with its port, unless `upstream-vhost` names another. */
   host: string;
   scheme: "http" | "https" = "http";
+  /** The pod speaks HTTP/2 alone. */
+  http2 = false;
   /** With `https`: how the gateway speaks TLS with the pod. */
   tls: UpstreamTls | undefined = undefined;
   /** A rewritten path, normalised; it is encoded anew (`encodePath`). `undefined`: the client's own bytes. */
@@ -101,7 +103,7 @@ export class UpstreamRequest {
   /** Set by the origin stage: the endpoint of the last attempt. */
   usedEndpoint: Endpoint | undefined = undefined;
   /** For the gateway, which connects. */
-  connectMilliseconds = 5_000;
+  connectMilliseconds = DEFAULT_CONNECT_MILLISECONDS;
 
   constructor(backend: BackendPool | undefined, host: string) {
     this.backend = backend;
@@ -118,6 +120,9 @@ export class UpstreamRequest {
     this.headerEdits.push([name, undefined]);
   }
 }
+
+/** nginx's, and a gateway's own. */
+export const DEFAULT_CONNECT_MILLISECONDS = 5_000;
 
 /** When an attempt is followed by another one, at another endpoint (nginx's `proxy_next_upstream*`). */
 export interface RetryPolicy {

@@ -15,6 +15,7 @@ export type StepName = "endpoints";
  */
 export const FILTER_ORDER = [
   "wwwRedirect", // A host that only leads elsewhere has nothing else to say.
+  "clientCertificate", // Belongs to the handshake: nothing of the host is told to who may not come in.
   "appRoot", // nginx's server level: it comes before a location is chosen.
   "accessLog", // A switch, set before anything can answer.
   "blocklist", // Whom the operator blocks shall cost nothing more.

@@ -1,28 +1,8 @@
-/**
- * The edge Worker: wiring only. The path of a request is `edge.ts`.
- *
- * The Worker's own pages are a Hono app. Where they are switched off, as in production, requests do not pass
- * through it: a router before the router would cost every one of them.
- */
+/** The edge Worker: wiring only. The path of a request is `edge.ts`. */
 
-import { Hono } from "hono";
 import { Edge } from "./edge.ts";
 import { type Environment, SettingError } from "./environment.ts";
 import { errorPage } from "./error-page.ts";
-import { readStatus, STATUS_PATH } from "./status.ts";
-
-const app = new Hono<{ Bindings: Environment }>();
-
-/** With `?look` the isolate looks for a newer pointer first. */
-app.get(STATUS_PATH, async (c) => {
-  const { store } = edgeOf(c.env);
-  if (c.req.query("look") !== undefined) await store.look();
-  return c.json(readStatus(edgeOf(c.env)));
-});
-
-app.all("*", (c) => edgeOf(c.env).answer(c.req.raw, c.executionCtx as ExecutionContext));
-
-app.onError(fail);
 
 let edge: Edge | undefined;
 let edgeEnvironment: Environment | undefined;
@@ -36,23 +16,43 @@ function edgeOf(environment: Environment): Edge {
   return edge;
 }
 
-function fail(error: Error): Response {
-  console.error(error instanceof SettingError ? error.message : (error.stack ?? error.message));
+/** Every page of our own has it in its path; what else has it somewhere is told apart by the pages themselves. */
+const OWN_PAGES = "/.fairlead/";
+
+async function answerWithPages(
+  request: Request,
+  environment: Environment,
+  context: ExecutionContext,
+): Promise<Response> {
+  const { createPages } = await import("./pages.ts");
+  return createPages(edgeOf).fetch(request, environment, context);
+}
+
+function fail(error: unknown): Response {
+  console.error(
+    error instanceof SettingError
+      ? error.message
+      : error instanceof Error
+        ? (error.stack ?? error.message)
+        : error,
+  );
   return errorPage(500);
 }
 
 export { Limiter } from "./limits/limiter-object.ts";
 
 export default {
-  async fetch(request, environment, context) {
+  /** No async function: an answer that is made at once, as refusals are, costs no promise. */
+  fetch(request, environment, context) {
     try {
       const current = edgeOf(environment);
-      // Awaited here, so that what it throws is caught here.
-      return await (current.settings.showsStatus
-        ? app.fetch(request, environment, context)
-        : current.answer(request, context));
+      const answer =
+        current.settings.showsStatus && request.url.includes(OWN_PAGES)
+          ? answerWithPages(request, environment, context)
+          : current.answer(request, context);
+      return answer instanceof Promise ? answer.catch(fail) : answer;
     } catch (error) {
-      return fail(error instanceof Error ? error : new Error(String(error)));
+      return fail(error);
     }
   },
 } satisfies ExportedHandler<Environment>;

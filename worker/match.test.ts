@@ -225,3 +225,38 @@ describe("against the specification read plainly", () => {
     );
   });
 });
+
+describe("hosts with the same paths", () => {
+  const routesTo = (pathType: Route["pathType"]): readonly Route[] => [
+    { pathType, path: "/foo/", ingress: "default/test", backend: "b" },
+    { pathType: "Prefix", path: "/", ingress: "default/test", backend: "b" },
+  ];
+
+  test("each has entries of its own", () => {
+    const routes = routesTo("Prefix");
+    const one = compileMatcher("kubernetes", routes, ["one /foo/", "one /"]);
+    const other = compileMatcher("kubernetes", routes, ["other /foo/", "other /"]);
+    expect(one.find("/foo/x")).toEqual({ kind: "route", entry: "one /foo/" });
+    expect(other.find("/foo/x")).toEqual({ kind: "route", entry: "other /foo/" });
+    expect(other.find("/")).toEqual({ kind: "route", entry: "other /" });
+  });
+
+  test("what else tells them apart is kept apart: the kind of matching, the type of a path", () => {
+    const found = (matching: HostConfig["matching"], pathType: Route["pathType"]) =>
+      compileMatcher(matching, routesTo(pathType), ["/foo/", "/"]).find("/foo");
+    expect(found("kubernetes", "Exact")).toEqual({ kind: "route", entry: "/" });
+    expect(found("nginx", "Exact")).toEqual({ kind: "trailingSlash", entry: "/foo/" });
+    expect(found("kubernetes", "Prefix")).toEqual({ kind: "route", entry: "/foo/" });
+  });
+
+  test("a long path is not taken for two short ones", () => {
+    const find = (...paths: readonly string[]) =>
+      compileMatcher(
+        "kubernetes",
+        paths.map((path) => ({ pathType: "Exact", path, ingress: "default/test", backend: "b" })),
+        paths,
+      ).find("/b");
+    expect(find("/a=2:/b")).toBeUndefined();
+    expect(find("/a", "/b")).toEqual({ kind: "route", entry: "/b" });
+  });
+});

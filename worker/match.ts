@@ -46,88 +46,140 @@ const MAX_SCANNED_PREFIXES = 12;
 
 const SLASH = 0x2f;
 
-/** Ten thousand hosts have one each, so it is made of few objects, and quickly. */
+/**
+ * Exact and Prefix routes. Hosts differ in where their paths lead and seldom in the paths, so what is made of the
+ * paths alone is shared: ten thousand hosts keep one index and a list of entries each, and an index that every
+ * request uses stays in the processor's cache.
+ */
 class PathMatcher<E> implements Matcher<E> {
-  readonly #exact = new Map<string, Match<E>>();
-  /** Without their last slash; longest first, since the routes are. */
-  readonly #prefixes: string[] = [];
-  /** `#prefixes[i]` leads to `#prefixMatches[i]`. */
-  readonly #prefixMatches: Match<E>[] = [];
-  /** The same by text, where there are many. */
-  readonly #prefixIndex: ReadonlyMap<string, Match<E>> | undefined;
+  readonly #index: PathIndex;
+  readonly #entries: readonly E[];
 
   constructor(routes: readonly Route[], entries: readonly E[], redirectsToSlash: boolean) {
+    this.#index = pathIndex(routes, redirectsToSlash);
+    this.#entries = entries;
+  }
+
+  find(path: string): Match<E> | undefined {
+    const found = this.#index.find(path);
+    if (found >= 0) return { kind: "route", entry: this.#entries[found] as E };
+    return found === NOTHING
+      ? undefined
+      : { kind: "trailingSlash", entry: this.#entries[redirectOf(found)] as E };
+  }
+}
+
+/** Indices of hosts with few paths, by those paths. Which of them are shared matters to nobody but the memory. */
+const shared = new Map<string, PathIndex>();
+const MAX_SHARED = 1024;
+const MAX_ROUTES_OF_SHARED = 64;
+
+function pathIndex(routes: readonly Route[], redirectsToSlash: boolean): PathIndex {
+  if (routes.length > MAX_ROUTES_OF_SHARED) return new PathIndex(routes, redirectsToSlash);
+  let key = redirectsToSlash ? "/" : "";
+  // With its length, no path can pass for two.
+  for (const { path, pathType } of routes) key += `${pathType === "Exact" ? "=" : "~"}${path.length}:${path}`;
+  let index = shared.get(key);
+  if (index === undefined) {
+    index = new PathIndex(routes, redirectsToSlash);
+    if (shared.size >= MAX_SHARED) shared.clear();
+    shared.set(key, index);
+  }
+  return index;
+}
+
+/** What `PathIndex.find` says of a path that meets no route. A number below it: the redirect of a route. */
+const NOTHING = -1;
+
+/** The route behind a redirect, and the number for it: one is the reverse of the other. */
+function redirectOf(number: number): number {
+  return NOTHING - 1 - number;
+}
+
+/** Paths alone, without what they lead to: finds the number of a route in the host's order. */
+class PathIndex {
+  readonly #exact = new Map<string, number>();
+  /** Without their last slash; longest first, since the routes are. */
+  readonly #prefixes: string[] = [];
+  /** `#prefixes[i]` is of route `#prefixRoutes[i]`. */
+  readonly #prefixRoutes: number[] = [];
+  /** The same by text, where there are many. */
+  readonly #prefixIndex: ReadonlyMap<string, number> | undefined;
+
+  constructor(routes: readonly Route[], redirectsToSlash: boolean) {
     let endInSlash = 0;
-    for (let index = 0; index < routes.length; index++) {
-      const { path: written, pathType } = routes[index] as Route;
+    for (let route = 0; route < routes.length; route++) {
+      const { path: written, pathType } = routes[route] as Route;
       const path = utf8AsLatin1(written);
-      const match: Match<E> = { kind: "route", entry: entries[index] as E };
       const endsInSlash = path.charCodeAt(path.length - 1) === SLASH;
       if (endsInSlash && path !== "/") endInSlash++;
       if (pathType === "Exact") {
-        this.#claim(path, match);
+        this.#claim(path, route);
       } else {
         this.#prefixes.push(endsInSlash ? path.slice(0, -1) : path);
-        this.#prefixMatches.push(match);
+        this.#prefixRoutes.push(route);
       }
     }
-    if (endInSlash > 0) this.#claimWithoutSlash(routes, entries, redirectsToSlash);
+    if (endInSlash > 0) this.#claimWithoutSlash(routes, redirectsToSlash);
     if (this.#prefixes.length > MAX_SCANNED_PREFIXES) this.#prefixIndex = this.#indexPrefixes();
   }
 
-  #claim(path: string, match: Match<E>): void {
-    if (!this.#exact.has(path)) this.#exact.set(path, match);
+  #claim(path: string, found: number): void {
+    if (!this.#exact.has(path)) this.#exact.set(path, found);
   }
 
   /** What `/foo` meets where a route is `/foo/`: an Exact or a Prefix of that very text, else nginx's redirect. */
-  #claimWithoutSlash(routes: readonly Route[], entries: readonly E[], redirectsToSlash: boolean): void {
-    routes.forEach(({ path: written }, index) => {
+  #claimWithoutSlash(routes: readonly Route[], redirectsToSlash: boolean): void {
+    routes.forEach(({ path: written }, route) => {
       const path = utf8AsLatin1(written);
       if (path === "/" || !path.endsWith("/")) return;
       const bare = path.slice(0, -1);
       const asWritten = routes.findIndex(
-        (route) => route.pathType === "Prefix" && utf8AsLatin1(route.path) === bare,
+        (other) => other.pathType === "Prefix" && utf8AsLatin1(other.path) === bare,
       );
-      if (asWritten !== -1) this.#claim(bare, { kind: "route", entry: entries[asWritten] as E });
-      else if (redirectsToSlash) this.#claim(bare, { kind: "trailingSlash", entry: entries[index] as E });
+      if (asWritten !== -1) this.#claim(bare, asWritten);
+      else if (redirectsToSlash) this.#claim(bare, redirectOf(route));
     });
   }
 
-  #indexPrefixes(): ReadonlyMap<string, Match<E>> {
-    const index = new Map<string, Match<E>>();
+  #indexPrefixes(): ReadonlyMap<string, number> {
+    const index = new Map<string, number>();
     this.#prefixes.forEach((prefix, at) => {
-      const match = this.#prefixMatches[at];
-      if (match !== undefined && !index.has(prefix)) index.set(prefix, match);
+      const route = this.#prefixRoutes[at];
+      if (route !== undefined && !index.has(prefix)) index.set(prefix, route);
     });
     return index;
   }
 
-  find(path: string): Match<E> | undefined {
-    const found = this.#exact.get(path);
-    if (found !== undefined) return found;
+  /** The number of the route, `NOTHING`, or that of a redirect (`redirectOf`). */
+  find(path: string): number {
+    if (this.#exact.size > 0) {
+      const found = this.#exact.get(path);
+      if (found !== undefined) return found;
+    }
     if (this.#prefixIndex !== undefined) return this.#lookUp(path, this.#prefixIndex);
     const prefixes = this.#prefixes;
-    for (let index = 0; index < prefixes.length; index++) {
-      const prefix = prefixes[index] as string;
+    for (let at = 0; at < prefixes.length; at++) {
+      const prefix = prefixes[at] as string;
       const { length } = prefix;
       if (path.startsWith(prefix) && (path.length === length || path.charCodeAt(length) === SLASH)) {
-        return this.#prefixMatches[index];
+        return this.#prefixRoutes[at] as number;
       }
     }
-    return undefined;
+    return NOTHING;
   }
 
   /** The path itself, then without its last element, and so on; none is longer than the longest prefix. */
-  #lookUp(path: string, index: ReadonlyMap<string, Match<E>>): Match<E> | undefined {
+  #lookUp(path: string, index: ReadonlyMap<string, number>): number {
     let end = path.length;
     const longest = this.#prefixes[0]?.length ?? 0;
     if (end > longest) end = path.lastIndexOf("/", longest);
     while (end > 0) {
-      const match = index.get(path.slice(0, end));
-      if (match !== undefined) return match;
+      const route = index.get(path.slice(0, end));
+      if (route !== undefined) return route;
       end = path.lastIndexOf("/", end - 1);
     }
-    return index.get("");
+    return index.get("") ?? NOTHING;
   }
 }
 

@@ -34,7 +34,10 @@ export interface Pipeline<Request> {
 }
 
 export type RoutePipeline = Pipeline<Exchange>;
-export type HostPipeline = Pipeline<Visit>;
+
+export interface HostPipeline extends Pipeline<Visit> {
+  readonly onRoute: readonly NonNullable<HostFilter["onRoute"]>[];
+}
 
 /** `undefined`: the route has no policy that asks for a hook, and the origin stage decides alone. */
 export function buildRoutePipeline(host: HostTable, entry: RouteEntry): RoutePipeline | undefined {
@@ -62,7 +65,13 @@ function routePipeline(policies: RoutePolicies, host: HostTable, { route }: Rout
 export function buildHostPipeline(host: HostTable): HostPipeline | undefined {
   const { policies } = host.config;
   if (policies === undefined) return undefined;
-  return assemble((name) => filterOf(HOST_FILTERS, policies, name as HostFeatureName, { host }));
+  const filters = FILTER_ORDER.map((name) =>
+    filterOf(HOST_FILTERS, policies, name as HostFeatureName, { host }),
+  );
+  return {
+    ...assemble((name) => filters[FILTER_ORDER.indexOf(name)]),
+    onRoute: filters.map((filter) => filter?.onRoute).filter((hook) => hook !== undefined),
+  };
 }
 
 type AnyFilterFor = (policy: unknown, site: unknown) => Filter & HostFilter;

@@ -1,8 +1,8 @@
 /** Which Service port a destination belongs to, as the objects of the cluster say. */
 
+import type { ExposedService } from "../../cluster/exposed-services.ts";
 import { parseIpAddress } from "../../cluster/ip-address.ts";
 import type { ClusterModel, ObjectName, Protocol, Service, ServicePort } from "../../cluster/model.ts";
-import type { ExposedService } from "../exposed-services.ts";
 import { isProxied } from "../proxied-service.ts";
 
 export interface Destination {

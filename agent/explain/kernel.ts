@@ -164,7 +164,7 @@ async function askIptables(
 
 /** Chains that lead on by address or port, or that every packet meets, hold other Services' rules too. */
 function isBranch(chain: string): boolean {
-  return /^KUBE-(?:SERVICES|NODEPORTS|EXTERNAL-SERVICES|FORWARD|(?:SVC|EXT)-(?:[0-9a-f.:]+\/\d|tcp|udp|sctp))/.test(
+  return /^(?:PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING|KUBE-POSTROUTING)$|^KUBE-(?:SERVICES|NODEPORTS|EXTERNAL-SERVICES|FORWARD|(?:SVC|EXT)-(?:[0-9a-f.:]+\/\d|tcp|udp|sctp))/.test(
     chain,
   );
 }

@@ -1,6 +1,6 @@
 /**
  * The cluster as its API server tells it, no more of it than a node needs: Services that are ours, their EndpointSlices,
- * this Node, and the ConfigMaps that expose ports.
+ * this Node, the ConfigMaps that expose ports, and the node's own Pods where somebody asks for them.
  *
  * In: a connection. Out: states, the first one once every first list is complete.
  */
@@ -17,6 +17,8 @@ export interface KubernetesSourceOptions {
   readonly node: string;
   /** ConfigMaps of exposed ports. */
   readonly configMaps: readonly ObjectName[];
+  /** The Pods of this node too. */
+  readonly pods: boolean;
   readonly onState: (state: ClusterState) => void;
   readonly onNote?: (kind: string, note: ReflectorNote) => void;
 }
@@ -30,12 +32,12 @@ export function followKubernetes(options: KubernetesSourceOptions): ClusterSourc
   const configMaps = new Set(options.configMaps);
   const watch = watchCluster({
     api: options.api,
-    kinds: ["Service", "EndpointSlice", "Node"],
+    kinds: ["Service", "EndpointSlice", "Node", ...(options.pods ? (["Pod"] as const) : [])],
     labelSelectors: {
       Service: OURS,
       EndpointSlice: OURS,
     },
-    fieldSelectors: { Node: `metadata.name=${options.node}` },
+    fieldSelectors: { Node: `metadata.name=${options.node}`, Pod: `spec.nodeName=${options.node}` },
     references: () => ({ secrets: new Set(), configMaps }),
     distanceMs: DISTANCE_MS,
     onSnapshot: options.onState,

@@ -23,6 +23,8 @@ export interface SourceListener {
 export interface Interest {
   readonly node: string;
   readonly configMaps: readonly ObjectName[];
+  /** The Pods of this node too. */
+  readonly pods: boolean;
 }
 
 /** A source, and a way to tell the cluster something where it is one that listens. */

@@ -1,6 +1,7 @@
 /**
  * What a new isolate costs until its first routed answer, at 1 000 and at 10 000 Ingresses with five endpoints each,
- * beside an empty Worker that answers at once.
+ * beside an empty Worker that answers at once. A row shows the least that must happen: the same two reads and the same
+ * question to the pod, and nothing else.
  *
  * Every round starts a new process. Wall time is from the start of the process to the answer, both with the same
  * pod and KV; CPU is that of the process for the first request, once it listens.
@@ -17,16 +18,27 @@ import { cpuMicroseconds, ScriptProcess } from "../edge/processes.ts";
 import { publish } from "../edge/publish.ts";
 import { interleave, median } from "../statistics.ts";
 
-const SUBJECTS = ["empty", "1000", "10000"] as const;
+const SUBJECTS = ["empty", "reads", "1000", "10000"] as const;
 type Subject = (typeof SUBJECTS)[number];
 const ENDPOINTS_PER_HOST = 5;
 const NAMES = {
   empty: "empty Worker",
+  reads: "reads what 10 000 need from KV, asks the pod, no more",
   "1000": "Fairlead, 1 000 Ingresses",
   "10000": "Fairlead, 10 000 Ingresses",
 } as const;
 
 const EMPTY = 'export default { fetch: () => new Response("ok") };';
+
+/** The least that must happen: the same two reads one after the other, and the question to the pod. */
+function readingWorker(pod: string, keys: readonly string[]): string {
+  return `export default {
+  async fetch(request, environment) {
+    for (const key of ${JSON.stringify(keys)}) await environment.SHARDS.get(key, { type: "text" });
+    return fetch("http://${pod}/api/x", request);
+  },
+};`;
+}
 
 export const bench: Bench = {
   title: "from the start of an isolate to its first routed answer",
@@ -57,14 +69,20 @@ export const bench: Bench = {
       }
       const reads = new Map<Subject, readonly string[][]>();
       const start = async (subject: Subject) => {
-        const kv = kvs.get(subject);
+        const kv = kvs.get(subject === "reads" ? "10000" : subject);
+        const module =
+          subject === "empty"
+            ? EMPTY
+            : subject === "reads"
+              ? readingWorker(pod, (reads.get("10000") ?? []).flat())
+              : worker;
         kv?.reads.splice(0);
         const startedAt = performance.now();
         const process = await WorkerdProcess.start(
           kv === undefined
-            ? { module: EMPTY }
+            ? { module }
             : {
-                module: worker,
+                module,
                 vars: { ORIGIN_TRANSPORT: "direct" },
                 kv: { SHARDS: kv.address, POINTER: kv.address },
               },
@@ -85,15 +103,16 @@ export const bench: Bench = {
           await process.stop();
         }
       };
-      for (const subject of SUBJECTS) await start(subject); // Files of the disk come into memory.
+      for (const subject of [...SUBJECTS].reverse()) await start(subject); // Files of the disk come into memory.
       note(`${rounds * 3} starts of each`);
       const results = await interleave(SUBJECTS, rounds * 3, start);
       const wall = (subject: Subject) => median(results[subject].map((one) => one.wall));
       const cpu = (subject: Subject) => median(results[subject].map((one) => one.cpu));
+      const kvOf = (subject: Subject) => kvs.get(subject === "reads" ? "10000" : subject);
       const kib = (subject: Subject) =>
         (reads.get(subject) ?? [])
           .flat()
-          .reduce((sum, key) => sum + (kvs.get(subject)?.values.get(key)?.length ?? 0), 0) / 1024;
+          .reduce((sum, key) => sum + (kvOf(subject)?.values.get(key)?.length ?? 0), 0) / 1024;
       const measures: Record<string, number> = {};
       for (const size of ["1000", "10000"] as const) {
         measures[`kvReads${size}`] = reads.get(size)?.length ?? Number.NaN;
@@ -101,6 +120,8 @@ export const bench: Bench = {
         measures[`cpu${size}`] = cpu(size) - cpu("empty");
         measures[`wall${size}`] = wall(size) - wall("empty");
       }
+      measures.cpuReads = cpu("reads") - cpu("empty");
+      measures.wallReads = wall("reads") - wall("empty");
       return {
         table: [
           ["", "start to answer ms", "CPU of first request ms", "KV reads", "KiB read", "pointer KiB"],
@@ -110,7 +131,7 @@ export const bench: Bench = {
             cpu(subject).toFixed(2),
             String(reads.get(subject)?.length ?? 0),
             kib(subject).toFixed(0),
-            ((kvs.get(subject)?.values.get(POINTER_KEY)?.length ?? 0) / 1024).toFixed(1),
+            ((kvOf(subject)?.values.get(POINTER_KEY)?.length ?? 0) / 1024).toFixed(1),
           ]),
           [`bundle ${(worker.length / 1024).toFixed(0)} KiB`, "", "", "", "", ""],
         ],

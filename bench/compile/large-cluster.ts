@@ -1,6 +1,7 @@
 /** A cluster of a size that few have: one host, two paths, CORS and a body size for each Ingress; a Service for each. */
 
-import type { ClusterModel, KubernetesObject } from "../../cluster/model.ts";
+import type { ClusterModel, EndpointSlice, KubernetesObject, ObjectName } from "../../cluster/model.ts";
+import { SortedMap } from "../../cluster/sorted-map.ts";
 import { ingress, modelOf, service, slice } from "../../tests/cluster-model.ts";
 
 export function largeCluster(
@@ -28,15 +29,21 @@ export function largeCluster(
       slice(`${namespace}/web-${index}`, ["http=8080"], addresses),
     );
   }
-  const model = modelOf(...objects);
+  const model = asWatched(modelOf(...objects));
   return {
     model,
     withEndpoint(address) {
-      const endpointSlices = new Map(model.endpointSlices);
-      endpointSlices.set("team-7/web-7", [slice("team-7/web-7", ["http=8080"], [address])]);
-      return { ...model, endpointSlices };
+      const changed = [slice("team-7/web-7", ["http=8080"], [address])];
+      return { ...model, endpointSlices: model.endpointSlices.with(new Map([["team-7/web-7", changed]])) };
     },
   };
+}
+
+/** With endpoints in the kind of map in which `cluster/watch/live-model.ts` hands them on. */
+function asWatched(
+  model: ClusterModel,
+): ClusterModel & { readonly endpointSlices: SortedMap<ObjectName, readonly EndpointSlice[]> } {
+  return { ...model, endpointSlices: SortedMap.from(model.endpointSlices) };
 }
 
 export function hostName(index: number): string {

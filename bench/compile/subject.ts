@@ -23,8 +23,8 @@ let written = 0;
 for (let round = 0; round < CHANGES; round++) {
   const changed = withEndpoint(`10.255.0.${round}`);
   const before = performance.now();
-  const { config } = compiler.compile(changed);
-  const next = await cutShards(config, { previous: shards });
+  const { config, delta } = compiler.compile(changed);
+  const next = await cutShards(config, { previous: shards, delta });
   changesMs.push(performance.now() - before);
   written = [...next.shards.keys()].filter((name) => !shards.shards.has(name)).length;
   shards = next;

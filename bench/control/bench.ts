@@ -52,6 +52,7 @@ export const bench: Bench = {
       filledMs,
       firstMs,
       changes,
+      edits,
       writes,
       rssMiB: calmRssMiB,
       kubernetes,
@@ -59,6 +60,7 @@ export const bench: Bench = {
     const storm = await inStorm(note);
     const totals = changes.map(({ totalMs }) => totalMs);
     const own = changes.map(({ totalMs, writeMs }) => totalMs - writeMs);
+    const ownOfEdits = edits.map(({ totalMs, writeMs }) => totalMs - writeMs);
     const measures = {
       fillSeconds: filledMs / 1_000,
       firstPublicationSeconds: firstMs / 1_000,
@@ -66,6 +68,8 @@ export const bench: Bench = {
       eventToKvP99Ms: quantile(totals, 0.99),
       ownP50Ms: quantile(own, 0.5),
       ownP99Ms: quantile(own, 0.99),
+      ingressOwnP50Ms: quantile(ownOfEdits, 0.5),
+      ingressOwnP99Ms: quantile(ownOfEdits, 0.99),
       writesAChange: writes / changes.length,
       rssMiB: Math.max(calmRssMiB, storm.rssMiB),
       calmRssMiB,
@@ -84,6 +88,11 @@ export const bench: Bench = {
           measures.eventToKvP99Ms.toFixed(1),
         ],
         ["of which not the KV write, ms", measures.ownP50Ms.toFixed(1), measures.ownP99Ms.toFixed(1)],
+        [
+          "a changed Ingress: not the KV write, ms",
+          measures.ingressOwnP50Ms.toFixed(1),
+          measures.ingressOwnP99Ms.toFixed(1),
+        ],
         ["start to first publication, s", measures.firstPublicationSeconds.toFixed(1), ""],
         ["storm: changes a second", measures.stormChangesASecond.toFixed(0), ""],
         [
@@ -104,6 +113,8 @@ interface Calm {
   readonly filledMs: number;
   readonly firstMs: number;
   readonly changes: readonly Change[];
+  /** Of Ingresses. */
+  readonly edits: readonly Change[];
   /** Keys written by these changes. */
   readonly writes: number;
   readonly rssMiB: number;
@@ -124,9 +135,11 @@ async function onRealServer(rounds: number, note: (line: string) => void): Promi
     closing.defer(() => control.end());
     const count = CHANGES_A_ROUND * rounds;
     note(`${count} changes, one after the other`);
-    const { changes, writes } = await measureChanges(server, control, edge, count);
+    const { changes, writes } = await measureChanges(server, control, edge, count, ENDPOINT);
+    note(`${count} changed Ingresses`);
+    const { changes: edits } = await measureChanges(server, control, edge, count, INGRESS);
     const kubernetes = await versionOf(server.api);
-    return { filledMs, firstMs, changes, writes, rssMiB: highestResidentMiB(control.pid), kubernetes };
+    return { filledMs, firstMs, changes, edits, writes, rssMiB: highestResidentMiB(control.pid), kubernetes };
   } finally {
     await closing.disposeAsync();
   }
@@ -239,15 +252,41 @@ interface Change {
   readonly writeMs: number;
 }
 
+interface KindOfChange {
+  /** Where its events come from. */
+  readonly path: string;
+  readonly patch: (index: number, turn: number) => { readonly of: Manifest; readonly body: unknown };
+}
+
+const ENDPOINT: KindOfChange = {
+  path: "/apis/discovery.k8s.io/v1/endpointslices",
+  patch: (index, turn) => ({
+    of: sliceOf(index, 0),
+    body: { endpoints: [{ addresses: [addressOf(index, turn)], conditions: { ready: true } }] },
+  }),
+};
+
+const INGRESS: KindOfChange = {
+  path: "/apis/networking.k8s.io/v1/ingresses",
+  patch: (index, turn) => {
+    const { name, namespace: inNamespace } = placeOf(index);
+    const annotations = { "nginx.ingress.kubernetes.io/proxy-body-size": `${9 + turn}m` };
+    return {
+      of: ingress(name, hostName(index), { namespace: inNamespace }),
+      body: { metadata: { annotations } },
+    };
+  },
+};
+
 async function measureChanges(
   server: ApiServer,
   control: ControlProcess,
   edge: LocalEdge,
   count: number,
+  { path, patch }: KindOfChange,
 ): Promise<Pick<Calm, "changes" | "writes">> {
   const stop = new AbortController();
   let arrived = Promise.withResolvers<number>();
-  const path = "/apis/discovery.k8s.io/v1/endpointslices";
   const { metadata } = (await server.api.request({ path, query: { limit: "1" } })) as {
     readonly metadata: { readonly resourceVersion: string };
   };
@@ -264,11 +303,12 @@ async function measureChanges(
     arrived = Promise.withResolvers();
     const before = published(control).length;
     const line = control.nextLine((text) => text.includes('"published"'));
+    const { of, body } = patch(turn * 7, turn);
     await server.api.request({
       method: "PATCH",
-      path: pathOf(sliceOf(turn * 7, 0)),
+      path: pathOf(of),
       contentType: "application/merge-patch+json",
-      body: { endpoints: [{ addresses: [addressOf(turn * 7, turn)], conditions: { ready: true } }] },
+      body,
     });
     const eventMs = await arrived.promise;
     const doneMs = await line;

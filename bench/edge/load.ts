@@ -18,6 +18,8 @@ export interface LoadOrder {
   readonly paths: readonly string[];
   readonly milliseconds?: number;
   readonly requests?: number;
+  /** More header lines, `Name: value`. */
+  readonly headers?: readonly string[];
 }
 
 export interface LoadReport {
@@ -58,6 +60,7 @@ async function load(order: LoadOrder): Promise<LoadReport> {
   const deadline =
     order.milliseconds === undefined ? Number.POSITIVE_INFINITY : startedAt + order.milliseconds;
   const limit = order.requests ?? Number.POSITIVE_INFINITY;
+  const headers = [HEADERS, ...(order.headers ?? [])].join("\r\n");
   let sent = 0;
   let answered = 0;
   let failed = 0;
@@ -67,7 +70,7 @@ async function load(order: LoadOrder): Promise<LoadReport> {
     const host = (sent * 7919) % order.hosts;
     const path = order.paths[sent % order.paths.length] ?? "/";
     sent++;
-    return `GET ${path} HTTP/1.1\r\nHost: h${host}.example.com\r\n${HEADERS}\r\n\r\n`;
+    return `GET ${path} HTTP/1.1\r\nHost: h${host}.example.com\r\n${headers}\r\n\r\n`;
   };
   const one = (): Promise<void> =>
     new Promise((resolve) => {

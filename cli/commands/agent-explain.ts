@@ -61,7 +61,7 @@ async function runExplain(morePaths: readonly string[], flags: Flags): Promise<v
     ],
   );
   const [{ model, diagnostics }, compiler] = await Promise.all([
-    readOnce(source, { node: settings.node, configMaps: configMapNames(settings) }, say),
+    readOnce(source, { node: settings.node, configMaps: configMapNames(settings), pods: false }, say),
     createClusterCompiler(settings, ["IPv4", "IPv6"]),
   ]).catch((error: unknown) => {
     throw new CommandFailure(error instanceof Error ? error.message : String(error));

@@ -7,12 +7,13 @@
  */
 
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { AgentOptions } from "../../agent/main.ts";
+import type { AgentOptions } from "../../agent/options.ts";
+import type { OutboundSettings } from "../../agent/outbound/outbound.ts";
 import type { ListenAddress } from "../../agent/status-servers.ts";
 import type { ConntrackSettings } from "../../agent/sysctls.ts";
 import { addSourceOptions, type SourceFlags, sourceSettings } from "../agent-source.ts";
 import { asSentence, CommandFailure, UsageError } from "../failure.ts";
-import { addNatOptions, type NatFlags, natSettings } from "../nat-input.ts";
+import { addNatOptions, type NatFlags, natSettings, rangeList } from "../nat-input.ts";
 import { registerAgentExplain } from "./agent-explain.ts";
 import { registerAgentWatch } from "./agent-watch.ts";
 
@@ -21,8 +22,14 @@ interface AgentFlags extends NatFlags, SourceFlags {
   readonly dryRun?: true;
   readonly cleanup?: true;
   readonly initOnly?: true;
+  readonly procSys: string;
   readonly healthzListen?: ListenAddress;
   readonly metricsListen?: ListenAddress;
+  readonly nonMasqueradeCidrs?: readonly string[];
+  readonly outboundPolicy?: string;
+  /** `--no-snat-random-fully` makes it false. */
+  readonly snatRandomFully: boolean;
+  readonly hostPorts?: true;
   readonly conntrackMaxPerCore: number;
   readonly conntrackMin: number;
   readonly conntrackTcpTimeoutEstablished: number;
@@ -57,6 +64,11 @@ export function registerAgent(program: Command): void {
       "set the kernel's settings (sysctls), which needs more rights than rules do, and end",
     )
     .addOption(
+      new Option("--proc-sys <folder>", "where the kernel's settings are")
+        .default("/proc/sys")
+        .env("FAIRLEAD_PROC_SYS"),
+    )
+    .addOption(
       new Option("--healthz-listen <host:port>", "where /healthz and /livez are; none for nowhere")
         .argParser(listenAddress)
         .default({ host: "0.0.0.0", port: 10_256 }, "0.0.0.0:10256")
@@ -67,6 +79,26 @@ export function registerAgent(program: Command): void {
         .argParser(listenAddress)
         .default({ host: "127.0.0.1", port: 10_249 }, "127.0.0.1:10249")
         .env("FAIRLEAD_METRICS_LISTEN"),
+    )
+    .addOption(
+      new Option(
+        "--non-masquerade-cidrs <cidrs>",
+        "masquerade what leaves this node for anywhere but these ranges, by commas (default: outbound traffic is left alone)",
+      )
+        .argParser(rangeList)
+        .env("FAIRLEAD_NON_MASQUERADE_CIDRS"),
+    )
+    .addOption(
+      new Option(
+        "--outbound-policy <file>",
+        "the same as a file in ip-masq-agent's format, with fixed source addresses for Pods; read again when it changes",
+      ).env("FAIRLEAD_OUTBOUND_POLICY"),
+    )
+    .option("--no-snat-random-fully", "ports of outbound connections are kept where they can be")
+    .addOption(
+      new Option("--host-ports", "serve hostPort of this node's Pods (where no CNI plug-in does)").env(
+        "FAIRLEAD_HOST_PORTS",
+      ),
     )
     .action(runAgentCommand);
 }
@@ -84,6 +116,9 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
     settings: natSettings(flags),
     source: sourceSettings(flags, morePaths),
     conntrack: conntrackSettings(flags),
+    outbound: outboundSettings(flags),
+    hostPorts: flags.hostPorts === true,
+    procSys: flags.procSys,
     say,
   };
   if (flags.initOnly) return failing(() => agent.initializeNode(options));
@@ -124,6 +159,16 @@ async function failing(run: () => Promise<void>): Promise<void> {
     if (error instanceof UsageError || process.env.FAIRLEAD_DEBUG === "1") throw error;
     throw new CommandFailure(error instanceof Error ? error.message : String(error));
   }
+}
+
+function outboundSettings(flags: AgentFlags): OutboundSettings | undefined {
+  const { nonMasqueradeCidrs: cidrs, outboundPolicy: path, snatRandomFully: randomFully } = flags;
+  if (cidrs !== undefined && path)
+    throw new UsageError(
+      "--non-masquerade-cidrs and --outbound-policy exclude each other: the file has such a list too.",
+    );
+  if (path) return { kind: "file", path, randomFully };
+  return cidrs === undefined || cidrs.length === 0 ? undefined : { kind: "cidrs", cidrs, randomFully };
 }
 
 function addConntrackOptions(command: Command): Command {

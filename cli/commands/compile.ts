@@ -36,7 +36,8 @@ export function registerCompile(program: Command): void {
 async function runCompile(morePaths: readonly string[], flags: Flags): Promise<void> {
   const options = compileOptions(flags);
   const { model, diagnostics: ofReading } = await readCluster([...(flags.file ?? []), ...morePaths]);
-  const { compile, sortDiagnostics } = await import("../../control/compile/compile.ts");
+  const { compile } = await import("../../control/compile/compile.ts");
+  const { sortDiagnostics } = await import("../../control/compile/told.ts");
   const { printConfig } = await import("../../control/compile/print.ts");
   const { config, diagnostics } = compile(model, options);
   const all = sortDiagnostics([...ofReading, ...diagnostics]);

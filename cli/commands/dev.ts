@@ -1,9 +1,17 @@
 /** `fairlead dev`: reads the command line, and ends on SIGINT or SIGTERM. What it does is in `../dev/dev.ts`. */
 
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { ObjectName } from "../../cluster/model.ts";
+import type { ProxyVersion } from "../../gateway/proxy-protocol.ts";
 import type { DevOptions } from "../dev/dev.ts";
 import { UsageError } from "../failure.ts";
-import { addCompilerOptions, addFileOption, compileOptions, type FileFlags } from "../manifest-input.ts";
+import {
+  addCompilerOptions,
+  addFileOption,
+  compileOptions,
+  configMapName,
+  type FileFlags,
+} from "../manifest-input.ts";
 
 /** After this long what has not ended is left to the system. */
 const LONGEST_FAREWELL_MILLISECONDS = 4500;
@@ -13,6 +21,9 @@ interface DevFlags extends FileFlags {
   readonly controlPort: number;
   readonly protocol: "http" | "https";
   readonly accessLog?: true;
+  readonly tcpServices?: ObjectName;
+  readonly udpServices?: ObjectName;
+  readonly proxyProtocol: ProxyVersion;
 }
 
 export function registerDev(program: Command): void {
@@ -30,6 +41,13 @@ export function registerDev(program: Command): void {
       new Option("--protocol <name>", "what the edge speaks").choices(["http", "https"]).default("http"),
     )
     .option("--control-port <number>", "port of the control API; 0 takes any", port, 8788)
+    .option("--tcp-services <namespace/name>", "ConfigMap of TCP services to listen for", configMapName)
+    .option("--udp-services <namespace/name>", "ConfigMap of UDP services to listen for", configMapName)
+    .addOption(
+      new Option("--proxy-protocol <version>", "of the PROXY headers that pods of TCP services get")
+        .choices(["v1", "v2"])
+        .default("v1"),
+    )
     .option("--access-log", "write a line of JSON for each answer")
     .action(async (morePaths: readonly string[], flags: DevFlags) => {
       const paths = [...(flags.file ?? []), ...morePaths];
@@ -43,6 +61,11 @@ export function registerDev(program: Command): void {
         protocol,
         accessLog: flags.accessLog === true,
         compile: compileOptions(flags),
+        exposed: {
+          proxyProtocol: flags.proxyProtocol,
+          ...(flags.tcpServices === undefined ? {} : { tcpServices: flags.tcpServices }),
+          ...(flags.udpServices === undefined ? {} : { udpServices: flags.udpServices }),
+        },
       });
     });
 }

@@ -1,6 +1,6 @@
 /**
- * `fairlead gateway render`: HAProxy's configuration as the gateway of a cluster, from flags, variables and
- * files. What it says is in `gateway/haproxy/`; the contract it keeps is `gateway/README.md`.
+ * `fairlead gateway render`: HAProxy's configuration as the gateway of a cluster, from flags, variables, files and
+ * manifests. What it says is in `gateway/haproxy/`; the contract it keeps is `gateway/README.md`.
  *
  * Keys come from a variable or a file only: a command line is readable by every process of the machine.
  */
@@ -9,12 +9,25 @@ import { readdir, readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Diagnostic, formatDiagnostic } from "../../cluster/diagnostic.ts";
+import { findExposedServices } from "../../cluster/exposed-services.ts";
+import type { ClusterModel, ObjectName } from "../../cluster/model.ts";
 import { parseTokenKeys, type TokenKey } from "../../edge-config/gateway-token.ts";
 import type { TlsSecret } from "../../gateway/dial.ts";
-import type { HaproxySettings } from "../../gateway/haproxy/settings.ts";
+import type { HaproxySettings, TcpServiceSettings } from "../../gateway/haproxy/settings.ts";
+import type { PassthroughHosts } from "../../gateway/passthrough.ts";
+import type { ProxyVersion } from "../../gateway/proxy-protocol.ts";
 import { CommandFailure, UsageError } from "../failure.ts";
+import {
+  addCompilerOptions,
+  addFileOption,
+  compileOptions,
+  configMapName,
+  type FileFlags,
+  readCluster,
+} from "../manifest-input.ts";
 
-interface RenderFlags {
+interface RenderFlags extends FileFlags {
   readonly out: string;
   readonly installedAt?: string;
   readonly keysFile?: string;
@@ -30,6 +43,13 @@ interface RenderFlags {
   readonly maxConnections?: number;
   readonly maxHead: number;
   readonly adminSocket?: string;
+  readonly passthroughListen?: string;
+  readonly passthroughAcceptProxy?: true;
+  readonly passthroughOtherwise?: string;
+  readonly tcpServices?: ObjectName;
+  readonly tcpServicesAddress?: string;
+  readonly allTcpServices?: true;
+  readonly proxyProtocol: ProxyVersion;
 }
 
 export function registerGateway(program: Command): void {
@@ -37,11 +57,11 @@ export function registerGateway(program: Command): void {
     .command("gateway")
     .summary("configure the gateway of a cluster")
     .description("The gateway inside a cluster: HAProxy with a configuration that this writes.");
-  gateway
-    .command("render")
+  addCompilerOptions(addFileOption(gateway.command("render")))
     .summary("write HAProxy's configuration")
     .description(
-      "Writes haproxy.cfg, its maps and certificates for Debian's HAProxy 2.6 or later, and names each file.",
+      "Writes haproxy.cfg, its maps and certificates for Debian's HAProxy 2.6 or later, and names each file. " +
+        "Manifests are needed for what HAProxy passes on as TCP: hosts with ssl-passthrough, and TCP services.",
     )
     .addOption(
       new Option("-o, --out <folder>", "where the files go")
@@ -132,6 +152,49 @@ export function registerGateway(program: Command): void {
         .argParser(path)
         .env("FAIRLEAD_GATEWAY_ADMIN_SOCKET"),
     )
+    .addOption(
+      new Option(
+        "--passthrough-listen <host:port>",
+        "where TLS of hosts with ssl-passthrough goes to their pods (default: nowhere)",
+      )
+        .argParser(listenAddress)
+        .env("FAIRLEAD_GATEWAY_PASSTHROUGH_LISTEN"),
+    )
+    .addOption(
+      new Option("--passthrough-accept-proxy", "a balancer in front of that port sends PROXY headers").env(
+        "FAIRLEAD_GATEWAY_PASSTHROUGH_ACCEPT_PROXY",
+      ),
+    )
+    .addOption(
+      new Option(
+        "--passthrough-otherwise <ip:port>",
+        "who gets TLS for every other name at that port (default: it is closed)",
+      )
+        .argParser(listenAddress)
+        .env("FAIRLEAD_GATEWAY_PASSTHROUGH_OTHERWISE"),
+    )
+    .addOption(
+      new Option(
+        "--tcp-services <namespace/name>",
+        "ConfigMap of TCP services; those with PROXY are served here, plain ones by the node agent",
+      )
+        .argParser(configMapName)
+        .env("FAIRLEAD_GATEWAY_TCP_SERVICES"),
+    )
+    .addOption(
+      new Option("--all-tcp-services", "serve plain ones here too").env("FAIRLEAD_GATEWAY_ALL_TCP_SERVICES"),
+    )
+    .addOption(
+      new Option("--tcp-services-address <ip>", "where TCP services listen (default: every address)")
+        .argParser(ipAddress)
+        .env("FAIRLEAD_GATEWAY_TCP_SERVICES_ADDRESS"),
+    )
+    .addOption(
+      new Option("--proxy-protocol <version>", "of the PROXY headers that pods get")
+        .choices(["v1", "v2"])
+        .default("v1")
+        .env("FAIRLEAD_GATEWAY_PROXY_PROTOCOL"),
+    )
     .addHelpText(
       "after",
       `
@@ -171,7 +234,76 @@ async function readSettings(flags: RenderFlags, environment: NodeJS.ProcessEnv):
     maxHeadKibibytes: flags.maxHead,
     folder: flags.installedAt ?? path(resolve(flags.out)),
     ...(flags.adminSocket === undefined ? {} : { adminSocket: flags.adminSocket }),
+    ...(await readTcpSettings(flags)),
   };
+}
+
+/** From manifests: what is passed on as TCP. What is wrong with them is told, and costs itself only. */
+async function readTcpSettings(
+  flags: RenderFlags,
+): Promise<Pick<HaproxySettings, "passthrough" | "tcpServices" | "tcpAddress">> {
+  const { file = [], passthroughListen: listen, tcpServices: configMap } = flags;
+  if (listen === undefined && configMap === undefined) return { tcpServices: [] };
+  if (file.length === 0) {
+    throw new UsageError(
+      `${listen === undefined ? "--tcp-services" : "--passthrough-listen"} needs -f PATH: the manifests that it is about.`,
+    );
+  }
+  const { model, diagnostics } = await readCluster(file);
+  const told = diagnostics.filter(({ severity }) => severity !== "info");
+  const settings = {
+    ...(listen === undefined
+      ? {}
+      : {
+          passthrough: {
+            listen,
+            acceptsProxy: flags.passthroughAcceptProxy === true,
+            hosts: await readPassthrough(model, flags, told),
+            ...(flags.passthroughOtherwise === undefined ? {} : { otherwise: flags.passthroughOtherwise }),
+          },
+        }),
+    tcpServices: configMap === undefined ? [] : readTcpServices(model, configMap, flags, told),
+    ...(flags.tcpServicesAddress === undefined ? {} : { tcpAddress: flags.tcpServicesAddress }),
+  };
+  process.stderr.write(told.map((diagnostic) => `${formatDiagnostic(diagnostic)}\n`).join(""));
+  return settings;
+}
+
+async function readPassthrough(
+  model: ClusterModel,
+  flags: RenderFlags,
+  told: Diagnostic[],
+): Promise<PassthroughHosts> {
+  const { compile } = await import("../../control/compile/compile.ts");
+  const { passthroughHosts } = await import("../../gateway/passthrough.ts");
+  const options = compileOptions(flags);
+  const { config, diagnostics } = compile(model, {
+    ...options,
+    ...(flags.allowLoopback === true ? { allowLocalAddresses: true } : {}),
+  });
+  told.push(...diagnostics.filter(({ field }) => field?.endsWith("/ssl-passthrough") === true));
+  return passthroughHosts(config);
+}
+
+function readTcpServices(
+  model: ClusterModel,
+  name: ObjectName,
+  { allTcpServices, proxyProtocol: version }: RenderFlags,
+  told: Diagnostic[],
+): readonly TcpServiceSettings[] {
+  const { services, diagnostics } = findExposedServices(model, name, "TCP");
+  told.push(...diagnostics);
+  return services.flatMap(({ exposed: { nodePort, service, port, proxyProtocol }, endpoints }) =>
+    proxyProtocol === undefined && allTcpServices !== true
+      ? []
+      : {
+          port: nodePort,
+          name: `${service}:${port}`,
+          endpoints,
+          acceptsProxy: proxyProtocol?.decode === true,
+          ...(proxyProtocol?.encode === true ? { sendsProxy: version } : {}),
+        },
+  );
 }
 
 async function readKeys(
@@ -276,6 +408,11 @@ function listenAddress(text: string): string {
 function nameserver(text: string): string {
   const whole = isIP(text) === 4 ? `${text}:53` : isIP(text) === 6 ? `[${text}]:53` : text;
   return listenAddress(whole);
+}
+
+function ipAddress(text: string): string {
+  if (isIP(text) === 0) throw new InvalidArgumentError("Expected is an IP address.");
+  return isIP(text) === 6 ? `[${text}]` : text;
 }
 
 /** Goes into the configuration as one word. */

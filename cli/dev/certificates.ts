@@ -10,9 +10,9 @@ import { X509Certificate } from "node:crypto";
 import { createSecureContext, type SecureContext } from "node:tls";
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import type { ClusterModel, Ingress, ObjectName, Secret } from "../../cluster/model.ts";
-import { createSelfSignedCertificate } from "./self-signed.ts";
+import { type CertificateAndKey, createSelfSignedCertificate } from "./self-signed.ts";
 
-interface Certificate {
+interface Certificate extends CertificateAndKey {
   readonly context: SecureContext;
   readonly leaf: X509Certificate;
 }
@@ -54,15 +54,24 @@ export class Certificates {
 
   /** The context for a server name; undefined is a client that sent none. */
   contextFor(serverName: string | undefined): SecureContext {
+    return this.#certificateFor(serverName)?.context ?? this.#ownContext;
+  }
+
+  /** The certificate for a server name, as PEM. */
+  pemFor(serverName: string | undefined): CertificateAndKey {
+    return this.#certificateFor(serverName) ?? this.own;
+  }
+
+  #certificateFor(serverName: string | undefined): Certificate | undefined {
     const name = (serverName ?? "").toLowerCase();
     const wildcard = `*${name.slice(Math.max(0, name.indexOf(".")))}`;
-    const certificate =
+    return (
       this.#listed.get(name) ??
       this.#listed.get(wildcard) ??
       [...(this.#offered.get(name) ?? []), ...(this.#offered.get(wildcard) ?? [])].find(
         ({ leaf }) => leaf.checkHost(name) !== undefined,
-      );
-    return certificate?.context ?? this.#ownContext;
+      )
+    );
   }
 
   #certificateOf(secret: Secret, name: ObjectName): Certificate | Diagnostic {
@@ -89,7 +98,8 @@ function readCertificate(secret: Secret, name: ObjectName): Certificate | Diagno
   if (key === undefined) return wrong('data["tls.key"]', "a key is expected and there is none");
   try {
     const leaf = new X509Certificate(cert);
-    return { leaf, context: createSecureContext({ cert: Buffer.from(cert), key: Buffer.from(key) }) };
+    const pem = { cert: Buffer.from(cert).toString("utf8"), key: Buffer.from(key).toString("utf8") };
+    return { leaf, ...pem, context: createSecureContext(pem) };
   } catch {
     // OpenSSL's words would tell of the key's inside.
     return wrong("data", "tls.crt and tls.key are no certificate in PEM with its key");

@@ -19,13 +19,19 @@ import { createPublisher, LOCAL_PACE, type PublisherEvent } from "../../control/
 import type { EdgeConfig } from "../../edge-config/config.ts";
 import { deriveConfigKeys } from "../../edge-config/config-keys.ts";
 import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
+import { createAddressPolicy } from "../../gateway/allowed-addresses.ts";
 import type { TlsSecret } from "../../gateway/dial.ts";
+import { findPassthrough, type PassthroughHosts, passthroughHosts } from "../../gateway/passthrough.ts";
+import { IDLE_TIMEOUT_MS, inTurn, type RelaySettings, relay } from "../../gateway/relay.ts";
 import { startGateway } from "../../gateway/server.ts";
+import { endsOf } from "../../gateway/tcp-service.ts";
 import { CommandFailure } from "../failure.ts";
 import { Certificates } from "./certificates.ts";
 import { Changes } from "./changes.ts";
+import { ClientDemands } from "./client-certificates.ts";
 import { DiagnosticsPrinter } from "./diagnostics-printer.ts";
 import { EdgeProbe } from "./edge-probe.ts";
+import { type ExposedPortOptions, ExposedPorts } from "./exposed-ports.ts";
 import { CLUSTER, startLocalControl } from "./local-control.ts";
 import { type CompiledManifests, ManifestPipeline } from "./manifest-pipeline.ts";
 import { findFreePort } from "./ports.ts";
@@ -43,6 +49,8 @@ export interface DevOptions {
   /** Lines of the access log are notes. */
   readonly accessLog: boolean;
   readonly compile: CompileOptions;
+  /** TCP and UDP ports beside those of HTTP. */
+  readonly exposed: ExposedPortOptions;
 }
 
 export interface DevOutput {
@@ -57,6 +65,13 @@ const HOST = "127.0.0.1";
 
 /** Small, so that a saved file is live within two seconds even when nobody asks meanwhile. */
 const REFRESH = { REFRESH_SECONDS: "0.2", MAX_STALE_SECONDS: "0.8" };
+
+/** Any pod of the manifests may be dialled, those on this machine too. */
+const RELAY: RelaySettings = {
+  connectTimeoutMs: 5_000,
+  idleTimeoutMs: IDLE_TIMEOUT_MS,
+  allows: createAddressPolicy({ allowedCidrs: ["0.0.0.0/0", "::/0"], allowLoopback: true }),
+};
 
 /** Runs until `stop` fires. Rejects with a `CommandFailure` where it cannot start. */
 export async function runDev(options: DevOptions, output: DevOutput, stop: AbortSignal): Promise<void> {
@@ -74,13 +89,25 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     const watch = await watchManifestFiles(options.paths, () => changes.note());
     closing.defer(() => watch.close());
     const certificates = new Certificates();
+    const demands = new ClientDemands();
     const printer = new DiagnosticsPrinter(output.note);
+    const ports = new ExposedPorts(
+      { host: HOST, ownPorts: [port, controlPort] },
+      options.exposed,
+      RELAY,
+      output.note,
+    );
+    closing.defer(() => ports.close());
     const pipeline = new ManifestPipeline(options.paths, { ...options.compile, allowLocalAddresses: true });
     let current: CompiledManifests;
+    let passthrough: PassthroughHosts = new Map();
+    let turn = 0;
     const compile = async (): Promise<CompiledManifests> => {
       current = await pipeline.compile();
+      passthrough = passthroughHosts(current.config);
+      demands.update(current.config, current.model);
       const ofTls = options.protocol === "https" ? certificates.update(current.model) : [];
-      printer.show([...current.diagnostics, ...ofTls]);
+      printer.show([...current.diagnostics, ...ofTls, ...(await ports.update(current.model))]);
       return current;
     };
     current = await compile();
@@ -157,7 +184,20 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
     if (stop.aborted) return;
     // Only now, so that whoever tries early is refused a connection and not served an edge without configuration.
     const front = isTls
-      ? await startTlsFront(HOST, port, runtime.port, certificates)
+      ? await startTlsFront({
+          host: HOST,
+          port,
+          workerPort: runtime.port,
+          certificates,
+          demands,
+          passThrough: (client, head, serverName) => {
+            const target = findPassthrough(passthrough, serverName);
+            if (target === undefined) return false;
+            const endpoints = inTurn(target.endpoints, turn++);
+            void relay(client, head, endsOf(client), { endpoints }, RELAY);
+            return true;
+          },
+        })
       : await startTcpFront(HOST, port, runtime.port);
     closing.defer(() => front.close());
     ready = true;

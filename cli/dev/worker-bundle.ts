@@ -35,11 +35,16 @@ export async function bundleWorker(): Promise<string> {
     mainFields: ["module", "main"],
     conditions: ["workerd", "worker", "browser"],
     external: ["cloudflare:*", "node:*"],
-    // Packages that were written before `node:`; workerd has the module under its full name alone.
-    alias: { crypto: "node:crypto" },
+    alias: cryptoAlias(),
     logLevel: "silent",
   });
   return result.outputFiles[0]?.text ?? "";
+}
+
+/** Packages get the module in place of node's; as `[alias]` in `wrangler.toml`. */
+export function cryptoAlias(): Readonly<Record<string, string>> {
+  const path = join(projectRoot(), "worker", "node-crypto.ts");
+  return { crypto: path, "node:crypto": path };
 }
 
 /** The folder that holds `wrangler.toml`: above this file in a checkout, above the bundle in a package. */

@@ -12,6 +12,7 @@
 import { readFileSync } from "node:fs";
 import type { Miniflare } from "miniflare";
 import { CommandFailure } from "../failure.ts";
+import { wrapWorkerd } from "./workerd-program.ts";
 import { readWranglerConfig } from "./wrangler-config.ts";
 
 export interface WorkerRuntimeOptions {
@@ -49,6 +50,7 @@ export async function startWorkerRuntime(options: WorkerRuntimeOptions): Promise
       `${options.configPath} names no KV namespace with the binding ${SHARDS_BINDING}.`,
     );
   }
+  wrapWorkerd();
   const signals = keepSignalHandlers();
   const runtime = new Miniflare(
     convertV4MiniflareOptions({

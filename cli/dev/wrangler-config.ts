@@ -35,6 +35,7 @@ const file = z.strictObject({
   name: z.unknown(),
   main: z.unknown(),
   workers_dev: z.unknown(),
+  alias: z.unknown(),
   env: z.unknown(),
 });
 

@@ -7,7 +7,8 @@ export type WatchedKind =
   | "EndpointSlice"
   | "Secret"
   | "ConfigMap"
-  | "Node";
+  | "Node"
+  | "Pod";
 
 interface Resource {
   readonly apiVersion: string;
@@ -23,6 +24,7 @@ export const RESOURCES: Readonly<Record<WatchedKind, Resource>> = {
   Secret: { apiVersion: "v1", plural: "secrets", isNamespaced: true },
   ConfigMap: { apiVersion: "v1", plural: "configmaps", isNamespaced: true },
   Node: { apiVersion: "v1", plural: "nodes", isNamespaced: false },
+  Pod: { apiVersion: "v1", plural: "pods", isNamespaced: true },
 };
 
 /** The path of a collection: of one namespace, or of all where none is given. */

@@ -5,13 +5,14 @@
  * `buildClusterModel` makes of all objects at once (`live-model.test.ts` compares them), at a cost that goes with the
  * change: maps of kinds without a change are the very same as before, and so is every object that means the same.
  *
- * Not here: Endpoints and Pods. An API server has EndpointSlices for every Service, so no others are watched.
+ * Not here: Endpoints, and endpoints made of Pods. An API server has EndpointSlices for every Service.
  */
 
 import { isDeepStrictEqual } from "node:util";
 import type { Diagnostic } from "../diagnostic.ts";
 import type { ClusterModel, EndpointSlice, KubernetesObject, ObjectName } from "../model.ts";
 import { parseObject } from "../objects/parse.ts";
+import { SortedMap } from "../sorted-map.ts";
 import type { WatchedKind } from "./kinds.ts";
 import type { RawObject } from "./reflector.ts";
 import { trimmed } from "./trim.ts";
@@ -30,6 +31,7 @@ export function createLiveModel(): LiveModel {
   const secrets = new SortedObjects<"Secret">();
   const configMaps = new SortedObjects<"ConfigMap">();
   const nodes = new SortedObjects<"Node">();
+  const pods = new SortedObjects<"Pod">();
   const endpointSlices = new SlicesByService();
   const stores: { readonly [K in WatchedKind]: Store } = {
     Ingress: ingresses,
@@ -38,6 +40,7 @@ export function createLiveModel(): LiveModel {
     Secret: secrets,
     ConfigMap: configMaps,
     Node: nodes,
+    Pod: pods,
     EndpointSlice: endpointSlices,
   };
   const diagnosticsOf = new Map<string, readonly Diagnostic[]>();
@@ -76,15 +79,13 @@ export function createLiveModel(): LiveModel {
           secrets: secrets.view() as ClusterModel["secrets"],
           configMaps: configMaps.view() as ClusterModel["configMaps"],
           nodes: nodes.view(),
-          pods: NO_PODS,
+          pods: pods.view() as ClusterModel["pods"],
         },
         diagnostics,
       };
     },
   };
 }
-
-const NO_PODS: ClusterModel["pods"] = new Map();
 
 interface Store {
   readonly put: (name: string, object: KubernetesObject) => boolean;
@@ -169,7 +170,7 @@ function serviceOf({ meta, serviceName }: EndpointSlice): ObjectName {
 
 /** The last map that was given out, and which of its names have changed since. */
 class SortedView<T> {
-  #map: ReadonlyMap<string, T> = new Map();
+  #map: SortedMap<string, T> = SortedMap.from<string, T>([]);
   readonly #touched = new Set<string>();
 
   touch(name: string): void {
@@ -179,19 +180,10 @@ class SortedView<T> {
   /** `read`: what a name stands for now; `undefined` where there is no such object any more. */
   of(read: (name: string) => T | undefined): ReadonlyMap<string, T> {
     if (this.#touched.size === 0) return this.#map;
-    // Replacing a value keeps its place in a Map, so only a new name needs the sort.
-    const map = new Map(this.#map);
-    let hasNew = false;
-    for (const name of this.#touched) {
-      const value = read(name);
-      if (value === undefined) map.delete(name);
-      else {
-        hasNew ||= !map.has(name);
-        map.set(name, value);
-      }
-    }
+    const changes = new Map<string, T | undefined>();
+    for (const name of this.#touched) changes.set(name, read(name));
     this.#touched.clear();
-    this.#map = hasNew ? new Map([...map].sort(([a], [b]) => (a < b ? -1 : 1))) : map;
+    this.#map = this.#map.with(changes);
     return this.#map;
   }
 }

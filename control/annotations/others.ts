@@ -69,11 +69,6 @@ export const others: Readonly<Record<string, OtherAnnotation>> = {
   "auth-keepalive-share-vars": CONNECTIONS,
   "auth-keepalive-timeout": CONNECTIONS,
   "auth-snippet": SNIPPET,
-  "auth-tls-verify-depth": {
-    verdict: "ignored",
-    reason:
-      "Client certificates are checked where TLS ends, at Cloudflare, which sets the depth of chains itself.",
-  },
   "client-body-buffer-size": BUFFERS,
   "configuration-snippet": SNIPPET,
   "connection-proxy-header": {

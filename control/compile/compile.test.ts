@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
-import type { KubernetesObject } from "../../cluster/model.ts";
+import type { Ingress, KubernetesObject, ObjectName } from "../../cluster/model.ts";
+import { SortedMap } from "../../cluster/sorted-map.ts";
 import { ANY_HOST, type EdgeConfig } from "../../edge-config/config.ts";
 import { configMap, ingress, ingressClass, modelOf, service, slice } from "../../tests/cluster-model.ts";
 import { compile, createCompiler } from "./compile.ts";
@@ -405,6 +406,14 @@ function uniqueByName(objects: readonly KubernetesObject[]): readonly Kubernetes
   ];
 }
 
+function withChanges<T>(
+  record: Readonly<Record<string, T>>,
+  changes: ReadonlyMap<string, T | undefined>,
+): Readonly<Record<string, T | undefined>> {
+  const entries = Object.entries<T | undefined>({ ...record, ...Object.fromEntries(changes) });
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
+}
+
 describe("laws", () => {
   test("the same objects in any order give the same bytes", () => {
     fc.assert(
@@ -426,6 +435,7 @@ describe("laws", () => {
         fc.array(fc.boolean(), { minLength: 6, maxLength: 6 }),
         (states, switches) => {
           const compiler = createCompiler();
+          let before: EdgeConfig | undefined;
           const kept = new Map<string, KubernetesObject>();
           for (const [index, sketches] of states.entries()) {
             for (const object of sketches.map(toIngress)) kept.set(object.meta.name, object);
@@ -439,11 +449,105 @@ describe("laws", () => {
                 : []),
               ...kept.values(),
             ];
-            expect(JSON.stringify(compiler.compile(modelOf(...objects)))).toBe(JSON.stringify(run(objects)));
+            const { config, diagnostics, delta } = compiler.compile(modelOf(...objects));
+            expect(JSON.stringify({ config, diagnostics })).toBe(JSON.stringify(run(objects)));
+            if (delta !== undefined) {
+              expect(delta.since).toBe(before);
+              expect({
+                ...delta.since,
+                hosts: withChanges(delta.since.hosts, delta.hosts),
+                backends: withChanges(delta.since.backends, delta.backends),
+              }).toEqual(config);
+            }
+            before = config;
           }
         },
       ),
     );
+  });
+
+  test("a few changed Ingresses of many, those that come and go included, give what all at once give", () => {
+    const edit = fc.record({
+      sketch: objectsOf.map(([one]) => one),
+      ours: fc.boolean(),
+      isGone: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(
+        objectsOf,
+        fc.array(fc.array(edit, { maxLength: 3 }), { minLength: 1, maxLength: 8 }),
+        fc.constantFrom(undefined, "shop/web"),
+        (first, steps, defaultBackend) => {
+          const options: CompileOptions = {
+            ingressClass: "nginx",
+            ...(defaultBackend === undefined ? {} : { defaultBackend: defaultBackend as ObjectName }),
+          };
+          const compiler = createCompiler(options);
+          const named = (sketch: Sketch, ours = true): [ObjectName, Ingress] => {
+            const made = toIngress(sketch);
+            return [
+              `${sketch.space}/${sketch.name}`,
+              { ...made, ingressClassName: ours ? "nginx" : "others" },
+            ];
+          };
+          let ingresses = SortedMap.from(first.map((sketch) => named(sketch)));
+          let before: EdgeConfig | undefined;
+          const rest = modelOf(...web, service("blog/web", ["http=80"]));
+          for (const step of [[], ...steps]) {
+            const changes = new Map<ObjectName, Ingress | undefined>();
+            for (const { sketch, ours, isGone } of step) {
+              if (sketch === undefined) continue;
+              const [name, made] = named(sketch, ours);
+              changes.set(name, isGone ? undefined : made);
+            }
+            ingresses = ingresses.with(changes);
+            const model = { ...rest, ingresses };
+            const { config, diagnostics, delta } = compiler.compile(model);
+            expect(JSON.stringify({ config, diagnostics })).toBe(JSON.stringify(compile(model, options)));
+            if (delta !== undefined) {
+              expect(delta.since).toBe(before);
+              expect({
+                ...delta.since,
+                hosts: withChanges(delta.since.hosts, delta.hosts),
+                backends: withChanges(delta.since.backends, delta.backends),
+              }).toEqual(config);
+            }
+            before = config;
+          }
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  test("endpoints that come and go change one backend each time, and the delta names it", () => {
+    const compiler = createCompiler();
+    const steady = [
+      ...web,
+      service("shop/api", ["80"]),
+      ingress("shop/a", { rules: { h: ["/ web:80"], i: ["/ api:80"] } }),
+    ];
+    let before = compiler.compile(modelOf(...steady)).config;
+    const withEndpoints = (...addresses: readonly string[]) =>
+      compiler.compile(modelOf(...steady, slice("shop/api", ["80"], addresses)));
+    for (const addresses of [["10.0.0.1"], ["10.0.0.1", "10.0.0.2"], [], ["10.0.0.3"]]) {
+      const { config, delta, diagnostics } = withEndpoints(...addresses);
+      const endpoints = addresses.map((address) => `${address}:80`);
+      expect(config.backends["shop/api:80"]?.endpoints).toEqual(endpoints);
+      expect(config.hosts).toBe(before.hosts);
+      expect(delta?.since).toBe(before);
+      expect([...(delta?.backends ?? [])]).toEqual(
+        addresses.length === 0 && before.backends["shop/api:80"]?.endpoints.length === 0
+          ? []
+          : [["shop/api:80", config.backends["shop/api:80"]]],
+      );
+      expect(told(diagnostics, "shop/a")).toHaveLength(addresses.length === 0 ? 1 : 0);
+      before = config;
+    }
+    // Slices that are other objects and say the same are no change at all.
+    const same = withEndpoints("10.0.0.3");
+    expect(same.config).toBe(before);
+    expect(same.delta?.backends.size).toBe(0);
   });
 
   test("what did not change is the very same object", () => {

@@ -8,43 +8,41 @@
  * changed Ingress the hosts that it names. Memory saves work and never changes a result; whatever is unchanged
  * is the very same object as before, which is what the writer of shards goes by.
  *
- * The steps: settings → Ingresses that count, oldest first → a plan each → shares by host → hosts → backends.
+ * The steps: settings (`settings-work.ts`) → the Ingresses that count, oldest first, a plan each, shares by host
+ * (`groundwork.ts`) → hosts → their names → backends.
  */
 
+import { isDeepStrictEqual } from "node:util";
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import type { ClusterModel, Ingress } from "../../cluster/model.ts";
+import { SortedMap } from "../../cluster/sorted-map.ts";
 import {
-  ANY_HOST,
   type Backend,
   type BackendName,
   EDGE_CONFIG_VERSION,
   type EdgeConfig,
   type HostConfig,
 } from "../../edge-config/config.ts";
-import type { ControllerSettings } from "../annotations/group.ts";
-import { canaryIngress, serviceUpstream } from "../features/structure.ts";
+import type { ConfigDelta } from "../../edge-config/shards.ts";
+import { serverAlias, serviceUpstream } from "../features/structure.ts";
 import { addHosts } from "./added-hosts.ts";
 import { findEndpoints } from "./backends.ts";
+import { type Groundwork, layGroundwork } from "./groundwork.ts";
 import { compileHost, type HostInput, type HostResult, hostTools } from "./hosts.ts";
-import { whyNotOurs } from "./ingress-class.ts";
-import { type Answer, type Changes, changesBetween, createLookup, stillHolds } from "./lookup.ts";
-import { type CompileOptions, DEFAULT_CONFIG_MAP } from "./options.ts";
-import { compareText, nameOf, oldestFirst } from "./order.ts";
-import {
-  type BackendPlace,
-  type BackendUse,
-  backendName,
-  type HostShare,
-  type IngressPlan,
-  planIngress,
-} from "./plan.ts";
-import { backendPolicies, edgePolicies, type Workshop } from "./policies.ts";
-import { createReadingSource, type ReadingSource } from "./readings.ts";
+import { type Answer, Askers, type Changes, changesBetween, createLookup, stillHolds } from "./lookup.ts";
+import type { CompileOptions } from "./options.ts";
+import { compareText } from "./order.ts";
+import { type BackendPlace, type BackendUse, type IngressPlan, planIngress } from "./plan.ts";
+import { backendPolicies, type Workshop } from "./policies.ts";
+import { readSettings, type SettingsWork } from "./settings-work.ts";
+import { listTold, retell, type Told, tell } from "./told.ts";
 
 export interface CompileResult {
   readonly config: EdgeConfig;
-  /** Sorted by object, without duplicates. */
+  /** Sorted by object, without duplicates; the very same list as before when nothing else is to be said. */
   readonly diagnostics: readonly Diagnostic[];
+  /** What sets it apart from the configuration before; absent where that is not known to be little. */
+  readonly delta?: ConfigDelta;
 }
 
 /** Compiles once. */
@@ -54,27 +52,6 @@ export function compile(model: ClusterModel, options: CompileOptions = {}): Comp
 
 export interface Compiler {
   readonly compile: (model: ClusterModel) => CompileResult;
-}
-
-/** Everything that follows from the Ingresses and the settings alone. */
-interface Groundwork {
-  readonly ingresses: readonly Ingress[];
-  readonly classes: readonly unknown[];
-  readonly settings: SettingsWork;
-  readonly lastResort: BackendUse | undefined;
-  readonly plans: readonly IngressPlan[];
-  readonly inputs: ReadonlyMap<string, HostInput>;
-  /** The oldest Ingress that names a backend. */
-  readonly owners: ReadonlyMap<BackendName, IngressPlan>;
-  readonly diagnostics: readonly Diagnostic[];
-}
-
-interface SettingsWork {
-  readonly source: unknown;
-  readonly readings: ReadingSource;
-  readonly crossNamespace: boolean;
-  readonly edge: Pick<EdgeConfig, "policies">;
-  readonly diagnostics: readonly Diagnostic[];
 }
 
 interface HostWork {
@@ -104,208 +81,185 @@ export function createCompiler(options: CompileOptions = {}): Compiler {
 
   return {
     compile(model) {
-      const settings = readSettings(model, options, before?.settings);
+      const last = before;
+      // Whatever breaks off in the middle leaves nothing to build upon.
+      before = undefined;
+      const settings = readSettings(model, options, last?.settings);
       // Another ConfigMap may change anything, so nothing is kept then.
-      const kept = settings === before?.settings ? before : undefined;
+      const kept = settings === last?.settings ? last : undefined;
       const changes = kept === undefined ? undefined : changesBetween(kept.model, model);
-      const groundwork = layGroundwork(model, options, settings, planOf, kept?.groundwork);
+      const groundwork = layGroundwork(model, { options, settings, planOf }, kept?.groundwork);
       const hosts = compileHosts(model, options, groundwork, kept, changes);
       const sameHosts = kept !== undefined && hosts === kept.hosts && groundwork === kept.groundwork;
-      const named = sameHosts ? kept.named : nameHosts(groundwork, hosts);
+      const named = sameHosts ? kept.named : nameHosts(groundwork, hosts, kept);
       const backends = compileBackends(model, options, groundwork, named, kept, changes);
-      const config: EdgeConfig = {
-        version: EDGE_CONFIG_VERSION,
-        ...settings.edge,
-        hosts: sameHosts ? kept.config.hosts : recordOf(named.hosts),
-        backends: recordOfBackends(backends, kept),
+      const record = sameHosts ? kept.record : lazy(() => recordOf(named.hosts));
+      const config = configOf(
+        settings.edge,
+        record,
+        lazy(() => recordOfBackends(backends)),
+      );
+      const all = { model, settings, groundwork, hosts, named, backends };
+      const result = kept === undefined ? whole(all, config) : changed(kept, all, config);
+      // How it came about is of no use any more, and would hold on to everything before it.
+      const { edit: _, ...ground } = groundwork;
+      const { since: __, ...names } = named;
+      before = {
+        ...all,
+        groundwork: groundwork.edit === undefined ? groundwork : ground,
+        named: named.since === undefined ? named : names,
+        result,
+        record,
+        askers: kept?.askers ?? new WeakMap(),
       };
-      before = { model, settings, groundwork, hosts, named, backends, config };
-      return { config, diagnostics: gather(before) };
+      return result;
     },
   };
 }
 
-/** Everything that one compilation made, for the next one. */
-interface Work {
+interface Parts {
   readonly model: ClusterModel;
   readonly settings: SettingsWork;
   readonly groundwork: Groundwork;
-  readonly hosts: ReadonlyMap<string, HostWork>;
+  readonly hosts: HostWorks;
   readonly named: NamedHosts;
-  readonly backends: ReadonlyMap<BackendName, BackendWork>;
-  readonly config: EdgeConfig;
+  readonly backends: BackendWorks;
+}
+
+/** Everything that one compilation made, for the next one. */
+interface Work extends Parts {
+  readonly result: CompileResult;
+  /** Of `named`, for `EdgeConfig.hosts`. */
+  readonly record: () => EdgeConfig["hosts"];
+  /** By the works that they belong to; made when they are first needed. */
+  readonly askers: WeakMap<HostWorks | BackendWorks, Askers<string>>;
+}
+
+type HostWorks = SortedMap<string, HostWork>;
+type BackendWorks = SortedMap<BackendName, BackendWork>;
+
+function whole({ groundwork, named, backends }: Parts, config: EdgeConfig): CompileResult {
+  return { config, diagnostics: gather(groundwork, named, backends) };
+}
+
+/** What sets the parts apart from those before, which is little nearly always. */
+function changed(before: Work, { groundwork, named, backends }: Parts, config: EdgeConfig): CompileResult {
+  const hosts = new Map<string, HostConfig | undefined>();
+  if (named !== before.named) {
+    for (const [host, value] of named.hosts)
+      if (before.named.hosts.get(host) !== value) hosts.set(host, value);
+    for (const host of before.named.hosts.keys()) if (!named.hosts.has(host)) hosts.set(host, undefined);
+  }
+  const others = new Map<BackendName, Backend | undefined>();
+  let saysTheSame = groundwork === before.groundwork && named === before.named;
+  for (const name of backends.changedSince(before.backends)) {
+    const [old, now] = [before.backends.get(name), backends.get(name)];
+    if (!isDeepStrictEqual(old?.backend, now?.backend)) others.set(name, now?.backend);
+    saysTheSame &&=
+      isDeepStrictEqual(old?.diagnostics, now?.diagnostics) && isDeepStrictEqual(old?.trouble, now?.trouble);
+  }
+  const since = before.result.config;
+  return {
+    // What reads otherwise and means the same (a condition of an endpoint that does not count) is no change.
+    config: hosts.size === 0 && others.size === 0 ? since : config,
+    diagnostics: saysTheSame ? before.result.diagnostics : gather(groundwork, named, backends),
+    delta: { since, hosts, backends: others },
+  };
+}
+
+/** The records of all hosts and backends are made when somebody asks for them; a publication asks for what has changed. */
+function configOf(
+  edge: SettingsWork["edge"],
+  hosts: () => EdgeConfig["hosts"],
+  backends: () => EdgeConfig["backends"],
+): EdgeConfig {
+  return {
+    version: EDGE_CONFIG_VERSION,
+    ...edge,
+    get hosts() {
+      return hosts();
+    },
+    get backends() {
+      return backends();
+    },
+  };
+}
+
+function lazy<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
 }
 
 /** The hosts under all of their names, with every backend that they name. */
 interface NamedHosts {
-  readonly hosts: ReadonlyMap<string, HostConfig>;
-  readonly uses: ReadonlyMap<BackendName, BackendUse>;
-  /** All but those of backends; sorted. */
-  readonly diagnostics: readonly Diagnostic[];
+  readonly hosts: SortedMap<string, HostConfig>;
+  /** With the number of hosts that name it. */
+  readonly uses: SortedMap<BackendName, { readonly use: BackendUse; readonly hosts: number }>;
+  /** All but those of backends. */
+  readonly told: Told;
+  /** Every host has its own name alone, and no others. */
+  readonly isPlain: boolean;
+  /** Which one it was made from; absent: it was made anew. */
+  readonly since?: NamedHosts;
 }
 
-function nameHosts(
-  { plans, settings, diagnostics: ofPlans }: Groundwork,
-  works: ReadonlyMap<string, HostWork>,
-): NamedHosts {
+function nameHosts(groundwork: Groundwork, works: HostWorks, kept: Work | undefined): NamedHosts {
+  return (kept && renameHosts(groundwork, works, kept)) ?? nameAllHosts(groundwork, works);
+}
+
+function nameAllHosts({ plans, settings, diagnostics: ofPlans }: Groundwork, works: HostWorks): NamedHosts {
   const { hosts, diagnostics } = addHosts(plans, works, settings.readings);
-  const uses = new Map<BackendName, BackendUse>();
+  const uses = new Map<BackendName, { readonly use: BackendUse; readonly hosts: number }>();
   const all: Diagnostic[] = [...settings.diagnostics, ...ofPlans, ...diagnostics];
+  let isPlain = !plans.some((plan) => hasAliases(plan, settings));
   for (const { result } of works.values()) {
-    for (const [name, use] of result.uses) if (!uses.has(name)) uses.set(name, use);
+    isPlain &&= result.added.length === 0;
+    for (const [name, use] of result.uses) {
+      const known = uses.get(name);
+      uses.set(name, { use: known?.use ?? use, hosts: (known?.hosts ?? 0) + 1 });
+    }
     all.push(...result.diagnostics);
   }
-  return { hosts, uses, diagnostics: sortDiagnostics(all) };
+  return { hosts: SortedMap.from(hosts), uses: SortedMap.from(uses), told: tell(all), isPlain };
 }
 
-function readSettings(
-  model: ClusterModel,
-  options: CompileOptions,
-  known: SettingsWork | undefined,
-): SettingsWork {
-  const name = options.configMap ?? DEFAULT_CONFIG_MAP;
-  const source = model.configMaps.get(name);
-  if (known !== undefined && known.source === source) return known;
-  const diagnostics: Diagnostic[] = [];
-  if (source === undefined && options.configMap !== undefined) {
-    diagnostics.push({
-      severity: "warning",
-      kind: "ConfigMap",
-      object: name,
-      message: "was named as the controller's ConfigMap, but does not exist; every setting has its default.",
-    });
+/** The short way for a few changed hosts. `undefined` where they may change the names of others. */
+function renameHosts({ settings, edit }: Groundwork, works: HostWorks, kept: Work): NamedHosts | undefined {
+  const before = kept.named;
+  if (edit?.since !== kept.groundwork || !before.isPlain) return undefined;
+  if (edit.plans.some((plan) => hasAliases(plan, settings))) return undefined;
+  const hosts = new Map<string, HostConfig | undefined>();
+  const uses = new Map<BackendName, { readonly use: BackendUse; readonly hosts: number } | undefined>();
+  const dropped = [...edit.dropped];
+  const added = [...edit.added];
+  const count = (use: BackendUse, by: 1 | -1): void => {
+    const known = uses.has(use.name) ? uses.get(use.name) : before.uses.get(use.name);
+    const sum = (known?.hosts ?? 0) + by;
+    uses.set(use.name, sum === 0 ? undefined : { use: known?.use ?? use, hosts: sum });
+  };
+  for (const host of works.changedSince(kept.hosts)) {
+    const [old, now] = [kept.hosts.get(host)?.result, works.get(host)?.result];
+    if (now !== undefined && now.added.length > 0) return undefined;
+    hosts.set(host, now?.config);
+    for (const use of now?.uses.values() ?? []) count(use, 1);
+    for (const use of old?.uses.values() ?? []) count(use, -1);
+    dropped.push(...(old?.diagnostics ?? []));
+    added.push(...(now?.diagnostics ?? []));
   }
-  const settings: ControllerSettings = source === undefined ? { data: {} } : { name, data: source.data };
-  const readings = createReadingSource(settings);
-  const policies = edgePolicies(readings, name, diagnostics);
   return {
-    source,
-    readings,
-    crossNamespace: settings.data["allow-cross-namespace-resources"]?.trim() === "true",
-    edge: policies === undefined ? {} : { policies },
-    diagnostics: [...readings.diagnostics, ...diagnostics],
+    hosts: before.hosts.with(hosts),
+    uses: before.uses.with(uses),
+    told: retell(before.told, dropped, added),
+    isPlain: true,
+    since: before,
   };
 }
 
-function layGroundwork(
-  model: ClusterModel,
-  options: CompileOptions,
-  settings: SettingsWork,
-  planOf: (ingress: Ingress) => IngressPlan,
-  known: Groundwork | undefined,
-): Groundwork {
-  const ingresses = [...model.ingresses.values()];
-  const classes = [...model.ingressClasses.values()];
-  const lastResort = lastResortOf(model, options);
-  if (
-    known?.settings === settings &&
-    known.lastResort?.name === lastResort?.name &&
-    sameItems(known.ingresses, ingresses) &&
-    sameItems(known.classes, classes)
-  ) {
-    return known;
-  }
-  const diagnostics: Diagnostic[] = [];
-  if (options.defaultBackend !== undefined && lastResort === undefined) {
-    diagnostics.push({
-      severity: "warning",
-      kind: "Service",
-      object: options.defaultBackend,
-      message:
-        "was named as the default backend, but it does not exist or has no port; requests that no rule takes get 404.",
-    });
-  }
-  const found: IngressPlan[] = [];
-  const inputs = new Map<string, { shares: HostShare[]; canaries: HostShare[]; catchAll: IngressPlan[] }>();
-  const owners = new Map<BackendName, IngressPlan>();
-  const inputOf = (host: string): { shares: HostShare[]; canaries: HostShare[]; catchAll: IngressPlan[] } => {
-    let input = inputs.get(host);
-    if (input === undefined) {
-      input = { shares: [], canaries: [], catchAll: [] };
-      inputs.set(host, input);
-    }
-    return input;
-  };
-  for (const ingress of oldestFirst(ingresses)) {
-    const whyNot = whyNotOurs(ingress, model.ingressClasses, options.ingressClass);
-    if (whyNot !== undefined) {
-      diagnostics.push({
-        severity: "info",
-        kind: "Ingress",
-        object: nameOf(ingress),
-        message: `is left out: ${whyNot}`,
-      });
-      continue;
-    }
-    const plan = planOf(ingress);
-    const readings = settings.readings.of(plan);
-    diagnostics.push(...plan.diagnostics, ...readings.diagnostics);
-    const mark = readings.of(canaryIngress);
-    if (mark.off !== undefined) continue; // The reading's diagnostic says why.
-    found.push(plan);
-    for (const use of plan.uses) if (!owners.has(use.name)) owners.set(use.name, plan);
-    const isCanary = mark.annotations.canary;
-    for (const share of plan.hosts.values()) {
-      const input = inputOf(share.host);
-      (isCanary ? input.canaries : input.shares).push(share);
-    }
-    if (plan.ingress.rules.length === 0 && plan.defaultBackend !== undefined) {
-      if (isCanary) {
-        diagnostics.push({
-          severity: "error",
-          kind: "Ingress",
-          object: plan.name,
-          field: plan.defaultBackend.field,
-          message:
-            "is the default backend of a canary, but only paths of rules can have canaries; it gets no requests.",
-        });
-      } else inputOf(ANY_HOST).catchAll.push(plan);
-    }
-  }
-  if (lastResort !== undefined) inputOf(ANY_HOST);
-  const [winner, ...losers] = inputs.get(ANY_HOST)?.catchAll ?? [];
-  for (const loser of losers) {
-    diagnostics.push({
-      severity: "error",
-      kind: "Ingress",
-      object: loser.name,
-      field: "spec.defaultBackend",
-      message: `asks for every request that no rule takes, which go to the older Ingress ${winner?.name}; it gets no requests.`,
-    });
-  }
-  const hostInputs = new Map<string, HostInput>();
-  for (const host of [...inputs.keys()].sort(compareText)) {
-    const input = inputOf(host);
-    // A canary alone makes no host: requests for it are answered as if it did not exist (reference §1, Canary).
-    if (host === ANY_HOST || input.shares.length > 0) hostInputs.set(host, { host, ...input, lastResort });
-    else for (const share of input.canaries) diagnostics.push(...orphans(share));
-  }
-  return { ingresses, classes, settings, lastResort, plans: found, inputs: hostInputs, owners, diagnostics };
-}
-
-function orphans(share: HostShare): readonly Diagnostic[] {
-  return share.paths.map(({ field }) => ({
-    severity: "error",
-    kind: "Ingress",
-    object: share.plan.name,
-    field,
-    message: `is a canary, but no other Ingress has the host "${share.host}"; it gets no requests.`,
-  }));
-}
-
-function lastResortOf(model: ClusterModel, options: CompileOptions): BackendUse | undefined {
-  const service =
-    options.defaultBackend === undefined ? undefined : model.services.get(options.defaultBackend);
-  const port = service?.ports[0]?.port;
-  if (service === undefined || port === undefined) return undefined;
-  const { namespace, name } = service.meta;
-  return {
-    name: backendName(namespace, name, String(port)),
-    namespace,
-    service: name,
-    port: String(port),
-    field: "",
-  };
+function hasAliases(plan: IngressPlan, { readings }: SettingsWork): boolean {
+  return readings.of(plan).touched.has(serverAlias);
 }
 
 function compileHosts(
@@ -314,7 +268,7 @@ function compileHosts(
   groundwork: Groundwork,
   kept: Work | undefined,
   changes: Changes | undefined,
-): ReadonlyMap<string, HostWork> {
+): HostWorks {
   const { inputs, settings } = groundwork;
   const tools = { options, readings: settings.readings, crossNamespace: settings.crossNamespace };
   const usable = (host: string, input: HostInput): HostWork | undefined => {
@@ -322,16 +276,27 @@ function compileHosts(
     if (work === undefined || changes === undefined) return undefined;
     return sameInput(work.input, input) && stillHolds(work.result.answers, changes) ? work : undefined;
   };
-  if (kept?.groundwork === groundwork && changes !== undefined) {
-    const stale = [...kept.hosts.values()].some(({ result }) => !stillHolds(result.answers, changes));
-    if (!stale) return kept.hosts;
+  const make = (input: HostInput): HostWork => ({
+    input,
+    result: compileHost(input, hostTools(tools, model)),
+  });
+  const isNear = kept?.groundwork === groundwork || kept?.groundwork === groundwork.edit?.since;
+  if (kept !== undefined && changes !== undefined && isNear) {
+    const { hosts } = kept;
+    const askers = askersOf(kept.askers, hosts, () =>
+      Array.from(hosts, ([host, { result }]) => [host, result.answers] as const),
+    );
+    const edited = kept.groundwork === groundwork ? [] : (groundwork.edit?.hosts ?? []);
+    const made = new Map<string, HostWork | undefined>();
+    for (const host of new Set([...edited, ...askers.staleAfter(changes)])) {
+      const input = inputs.get(host);
+      const work = input && make(input);
+      askers.replace(host, hosts.get(host)?.result.answers ?? [], work?.result.answers ?? []);
+      made.set(host, work);
+    }
+    return moveAskers(kept.askers, askers, hosts, hosts.with(made));
   }
-  const works = new Map<string, HostWork>();
-  for (const [host, input] of inputs) {
-    const work = usable(host, input) ?? { input, result: compileHost(input, hostTools(tools, model)) };
-    works.set(host, work);
-  }
-  return works;
+  return SortedMap.from(Array.from(inputs, ([host, input]) => [host, usable(host, input) ?? make(input)]));
 }
 
 function sameInput(a: HostInput, b: HostInput): boolean {
@@ -351,22 +316,30 @@ function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
 function compileBackends(
   model: ClusterModel,
   options: CompileOptions,
-  { owners, settings }: Groundwork,
+  { owners, settings, edit }: Groundwork,
   named: NamedHosts,
   kept: Work | undefined,
   changes: Changes | undefined,
-): ReadonlyMap<BackendName, BackendWork> {
-  if (kept?.named === named && changes !== undefined) {
-    let works: Map<BackendName, BackendWork> | undefined;
-    for (const [name, { backend, owner, answers }] of kept.backends) {
-      if (stillHolds(answers, changes)) continue;
-      works ??= new Map(kept.backends);
-      works.set(name, compileBackend(model, options, settings, backend, owner));
+): BackendWorks {
+  const isNear = kept?.named === named || kept?.named === named.since;
+  if (kept !== undefined && changes !== undefined && isNear) {
+    const { backends } = kept;
+    const askers = askersOf(kept.askers, backends, () =>
+      Array.from(backends, ([name, { answers }]) => [name, answers] as const),
+    );
+    const edited =
+      kept.named === named ? [] : [...named.uses.changedSince(kept.named.uses), ...(edit?.backends ?? [])];
+    const made = new Map<BackendName, BackendWork | undefined>();
+    for (const name of new Set([...edited, ...askers.staleAfter(changes)])) {
+      const place = named.uses.get(name)?.use;
+      const work = place && compileBackend(model, options, settings, place, owners.get(name));
+      askers.replace(name, backends.get(name)?.answers ?? [], work?.answers ?? []);
+      made.set(name, work);
     }
-    return works ?? kept.backends;
+    return moveAskers(kept.askers, askers, backends, backends.with(made));
   }
-  const works = new Map<BackendName, BackendWork>();
-  for (const [name, use] of [...named.uses].sort(([a], [b]) => compareText(a, b))) {
+  const works: [BackendName, BackendWork][] = [];
+  for (const [name, { use }] of named.uses) {
     const owner = owners.get(name);
     const work = kept?.backends.get(name);
     const usable =
@@ -374,9 +347,42 @@ function compileBackends(
       work.owner === owner &&
       changes !== undefined &&
       stillHolds(work.answers, changes);
-    works.set(name, usable ? work : compileBackend(model, options, settings, use, owner));
+    works.push([name, usable ? work : compileBackend(model, options, settings, use, owner)]);
   }
-  return works;
+  const all = SortedMap.from(works);
+  // Who asks what is nearly the same as before; made anew it would cost more than all the rest.
+  const askers = kept?.askers.get(kept.backends);
+  if (kept !== undefined && askers !== undefined) {
+    for (const name of all.changedSince(kept.backends))
+      askers.replace(name, kept.backends.get(name)?.answers ?? [], all.get(name)?.answers ?? []);
+    moveAskers(kept.askers, askers, kept.backends, all);
+  }
+  return all;
+}
+
+/** The questions are those of other works from here on, which are returned. */
+function moveAskers<W extends HostWorks | BackendWorks>(
+  known: Work["askers"],
+  askers: Askers<string>,
+  from: W,
+  to: W,
+): W {
+  known.delete(from);
+  known.set(to, askers);
+  return to;
+}
+
+function askersOf<W extends HostWorks | BackendWorks>(
+  known: WeakMap<HostWorks | BackendWorks, Askers<string>>,
+  works: W,
+  answers: () => Iterable<readonly [string, readonly Answer[]]>,
+): Askers<string> {
+  let askers = known.get(works);
+  if (askers === undefined) {
+    askers = new Askers(answers());
+    known.set(works, askers);
+  }
+  return askers;
 }
 
 function compileBackend(
@@ -406,38 +412,24 @@ function recordOf<T>(items: ReadonlyMap<string, T>): Readonly<Record<string, T>>
 }
 
 /** The works are in order already. A plain loop: spreading a record of 10 000 keys takes three times as long. */
-function recordOfBackends(
-  works: ReadonlyMap<BackendName, BackendWork>,
-  kept: Work | undefined,
-): EdgeConfig["backends"] {
-  if (works === kept?.backends) return kept.config.backends;
+function recordOfBackends(works: BackendWorks): EdgeConfig["backends"] {
   const record: Record<BackendName, Backend> = {};
   for (const [name, { backend }] of works) record[name] = backend;
   return record;
 }
 
-function gather({ groundwork, named, backends }: Work): readonly Diagnostic[] {
+function gather({ plans }: Groundwork, { told }: NamedHosts, backends: BackendWorks): readonly Diagnostic[] {
   const ofBackends: Diagnostic[] = [];
-  let troubled = false;
-  for (const work of backends.values()) {
-    ofBackends.push(...work.diagnostics);
-    troubled ||= work.trouble !== undefined;
+  const troubles = new Map<BackendName, Pick<Diagnostic, "severity" | "message">>();
+  for (const [name, { diagnostics, trouble }] of backends) {
+    ofBackends.push(...diagnostics);
+    if (trouble !== undefined) troubles.set(name, trouble);
   }
-  for (const plan of troubled ? groundwork.plans : []) {
+  for (const plan of troubles.size > 0 ? plans : []) {
     for (const { name, field } of plan.uses) {
-      const trouble = backends.get(name)?.trouble;
+      const trouble = troubles.get(name);
       if (trouble !== undefined) ofBackends.push({ ...trouble, kind: "Ingress", object: plan.name, field });
     }
   }
-  return ofBackends.length === 0 ? named.diagnostics : sortDiagnostics([...named.diagnostics, ...ofBackends]);
-}
-
-/** By object, field and text; each once. */
-export function sortDiagnostics(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
-  const byKey = new Map<string, Diagnostic>();
-  for (const diagnostic of diagnostics) {
-    const { kind, object, field = "", severity, message } = diagnostic;
-    byKey.set([kind, object, field, severity, message].join("\u0000"), diagnostic);
-  }
-  return [...byKey.keys()].sort(compareText).flatMap((key) => byKey.get(key) ?? []);
+  return listTold(told, ofBackends);
 }

@@ -22,6 +22,7 @@ import { type Answer, createLookup } from "./lookup.ts";
 import { compareText } from "./order.ts";
 import type { BackendUse, HostShare, IngressPlan, PathShare } from "./plan.ts";
 import { asksForRegex, hostPolicies, routePolicies, type Workshop } from "./policies.ts";
+import { findPassthrough } from "./ssl-passthrough.ts";
 
 /** Everything that one host is made of. Equal shares (by identity) and answers give an equal host. */
 export interface HostInput {
@@ -86,10 +87,13 @@ export function compileHost(input: HostInput, tools: Omit<Workshop, "diagnostics
     },
   );
   const { added, ...hostOutcome } = hostPolicies(plans, place, shop);
+  const passthrough = findPassthrough(input.host, plans, all, shop);
+  if (passthrough !== undefined) shop.uses.set(passthrough.name, passthrough);
   return {
     config: {
       matching: regex ? "regex" : (tools.options.compat ?? "kubernetes"),
       routes: routes.sort(regex ? byRegexOrder : byMatchOrder),
+      ...(passthrough === undefined ? {} : { sslPassthrough: { backend: passthrough.name } }),
       ...hostOutcome,
     },
     uses: shop.uses,

@@ -6,6 +6,7 @@
  */
 
 import type { ClusterModel, ConfigMap, EndpointSlice, Secret, Service } from "../../cluster/model.ts";
+import { SortedMap } from "../../cluster/sorted-map.ts";
 import type { ObjectName } from "../../edge-config/config.ts";
 
 interface Kinds {
@@ -51,30 +52,69 @@ export function changesBetween(before: ClusterModel, after: ClusterModel): Chang
   };
 }
 
-/**
- * Two states of a cluster nearly always have the same names in the same order, so both are walked side by side,
- * without a look-up, as far as that holds.
- */
 function changedNames<T>(
   before: ReadonlyMap<ObjectName, T>,
   after: ReadonlyMap<ObjectName, T>,
 ): ReadonlySet<ObjectName> {
   const changed = new Set<ObjectName>();
   if (before === after) return changed;
-  const walk = before[Symbol.iterator]();
-  let aligned = before.size === after.size;
-  for (const [name, object] of after) {
-    const step = aligned ? walk.next() : undefined;
-    aligned &&= step?.done === false && step.value[0] === name;
-    const old = aligned && step?.done === false ? step.value[1] : before.get(name);
-    if (!isSame(old, object)) changed.add(name);
+  // A cluster that is watched: what both share is passed over.
+  if (before instanceof SortedMap && after instanceof SortedMap) {
+    const ours = after as SortedMap<ObjectName, T>;
+    for (const name of ours.changedSince(before as SortedMap<ObjectName, T>))
+      if (!isSame(before.get(name), ours.get(name))) changed.add(name);
+    return changed;
   }
-  if (!aligned) for (const name of before.keys()) if (!after.has(name)) changed.add(name);
+  for (const [name, object] of after) if (!isSame(before.get(name), object)) changed.add(name);
+  for (const name of before.keys()) if (!after.has(name)) changed.add(name);
   return changed;
 }
 
 export function stillHolds(answers: readonly Answer[], changes: Changes): boolean {
   return !answers.some(({ kind, name }) => changes[kind].has(name));
+}
+
+/** Who asked for what: so a change finds what it makes stale without a look at all the rest. */
+export class Askers<N extends string> {
+  readonly #byKind: { readonly [K in keyof Kinds]: Map<ObjectName, Set<N>> } = {
+    configMaps: new Map(),
+    endpointSlices: new Map(),
+    secrets: new Map(),
+    services: new Map(),
+  };
+
+  constructor(all: Iterable<readonly [N, readonly Answer[]]>) {
+    for (const [asker, answers] of all) this.#add(asker, answers);
+  }
+
+  replace(asker: N, before: readonly Answer[], after: readonly Answer[]): void {
+    const isSameQuestion = (answer: Answer, at: number): boolean =>
+      answer.kind === before[at]?.kind && answer.name === before[at].name;
+    if (after.length === before.length && after.every(isSameQuestion)) return;
+    for (const { kind, name } of before) {
+      const askers = this.#byKind[kind].get(name);
+      askers?.delete(asker);
+      if (askers?.size === 0) this.#byKind[kind].delete(name);
+    }
+    this.#add(asker, after);
+  }
+
+  /** Those of whom an answer is another than before. */
+  staleAfter(changes: Changes): ReadonlySet<N> {
+    const stale = new Set<N>();
+    for (const kind of Object.keys(changes) as (keyof Kinds)[])
+      for (const name of changes[kind])
+        for (const asker of this.#byKind[kind].get(name) ?? []) stale.add(asker);
+    return stale;
+  }
+
+  #add(asker: N, answers: readonly Answer[]): void {
+    for (const { kind, name } of answers) {
+      const askers = this.#byKind[kind].get(name);
+      if (askers === undefined) this.#byKind[kind].set(name, new Set([asker]));
+      else askers.add(asker);
+    }
+  }
 }
 
 /** Slices come as a list that may be made anew around the same objects. */

@@ -22,6 +22,11 @@ export function oldestFirst(ingresses: Iterable<Ingress>): readonly Ingress[] {
     .map(({ ingress }) => ingress);
 }
 
+/** Whether one comes before another. */
+export function isOlder(one: Ingress, other: Ingress): boolean {
+  return birth(one) - birth(other) < 0 || (birth(one) === birth(other) && nameOf(one) > nameOf(other));
+}
+
 const UNDATED = Number.MAX_SAFE_INTEGER;
 
 function birth({ meta }: Ingress): number {

@@ -192,6 +192,7 @@ export function defineFeature<
   const readers: readonly Readers[string][] = Object.values(spec.annotations);
   const settings: Readers = spec.settings ?? {};
   const feature = {
+    ...(spec.scope === "host" ? { whenUnreadable: "every request for the host gets 403" } : {}),
     ...spec,
     name,
     settings,

@@ -17,6 +17,7 @@ import { basicAuth } from "./basic-auth.ts";
 import { blocklist } from "./blocklist.ts";
 import { bodySize } from "./body-size.ts";
 import { canary } from "./canary.ts";
+import { clientCertificate } from "./client-certificate.ts";
 import { cookieRewrite } from "./cookie-rewrite.ts";
 import { cors } from "./cors.ts";
 import { customErrors } from "./custom-errors.ts";
@@ -56,6 +57,7 @@ export const features = {
   blocklist,
   bodySize,
   canary,
+  clientCertificate,
   cookieRewrite,
   cors,
   customErrors,

@@ -39,6 +39,20 @@ export const serviceUpstream = defineStructure("service-upstream", {
   },
 });
 
+export const sslPassthrough = defineStructure("ssl-passthrough", {
+  onInvalid: "ignore",
+  doc: "Leaves TLS of a host to its pods: connections go by the name that the client asks for (SNI) to the backend of the host's path `/`, byte by byte.",
+  annotations: {
+    "ssl-passthrough": flag("TLS of this host ends at its pods; no other annotation applies to it.", {
+      default: false,
+      difference:
+        "It is the gateway that passes TLS on, at a port of its own (`fairlead gateway render --passthrough-listen`), and `fairlead dev --protocol https`. " +
+        "Cloudflare's proxy ends TLS, so the host's DNS record must lead to the gateway; requests that reach the edge all the same are routed like those of any host. " +
+        "Connections go straight to ready endpoints, not to the ClusterIP.",
+    }),
+  },
+});
+
 export const useRegex = defineStructure("use-regex", {
   onInvalid: "ignore",
   doc: "Turns every path of the host, those of other Ingresses too, into a start-anchored, case-insensitive regular expression.",
@@ -72,4 +86,4 @@ function isHost(text: string): boolean {
 }
 
 /** In the order of the alphabet. */
-export const structures = [canaryIngress, serverAlias, serviceUpstream, useRegex] as const;
+export const structures = [canaryIngress, serverAlias, serviceUpstream, sslPassthrough, useRegex] as const;

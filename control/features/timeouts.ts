@@ -16,7 +16,7 @@ export const timeouts = defineFeature("timeouts", {
       default: DEFAULTS.connectSeconds,
       setting: "proxy-connect-timeout",
       difference:
-        "The gateway connects, within the same time; the Worker counts it into the wait for the first byte.",
+        "The gateway connects: the embedded one within this time, HAProxy within its own (`--connect-timeout`). The Worker counts it into the wait for the first byte.",
     }),
     "proxy-send-timeout": seconds("Longest pause between two pieces of the request's body.", {
       min: 1,

@@ -74,11 +74,19 @@ export function createReporter(options: ReporterOptions): KubernetesReporter {
     }
   };
 
+  /** What the last round was about in which all was told; the same again has nothing to tell. */
+  let settled: readonly unknown[] = [];
+
   /** True when all was told. */
   const round = async (current: ControlView): Promise<boolean> => {
     const edge = current.edge();
     const model = current.clusters().find(({ name }) => name === source.cluster)?.model;
     if (edge === undefined || model === undefined) return true;
+    const { ingresses, ingressClasses } = model;
+    // Endpoints, which change most, are no part of it.
+    const about = [ingresses, ingressClasses, edge.config.hosts, edge.diagnostics, source.statusChanges()];
+    if (about.every((one, at) => one === settled[at])) return true;
+    settled = [];
     const tasks: (() => Promise<boolean>)[] = [];
 
     if (addresses.length > 0) {
@@ -111,7 +119,9 @@ export function createReporter(options: ReporterOptions): KubernetesReporter {
       for (const { key } of fresh.slice(MOST_EVENTS_A_ROUND)) told.set(key, true);
     }
     const results = await inParallel(tasks, CONCURRENCY);
-    return results.every(Boolean);
+    if (!results.every(Boolean)) return false;
+    settled = about;
+    return true;
   };
   const tell = async (event: EventToTell): Promise<boolean> => {
     const isRepeated = told.get(event.key) === false;
@@ -156,6 +166,7 @@ export function createReporter(options: ReporterOptions): KubernetesReporter {
     published,
     following: () => {
       leading = false;
+      settled = [];
       view = undefined;
     },
     close: () => {

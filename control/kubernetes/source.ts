@@ -34,6 +34,8 @@ export interface KubernetesSourceOptions {
 export interface KubernetesSource extends ClusterSource {
   /** `.status.loadBalancer.ingress` of an Ingress as JSON, `[]` where it is empty; `undefined`: there is no such Ingress. */
   readonly ingressStatus: (name: ObjectName) => string | undefined;
+  /** Grows whenever a status is another one than before. */
+  readonly statusChanges: () => number;
   readonly close: () => void;
 }
 
@@ -44,6 +46,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
   const { cluster, api, metrics, log } = options;
   const newest = createNewest<ClusterState>();
   const statuses = new Map<string, string>();
+  let statusChanges = 0;
   const lists = metrics.counter(
     "fairlead_kubernetes_lists_total",
     "Whole lists taken from the API server, by kind and reason: first, gone (the server had forgotten our version).",
@@ -65,8 +68,11 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
     onSnapshot: (snapshot) => newest.put(snapshot),
     onRaw: (kind, name, raw) => {
       if (kind !== "Ingress") return;
-      if (raw === undefined) statuses.delete(name);
-      else statuses.set(name, loadBalancerOf(raw));
+      const status = raw === undefined ? undefined : loadBalancerOf(raw);
+      if (statuses.get(name) === status) return;
+      statusChanges++;
+      if (status === undefined) statuses.delete(name);
+      else statuses.set(name, status);
     },
     onNote: (kind, note) => {
       switch (note.kind) {
@@ -104,6 +110,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
     states: newest.values,
     problem: watch.problem,
     ingressStatus: (name) => statuses.get(name),
+    statusChanges: () => statusChanges,
     close: () => {
       watch.close();
       newest.end();

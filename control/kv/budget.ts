@@ -20,11 +20,21 @@ export interface BudgetSettings {
   readonly onHeldBack: (sentence: string) => void;
 }
 
+/** Writes of one day. */
+export interface DaysWrites {
+  /** Days since 1970, UTC. */
+  readonly day: number;
+  readonly count: number;
+}
+
 export interface Budget {
   /** Resolves once the call may leave. For `KvClientOptions.beforeCall`. */
   readonly beforeCall: (call: { readonly writes: number }) => Promise<void>;
   /** Throws a `KvError` when so many writes must wait. For `PublisherOptions.admit`. */
   readonly admit: (writes: number) => void;
+  readonly writes: () => DaysWrites;
+  /** Goes on from what another process had spent: a restart makes no new day. */
+  readonly resume: (writes: DaysWrites) => void;
   readonly used: () => { readonly callsInFiveMinutes: number; readonly writesToday: number };
 }
 
@@ -88,6 +98,14 @@ export function createBudget(settings: BudgetSettings): Budget {
       const sentence = `${writesToday} of ${writesADay} KV writes of this day are spent, so ${writes} more wait ${Math.ceil(waitMs / 1_000)} s.`;
       onHeldBack(sentence);
       throw new KvError("rate-limited", sentence, { retryAfterMs: waitMs });
+    },
+    writes: () => {
+      turnDay();
+      return { day, count: writesToday };
+    },
+    resume: (writes) => {
+      turnDay();
+      if (writes.day === day) writesToday = Math.max(writesToday, writes.count);
     },
     used: () => {
       turnDay();

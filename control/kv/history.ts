@@ -2,7 +2,8 @@
  * The history key: what the control service must still know after a restart, and no Worker reads.
  *
  * It holds the last pointers as they were written (so a rollback can name one, and their signatures stay
- * checkable), and since when each shard is out of use (so it is deleted a grace time later, and not before).
+ * checkable), since when each shard is out of use (so it is deleted a grace time later, and not before), and what of the
+ * day's writes is spent.
  * It is written rarely; what a crash loses of it only delays a deletion or shortens the list of pointers.
  */
 
@@ -10,6 +11,7 @@ import { z } from "zod";
 import type { ConfigKeys } from "../../edge-config/config-keys.ts";
 import { decodePointer, type Pointer, shardsOf } from "../../edge-config/pointer.ts";
 import { isShardName, type ShardName } from "../../edge-config/shard.ts";
+import type { DaysWrites } from "./budget.ts";
 
 /** Key in KV. */
 export const HISTORY_KEY = "history";
@@ -39,15 +41,28 @@ const stored = z.object({
   pointers: z.array(z.string()),
   retired: z.array(z.tuple([z.string(), z.number()])),
   pinned: z.number().optional(),
+  writes: z.object({ day: z.number(), count: z.number() }).optional(),
 });
 
-export function encodeHistory({ pointers, retiredAtMs, pinned }: History): string {
+/** `writes` is no part of what makes two histories differ: saving one is a write itself. */
+export function encodeHistory({ pointers, retiredAtMs, pinned }: History, writes?: DaysWrites): string {
   return JSON.stringify({
     version: 1,
     pointers: pointers.map(({ text }) => text),
     retired: [...retiredAtMs],
     ...(pinned === undefined ? {} : { pinned }),
+    ...(writes === undefined ? {} : { writes }),
   } satisfies z.input<typeof stored>);
+}
+
+/** What a history tells of the day's writes; `undefined` where it does not. */
+export function writesIn(text: string | undefined): DaysWrites | undefined {
+  try {
+    const parsed = stored.safeParse(JSON.parse(text ?? "null"));
+    return parsed.success ? parsed.data.writes : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Reads a history; an unreadable one is an empty one, and pointers that fail their signature are left out. */

@@ -26,6 +26,7 @@ import {
 } from "../../edge-config/pointer.ts";
 import { isShardName, type ShardName } from "../../edge-config/shard.ts";
 import type { ShardSet } from "../../edge-config/shards.ts";
+import type { Budget } from "./budget.ts";
 import type { KvClient } from "./client.ts";
 import {
   advanceHistory,
@@ -36,7 +37,9 @@ import {
   type History,
   mergeHistories,
   type WrittenPointer,
+  writesIn,
 } from "./history.ts";
+import { type ConfigReading, readConfig } from "./read-config.ts";
 
 export interface PublishOptions {
   readonly client: KvClient;
@@ -45,10 +48,12 @@ export interface PublishOptions {
   readonly epoch?: (() => number) | undefined;
   /** How long a shard outlives the last pointer that named it. */
   readonly graceMs: number;
-  /** Asked before a run writes this many keys; rejects with a `KvError` to hold the run back. */
-  readonly admit?: ((writes: number) => void) | undefined;
+  /** `admit` is asked before a run writes so many keys. What is spent stands in the history, for the next process. */
+  readonly budget?: Pick<Budget, "admit" | "writes" | "resume"> | undefined;
   /** Awaited just before a pointer is written, to keep the distance between two of them. */
   readonly beforePointer?: (() => Promise<void>) | undefined;
+  /** Told when a pointer was written, or may have been. */
+  readonly afterPointer?: (() => void) | undefined;
   /** Milliseconds since 1970. */
   readonly now: () => number;
 }
@@ -100,6 +105,8 @@ export interface Publication {
   readonly unpin: () => Promise<void>;
   /** Reads KV if that was not done yet: the pointer that stands. Rejects as `publish` does. */
   readonly read: () => Promise<Pointer | undefined>;
+  /** All that the pointer names; `undefined` without a pointer, or while an earlier generation is pinned. */
+  readonly readConfig: () => Promise<ConfigReading | undefined>;
   /** What was last read from or written to KV; `undefined` before the first call and after a failure. */
   readonly current: () => { readonly pointer: Pointer | undefined; readonly history: History } | undefined;
   /** Forgets what is known, so that the next call reads KV anew (a new term has begun). */
@@ -109,7 +116,7 @@ export interface Publication {
 export function createPublication(options: PublishOptions): Publication {
   const { client, keys, now } = options;
   let state: StoredState | undefined;
-  /** As it stands in KV. */
+  /** As it stands in KV, but for the day's writes. */
   let savedHistory: string | undefined;
   /** Survives failures, see `mergeHistories`. */
   let rememberedHistory: History | undefined;
@@ -136,8 +143,10 @@ export function createPublication(options: PublishOptions): Publication {
       client.list("s/"),
     ]);
     const listed = new Set(names.filter(isShardName));
-    savedHistory = historyText;
     const read = await decodeHistory(historyText, keys);
+    savedHistory = historyText === undefined ? undefined : encodeHistory(read);
+    const writes = writesIn(historyText);
+    if (writes !== undefined) options.budget?.resume(writes);
     const { pointer, seen } = await readPointer(pointerText, keys, read.pointers);
     const current =
       pointer === undefined || pointerText === undefined ? undefined : { pointer, text: pointerText };
@@ -196,7 +205,7 @@ export function createPublication(options: PublishOptions): Publication {
       );
       const same = known.pointer !== undefined && sameDirectory(known.pointer, directory);
       if (same && missing.size === 0) return { kind: "unchanged", pointer: known.pointer };
-      options.admit?.(missing.size + (same ? 0 : 1));
+      options.budget?.admit(missing.size + (same ? 0 : 1));
       await client.putAll(missing);
       const shards = new Set([...known.shards, ...missing.keys()]);
       state = { ...known, shards };
@@ -218,7 +227,11 @@ export function createPublication(options: PublishOptions): Publication {
         ...(directory.any === undefined ? {} : { any: directory.any }),
       };
       const text = await encodePointer(pointer, keys);
-      await client.put(POINTER_KEY, text);
+      try {
+        await client.put(POINTER_KEY, text);
+      } finally {
+        options.afterPointer?.();
+      }
       state = {
         pointerText: text,
         pointer,
@@ -242,7 +255,7 @@ export function createPublication(options: PublishOptions): Publication {
     const text = encodeHistory(known.history);
     if (text === savedHistory) return;
     fence(known.seen);
-    await client.put(HISTORY_KEY, text);
+    await client.put(HISTORY_KEY, encodeHistory(known.history, options.budget?.writes()));
     savedHistory = text;
   };
 
@@ -306,6 +319,13 @@ export function createPublication(options: PublishOptions): Publication {
         await saveHistory();
       }),
     read: () => guarded(async () => (await load()).pointer),
+    readConfig: () =>
+      guarded(async () => {
+        const { pointer, history } = await load();
+        return pointer === undefined || history.pinned !== undefined
+          ? undefined
+          : await readConfig(client, pointer, keys);
+      }),
     current: () => state && { pointer: state.pointer, history: state.history },
     forget: () => {
       state = undefined;

@@ -10,10 +10,17 @@
 import type { EdgeConfig } from "../../edge-config/config.ts";
 import type { ConfigKeys } from "../../edge-config/config-keys.ts";
 import type { Pointer } from "../../edge-config/pointer.ts";
-import { cutShards, type ShardSet } from "../../edge-config/shards.ts";
+import { type ConfigDelta, cutShards, type ShardSet } from "../../edge-config/shards.ts";
 import type { KvClient } from "./client.ts";
 import { KvError } from "./kv-error.ts";
-import { createPublication, DeposedError, type Publication, type PublishResult } from "./publish.ts";
+import {
+  createPublication,
+  DeposedError,
+  type Publication,
+  type PublishOptions,
+  type PublishResult,
+} from "./publish.ts";
+import type { ConfigReading } from "./read-config.ts";
 
 export interface PublisherOptions {
   readonly client: KvClient;
@@ -22,7 +29,7 @@ export interface PublisherOptions {
   readonly epoch?: (() => number) | undefined;
   readonly pace: PublisherPace;
   /** See `PublishOptions`. */
-  readonly admit?: ((writes: number) => void) | undefined;
+  readonly budget?: PublishOptions["budget"];
   readonly onEvent?: ((event: PublisherEvent) => void) | undefined;
   /** For the times that are written: milliseconds since 1970; the system's clock by default. */
   readonly now?: (() => number) | undefined;
@@ -91,14 +98,17 @@ export interface PublisherStatus {
   readonly epoch?: number;
   readonly createdAt?: string;
   readonly pinned?: number;
-  /** A configuration waits to be published. */
+  /** A configuration waits to be published, or is being written. */
   readonly pending: boolean;
   readonly lastError?: string;
 }
 
 export interface Publisher {
-  /** Publishes this configuration soon, unless a newer one comes before. `clusters`: see `ShardDirectory`. */
-  readonly submit: (config: EdgeConfig, clusters?: readonly string[]) => void;
+  /**
+   * Publishes this configuration soon, unless a newer one comes before. `clusters`: see `ShardDirectory`. `delta` saves
+   * work where it is since the configuration that was submitted before.
+   */
+  readonly submit: (config: EdgeConfig, clusters?: readonly string[], delta?: ConfigDelta) => void;
   /** Resolves once nothing waits and nothing runs; while not leading, once nothing runs. */
   readonly settled: () => Promise<void>;
   /** Begins a term: KV is read anew and the newest configuration published at once. */
@@ -110,6 +120,8 @@ export interface Publisher {
   readonly status: () => PublisherStatus;
   /** Reads the pointer that stands in KV, if that was not done yet; tries until it succeeds or the publisher is closed. */
   readonly read: () => Promise<Pointer | undefined>;
+  /** Reads the configuration that stands in KV; tries as `read` does. See `Publication`. */
+  readonly readConfig: () => Promise<ConfigReading | undefined>;
   /** The generations that `rollback` takes, newest first; empty before KV was first read. */
   readonly generations: () => readonly {
     readonly generation: number;
@@ -132,19 +144,26 @@ export function createPublisher(options: PublisherOptions): Publisher {
     keys,
     epoch: options.epoch,
     graceMs: pace.graceMs,
-    admit: options.admit,
+    budget: options.budget,
     now,
     beforePointer: async () => {
-      await sleep(lastPointerMs + pace.pointerDistanceMs - performance.now());
+      const waitMs = (): number => lastPointerMs + pace.pointerDistanceMs - performance.now();
+      while (waitMs() > 0) await sleep(waitMs()); // A timer may fire a little early.
+    },
+    // From the answer on: when KV took the one before, on its own clock, is not known any better.
+    afterPointer: () => {
       lastPointerMs = performance.now();
     },
   });
 
   let newest: EdgeConfig | undefined;
   let clusters: readonly string[] | undefined;
+  /** Of `newest`, since the configuration that was cut last; absent: not known. */
+  let delta: ConfigDelta | undefined;
   let published: ShardSet | undefined;
   let lastSet: ShardSet | undefined;
   let waitingSinceMs: number | undefined;
+  let isPublishing = false;
   let failures = 0;
   let lastError: string | undefined;
   let leading = options.epoch === undefined;
@@ -163,6 +182,19 @@ export function createPublisher(options: PublisherOptions): Publisher {
     });
     queue = result.catch(() => {}); // The caller has the rejection; the queue goes on.
     return result;
+  };
+  const persistently = async <T>(task: () => Promise<T>): Promise<T> => {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await enqueue(task);
+      } catch (error) {
+        if (closed) throw error;
+        const retryInMs = retryDelayMs(error, attempt, pace);
+        lastError = messageOf(error);
+        onEvent({ kind: "failed", error: error as Error, retryInMs });
+        await sleep(retryInMs);
+      }
+    }
   };
   const announceIdle = (): void => {
     if (queued > 0 || (leading && !closed && waitingSinceMs !== undefined)) return;
@@ -187,10 +219,21 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const sinceMs = waitingSinceMs;
     if (config === undefined || sinceMs === undefined || !leading || closed) return;
     waitingSinceMs = undefined;
+    isPublishing = true;
+    try {
+      await publishOnce(config, sinceMs);
+    } finally {
+      isPublishing = false;
+    }
+  };
+
+  const publishOnce = async (config: EdgeConfig, sinceMs: number): Promise<void> => {
     const startedMs = performance.now();
     let set: ShardSet;
     try {
-      set = await cutShards(config, { keys, previous: lastSet, clusters });
+      const sinceLast = delta;
+      delta = { since: config, hosts: new Map(), backends: new Map() };
+      set = await cutShards(config, { keys, previous: lastSet, clusters, delta: sinceLast });
       lastSet = set;
     } catch (error) {
       lastError = messageOf(error);
@@ -245,7 +288,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
   upkeepTimer.unref();
 
   return {
-    submit: (config, names) => {
+    submit: (config, names, change) => {
+      if (config !== newest)
+        delta =
+          delta !== undefined && change !== undefined && change.since === newest
+            ? joined(delta, change)
+            : undefined;
       newest = config;
       clusters = names;
       const first = waitingSinceMs === undefined;
@@ -267,6 +315,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     },
     withdraw: () => {
       newest = undefined;
+      delta = undefined;
       waitingSinceMs = undefined;
       clearTimeout(timer);
       announceIdle();
@@ -285,23 +334,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
           ? {}
           : { generation: pointer.generation, epoch: pointer.epoch, createdAt: pointer.createdAt }),
         ...(current?.history.pinned === undefined ? {} : { pinned: current.history.pinned }),
-        pending: waitingSinceMs !== undefined,
+        pending: waitingSinceMs !== undefined || isPublishing,
         ...(lastError === undefined ? {} : { lastError }),
       };
     },
-    read: async () => {
-      for (let attempt = 0; ; attempt++) {
-        try {
-          return await enqueue(() => publication.read());
-        } catch (error) {
-          if (closed) throw error;
-          const retryInMs = retryDelayMs(error, attempt, pace);
-          lastError = messageOf(error);
-          onEvent({ kind: "failed", error: error as Error, retryInMs });
-          await sleep(retryInMs);
-        }
-      }
-    },
+    read: () => persistently(() => publication.read()),
+    readConfig: () => persistently(() => publication.readConfig()),
     generations: () =>
       (publication.current()?.history.pointers ?? [])
         .map(({ pointer: { generation, epoch, createdAt } }) => ({ generation, epoch, createdAt }))
@@ -320,6 +358,14 @@ export function createPublisher(options: PublisherOptions): Publisher {
       if (leading && publication.current() !== undefined) await publication.saveHistory().catch(() => {});
       announceIdle();
     },
+  };
+}
+
+function joined({ since, hosts, backends }: ConfigDelta, later: ConfigDelta): ConfigDelta {
+  return {
+    since,
+    hosts: later.hosts.size === 0 ? hosts : new Map([...hosts, ...later.hosts]),
+    backends: new Map([...backends, ...later.backends]),
   };
 }
 

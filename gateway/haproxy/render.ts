@@ -9,12 +9,13 @@
  * without a restart: `add map keys.map ID BASE64`, `add acl allowed-ipv4.acl 10.9.0.0/16`.
  */
 
-import { createAddressPolicy } from "../allowed-addresses.ts";
+import { type AddressPolicy, createAddressPolicy } from "../allowed-addresses.ts";
 import { type PodBackend, podBackends, renderBackend } from "./backends.ts";
 import { CONNECTION_HEADERS_SCRIPT } from "./connection-headers.ts";
 import { errorFiles } from "./errors.ts";
 import { renderFrontend } from "./frontend.ts";
 import type { HaproxySettings, RenderedFile } from "./settings.ts";
+import { passthroughMap, renderTcp } from "./tcp.ts";
 
 /** Room beside the head, for what rules write (`tune.maxrewrite`). */
 const REWRITE_KIBIBYTES = 4;
@@ -23,11 +24,11 @@ const MAX_OPEN_FILES = 50_000;
 
 /** Throws a `RangeError` with a sentence when a CIDR is none. */
 export function renderHaproxy(settings: HaproxySettings): readonly RenderedFile[] {
-  createAddressPolicy(settings); // Checks the CIDRs.
+  const allows = createAddressPolicy(settings); // Checks the CIDRs too.
   const backends = podBackends(settings.tlsSecrets);
   const cidrs = [...new Set(settings.allowedCidrs)].sort();
   return [
-    { name: "haproxy.cfg", text: renderConfiguration(settings, backends), secret: false },
+    { name: "haproxy.cfg", text: renderConfiguration(settings, backends, allows), secret: false },
     {
       name: "keys.map",
       text: lines(settings.keys.map(({ id, bytes }) => `${id} ${Buffer.from(bytes).toString("base64")}`)),
@@ -40,13 +41,20 @@ export function renderHaproxy(settings: HaproxySettings): readonly RenderedFile[
       text: lines(backends.flatMap(({ name, ways }) => ways.map((way) => `${way} ${name}`))),
       secret: false,
     },
+    ...(settings.passthrough === undefined
+      ? []
+      : [{ name: "passthrough.map", text: lines(passthroughMap(settings.passthrough)), secret: false }]),
     { name: "connection-headers.lua", text: CONNECTION_HEADERS_SCRIPT, secret: false },
     ...errorFiles,
     ...secretFiles(settings),
   ];
 }
 
-function renderConfiguration(settings: HaproxySettings, backends: readonly PodBackend[]): string {
+function renderConfiguration(
+  settings: HaproxySettings,
+  backends: readonly PodBackend[],
+  allows: AddressPolicy,
+): string {
   const parts = [
     "# Written by `fairlead gateway render`; change its settings, not this file.",
     renderGlobal(settings),
@@ -55,6 +63,7 @@ function renderConfiguration(settings: HaproxySettings, backends: readonly PodBa
     renderHealth(settings),
     renderFrontend(settings),
     ...backends.map(renderBackend),
+    ...renderTcp(settings, allows),
   ];
   return `${parts.join("\n\n")}\n`;
 }

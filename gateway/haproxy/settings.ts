@@ -3,6 +3,8 @@
 import type { TokenKey } from "../../edge-config/gateway-token.ts";
 import type { AddressSettings } from "../allowed-addresses.ts";
 import type { TlsSecret } from "../dial.ts";
+import type { PassthroughHosts } from "../passthrough.ts";
+import type { TcpService } from "../tcp-service.ts";
 
 export interface HaproxySettings extends AddressSettings {
   /** Any of them may have signed a token. */
@@ -26,8 +28,31 @@ export interface HaproxySettings extends AddressSettings {
   readonly maxHeadKibibytes: number;
   /** Absent: as many as the limit of open files gives, 25 000 at most. */
   readonly maxConnections?: number;
+  /** TLS that ends at pods; absent: there is no port for it. */
+  readonly passthrough?: PassthroughSettings;
+  /** Ports of TCP services, in the order of their numbers. */
+  readonly tcpServices: readonly TcpServiceSettings[];
+  /** Where they listen; absent: at every address. IPv6 in brackets. */
+  readonly tcpAddress?: string;
   /** Unix socket of HAProxy's runtime API; absent: there is none. */
   readonly adminSocket?: string;
+}
+
+export interface PassthroughSettings {
+  /** As `bind` takes it. */
+  readonly listen: string;
+  /** Connections begin with a PROXY header, of either version. */
+  readonly acceptsProxy: boolean;
+  readonly hosts: PassthroughHosts;
+  /** `address:port` that gets every other name, and clients that send none; absent: they are closed. */
+  readonly otherwise?: string;
+}
+
+/** One port of a `tcp-services` ConfigMap. */
+export interface TcpServiceSettings extends TcpService {
+  readonly port: number;
+  /** `namespace/service:port`, for people who read the configuration. */
+  readonly name: string;
 }
 
 /** A file that HAProxy reads, named relative to its configuration. */

@@ -1,6 +1,8 @@
 /** Limits over real sockets: how many pass from idle, how many are in flight, who is counted with whom. */
 
+import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { WebSocket, WebSocketServer } from "ws";
 import { Edge, ingress } from "./support/edge.ts";
 
 let edge: Edge;
@@ -48,6 +50,7 @@ beforeAll(async () => {
       limited("refused", { "limit-rps": "1", "whitelist-source-range": "192.0.2.0/24" }),
       limited("flight", { "limit-connections": "8" }, "slow"),
       limited("stream", { "limit-connections": "1" }, "slow"),
+      limited("socket", { "limit-connections": "1" }),
       limited("unreadable", { "limit-rps": "many" }),
       limited("window", {
         "global-rate-limit": "5",
@@ -76,6 +79,17 @@ beforeAll(async () => {
       }),
     ].join("\n---\n"),
   });
+  const sockets = new WebSocketServer({
+    noServer: true,
+    handleProtocols: (offered) => offered.has("chat") && "chat",
+  });
+  edge.backend("web").onUpgrade = (request, socket, head) =>
+    sockets.handleUpgrade(request, socket, head, (client) => {
+      client.on("message", (data, isBinary) => {
+        if (data.toString() === "leave") client.close(1011, "left");
+        else client.send(data, { binary: isBinary });
+      });
+    });
 });
 
 afterAll(async () => edge.stop());
@@ -239,6 +253,44 @@ describe("limit-connections", () => {
       arrived = () => waiting[0]?.();
       status = (await edge.request({ host: "stream.example.com", path: "/x", clientAddress })).status;
     }
+    expect(status).toBe(200);
+  });
+});
+
+describe("limit-connections and WebSockets", () => {
+  const connect = async (clientAddress: string): Promise<WebSocket> => {
+    const socket = new WebSocket(`ws://127.0.0.1:${edge.url.port}/chat`, ["chat"], {
+      headers: { Host: "socket.example.com", "CF-Connecting-IP": clientAddress },
+    });
+    await once(socket, "open");
+    return socket;
+  };
+
+  test.each<readonly [string, (socket: WebSocket) => void, code: number | undefined]>([
+    ["the client closes", (socket) => socket.close(4001, "done"), 4001],
+    ["the client closes without a code", (socket) => socket.close(), 1005],
+    ["the client goes away", (socket) => socket.close(1001), 1001],
+    ["the pod closes", (socket) => socket.send("leave"), 1011],
+    ["the client is gone", (socket) => socket.terminate(), undefined],
+  ])("one counts until %s", async (_name, leave, code) => {
+    const clientAddress = newClient();
+    const ask = async () => (await edge.request({ host: "socket.example.com", clientAddress })).status;
+    const socket = await connect(clientAddress);
+    expect(socket.protocol).toBe("chat");
+    expect(await ask()).toBe(503);
+    for (const sent of ["hello", Buffer.from([0, 255, 1]), "x".repeat(200_000)]) {
+      socket.send(sent);
+      const [data, isBinary] = (await once(socket, "message")) as [Buffer, boolean];
+      expect([data.toString("latin1"), isBinary]).toEqual([sent.toString("latin1"), Buffer.isBuffer(sent)]);
+    }
+    expect(await ask()).toBe(503);
+    const closed = once(socket, "close");
+    leave(socket);
+    const [seen] = (await closed) as [number, Buffer];
+    if (code !== undefined) expect(seen).toBe(code);
+    let status = 503;
+    const latest = Date.now() + 5_000;
+    while (status === 503 && Date.now() < latest) status = await ask(); // The count is told a moment later.
     expect(status).toBe(200);
   });
 });

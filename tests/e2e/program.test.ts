@@ -58,6 +58,16 @@ describe("the end", () => {
     ]);
   });
 
+  test("SIGKILL, which nobody can catch, leaves no workerd behind", async () => {
+    const program = start("-f", folder, "--port", "0", "--control-port", "0");
+    await program.ready();
+    const processes = processTree(program.pid);
+    expect(processes.length).toBeGreaterThan(1);
+    expect(await program.end("SIGKILL")).toBe("SIGKILL");
+    // The system ends them, and nobody is told; without it the test would wait until its time is over.
+    while (processes.some(isAlive)) await new Promise((resolve) => setTimeout(resolve, 10));
+  });
+
   test("a signal while it starts ends it too", async () => {
     const program = start("-f", join(folder, "a.yaml"), "--port", "0", "--control-port", "0");
     await program.waitFor(program.stderr, /a\.example\.com|default\/a/);

@@ -9,6 +9,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
+import { cryptoAlias } from "../../cli/dev/worker-bundle.ts";
 
 /** As in `wrangler.toml`. */
 export const COMPATIBILITY_DATE = "2026-10-01";
@@ -40,7 +41,7 @@ export async function bundleModule(
     target: "es2024",
     conditions: ["workerd", "worker", "browser"],
     external: ["cloudflare:*", "node:*"],
-    alias: { crypto: "node:crypto" },
+    alias: cryptoAlias(),
     minify: options.minify ?? false,
     write: false,
     logLevel: "error",

@@ -13,8 +13,10 @@ export interface Certificate {
 
 export interface Authority {
   readonly ca: string;
-  /** A certificate for a server name, or for a client of that common name. */
-  readonly issue: (name: string) => Promise<Certificate>;
+  /** A certificate for a server name, or for a client of that common name; `days` may be negative. */
+  readonly issue: (name: string, days?: number) => Promise<Certificate>;
+  /** An authority below this one; certificates of it come with its own behind them. */
+  readonly intermediate: (name: string) => Promise<Pick<Authority, "issue">>;
 }
 
 const run = promisify(execFile);
@@ -29,32 +31,32 @@ export async function createAuthority(): Promise<Authority & { readonly close: (
     ...["-keyout", path("ca.key"), "-out", path("ca.crt")],
   ]);
   let serial = 1;
+  const sign = async (name: string, extensions: string, days: number, issuer = "ca"): Promise<string> => {
+    const id = String(serial++);
+    await writeFile(path(`${id}.ext`), extensions);
+    await run("openssl", [
+      ...["req", ...elliptic, "-subj", `/CN=${name}`],
+      ...["-keyout", path(`${id}.key`), "-out", path(`${id}.csr`)],
+    ]);
+    await run("openssl", [
+      ...["x509", "-req", "-days", String(days), "-set_serial", id, "-extfile", path(`${id}.ext`)],
+      ...["-CA", path(`${issuer}.crt`), "-CAkey", path(`${issuer}.key`)],
+      ...["-in", path(`${id}.csr`), "-out", path(`${id}.crt`)],
+    ]);
+    return id;
+  };
+  const text = (file: string): Promise<string> => readFile(path(file), "utf8");
+  const issue = async (name: string, days = 2, issuer?: string): Promise<Certificate> => {
+    const id = await sign(name, `subjectAltName=DNS:${name}\n`, days, issuer);
+    const chain = issuer === undefined ? "" : await text(`${issuer}.crt`);
+    return { cert: (await text(`${id}.crt`)) + chain, key: await text(`${id}.key`) };
+  };
   return {
-    ca: await readFile(path("ca.crt"), "utf8"),
-    issue: async (name) => {
-      const id = String(serial++);
-      await writeFile(path(`${id}.ext`), `subjectAltName=DNS:${name}\n`);
-      await run("openssl", [
-        ...["req", ...elliptic, "-subj", `/CN=${name}`],
-        ...["-keyout", path(`${id}.key`), "-out", path(`${id}.csr`)],
-      ]);
-      await run("openssl", [
-        ...["x509", "-req", "-days", "2", "-set_serial", id, "-extfile", path(`${id}.ext`)],
-        ...[
-          "-CA",
-          path("ca.crt"),
-          "-CAkey",
-          path("ca.key"),
-          "-in",
-          path(`${id}.csr`),
-          "-out",
-          path(`${id}.crt`),
-        ],
-      ]);
-      return {
-        cert: await readFile(path(`${id}.crt`), "utf8"),
-        key: await readFile(path(`${id}.key`), "utf8"),
-      };
+    ca: await text("ca.crt"),
+    issue: (name, days) => issue(name, days),
+    intermediate: async (name) => {
+      const id = await sign(name, "basicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash\n", 2);
+      return { issue: (leaf, days) => issue(leaf, days, id) };
     },
     close: () => rm(folder, { recursive: true, force: true }),
   };

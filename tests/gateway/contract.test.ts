@@ -30,6 +30,7 @@ import {
   GATEWAY_ERROR_HEADER,
   type GatewayTarget,
   parseTokenKeys,
+  TARGET_HEADER,
   TOKEN_HEADER,
 } from "../../edge-config/gateway-token.ts";
 import { type Authority, type Certificate, createAuthority } from "./certificates.ts";
@@ -117,12 +118,13 @@ describe.each(implementations)("the $name gateway", (implementation) => {
   async function start(
     allowedCidrs: readonly string[] = ["0.0.0.0/0"],
     allowLoopback = true,
+    connectTimeoutMs = 500,
   ): Promise<RunningGateway> {
     const gateway = await implementation.start({
       keys: `${NEW_KEY},${OLD_KEY}`,
       allowedCidrs,
       allowLoopback,
-      connectTimeoutMs: 500,
+      connectTimeoutMs,
       tlsSecrets: new Map([
         ["shop/ca", { ca: authority.ca }],
         ["shop/mutual", { ca: authority.ca, ...clientCertificate }],
@@ -188,6 +190,27 @@ describe.each(implementations)("the $name gateway", (implementation) => {
       const [head = "", claims = "", signature = ""] = (await sign({ port })).split(".");
       const forged = claims.slice(0, 8) + (claims[8] === "A" ? "B" : "A") + claims.slice(9);
       expect((await send(await start(), `${head}.${forged}.${signature}`)).status).toBe(403);
+    });
+  });
+
+  describe("a target in a header", () => {
+    test.each(["/x/../a/./b", "/%2e%2E/", "/a\\b|{}^`<>\"?y='..", "//a//b"])(
+      "%s reaches the pod as it is",
+      async (target) => {
+        const seen = await through(
+          (request, response) =>
+            response.end(`${request.url} ${request.headers[TARGET_HEADER] ?? "taken off"}`),
+          { path: "/plain", headers: { [TARGET_HEADER]: target } },
+        );
+        expect(seen.body).toBe(`${target} taken off`);
+      },
+    );
+
+    test.each(["x", "http://other.example/", "/a b", ""])("%j is refused", async (target) => {
+      const answer = await through((_, response) => response.end("reached"), {
+        headers: { [TARGET_HEADER]: target },
+      });
+      expect([answer.status, answer.headers[GATEWAY_ERROR_HEADER]]).toEqual([403, "token"]);
     });
   });
 
@@ -469,7 +492,10 @@ describe.each(implementations)("the $name gateway", (implementation) => {
     });
 
     test("something that is no HTTP is 502 `response`", async () => {
-      const server = createTcpServer((socket) => socket.once("data", () => socket.end("220 mail ready\r\n")));
+      const server = createTcpServer((socket) => {
+        socket.on("error", () => {}); // Whoever asked may reset.
+        socket.once("data", () => socket.end("220 mail ready\r\n"));
+      });
       const answer = await send(await start(), await sign({ port: await listen(server) }), {
         method: "POST",
         body: "x",
@@ -770,7 +796,8 @@ describe.each(implementations)("the $name gateway", (implementation) => {
     });
 
     test("many requests share a connection, bodies large and small", async () => {
-      const gateway = await start();
+      // 40 MB through this very process leave it no time to be quick.
+      const gateway = await start(undefined, undefined, 10_000);
       const token = await sign({ port: await grpcPod(), scheme });
       const large = "x".repeat(2_000_000);
       const bodies = await Promise.all(

@@ -27,6 +27,43 @@ import { freePorts, haveHaproxy, startRendered } from "./haproxy.ts";
 const KEY = `now:${"bm93".repeat(11)}`;
 const NEXT_KEY = `next:${"bmV4".repeat(11)}`;
 
+/** A database with TLS of its own: its pod of another network is not to be dialled. */
+const PASSED_ON = `
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: vault, annotations: { nginx.ingress.kubernetes.io/ssl-passthrough: "true" } }
+spec:
+  rules: [{ host: vault.example.com, http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: db, port: { number: 5432 } } } }] } }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: db }
+spec: { ports: [{ port: 5432 }] }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: db-1, labels: { kubernetes.io/service-name: db } }
+addressType: IPv4
+ports: [{ port: 5432 }]
+endpoints: [{ addresses: [10.180.0.1] }, { addresses: [10.190.0.1] }]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: db-2, labels: { kubernetes.io/service-name: db } }
+addressType: IPv6
+ports: [{ port: 5432 }]
+endpoints: [{ addresses: ["fd00::1"] }]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: tcp-services }
+data:
+  "443": default/db:5432
+  "9000": default/db:5432
+  "9001": default/db:5432:PROXY:PROXY
+  "9003": default/none:1::PROXY
+`;
+
 const cleanUps: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
@@ -143,6 +180,49 @@ describe("fairlead gateway render", () => {
     );
   });
 
+  test("reads from manifests what is passed on as TCP, and tells what cannot be", async () => {
+    const manifests = join(folder, "manifests.yaml");
+    await writeFile(manifests, PASSED_ON);
+    const { code, stderr } = await render([
+      ...["--out", folder, "--allowed-cidrs", "10.180.0.0/16,fd00::/8", "-f", manifests],
+      ...[
+        "--passthrough-listen",
+        ":8443",
+        "--passthrough-accept-proxy",
+        "--passthrough-otherwise",
+        "10.9.9.9:443",
+      ],
+      ...["--tcp-services", "default/tcp-services", "--proxy-protocol", "v2"],
+    ]);
+    expect([code, stderr.trim().split("\n").sort()]).toEqual([
+      0,
+      [
+        "warning: ConfigMap default/tcp-services data[9003]: Service default/none does not exist; the port is closed until there is one.",
+        "error: ConfigMap default/tcp-services data[443]: port 443 is reserved (HTTPS), as in ingress-nginx; the entry is ignored",
+      ].sort(),
+    ]);
+    const checked = await promisify(execFile)("haproxy", ["-c", "-f", join(folder, "haproxy.cfg")]);
+    expect(`${checked.stdout}${checked.stderr}`).not.toMatch(/WARNING|ALERT/);
+    expect(await readFile(join(folder, "passthrough.map"), "utf8")).toBe(
+      "vault.example.com tls:default:db:5432\n",
+    );
+    const written = (await readFile(join(folder, "haproxy.cfg"), "utf8")).split("\n");
+    expect(written.filter((line) => /^ *(bind|server|frontend|backend) /.test(line)).slice(-12)).toEqual([
+      "frontend passthrough",
+      "    bind :8443 accept-proxy",
+      "backend tls:default:db:5432",
+      "    server 10.180.0.1:5432 10.180.0.1:5432",
+      "    server fd00::1:5432 [fd00::1]:5432",
+      "backend tls-otherwise",
+      "    server 10.9.9.9:443 10.9.9.9:443",
+      "frontend tcp:9001",
+      "    bind :9001 accept-proxy",
+      "backend tcp:9001",
+      "    server 10.180.0.1:5432 10.180.0.1:5432 send-proxy-v2",
+      "    server fd00::1:5432 [fd00::1]:5432 send-proxy-v2",
+    ]);
+  });
+
   test.each([
     ["no keys", ["--allowed-cidrs", "10.0.0.0/8"], {}, "FAIRLEAD_GATEWAY_KEYS"],
     ["a short key", ["--allowed-cidrs", "10.0.0.0/8"], { FAIRLEAD_GATEWAY_KEYS: "a:eA==" }, "32 bytes"],
@@ -162,22 +242,27 @@ describe("fairlead gateway render", () => {
 });
 
 describe("HAProxy, beyond the contract", () => {
-  test("sends each of 2000 requests at once to its own pod with its own Host", async () => {
+  test("sends each of 10000 requests, many at once, to its own pod with its own Host", async () => {
     const { port } = await startWith();
     const pods = await Promise.all(["a", "b", "c"].map(async (name) => ({ name, port: await pod(name) })));
     const agent = new Agent({ keepAlive: true, maxSockets: 20 });
     cleanUps.push(async () => agent.destroy());
     const wrong: string[] = [];
+    const signer = createTokenSigner(parseTokenKeys(KEY));
     await Promise.all(
-      Array.from({ length: 2_000 }, async (_, n) => {
+      Array.from({ length: 10_000 }, async (_, n) => {
         const { name, port: podPort } = pods[n % 3] ?? { name: "", port: 0 };
         const host = `${n % 7}.example`;
-        const { body } = await get(port, { [TOKEN_HEADER]: await sign(podPort, host) }, { agent });
+        const token = await signer.sign(
+          { address: "127.0.0.1", port: podPort, scheme: "http", host },
+          Date.now(),
+        );
+        const { body } = await get(port, { [TOKEN_HEADER]: token }, { agent });
         if (body !== `${name} ${host}`) wrong.push(`${n}: ${body}`);
       }),
     );
     expect(wrong).toEqual([]);
-  });
+  }, 120_000);
 
   test("has a health page and metrics, on a port of their own", async () => {
     const { port, healthPort } = await startWith();
@@ -239,7 +324,7 @@ describe("HAProxy, beyond the contract", () => {
     ["port 65536", { alg: "HS256", kid: "now" }, { port: 65_536 }],
     ["no port", { alg: "HS256", kid: "now" }, { port: undefined }],
     ["an unknown scheme", { alg: "HS256", kid: "now" }, { scheme: "ftp" }],
-    ["a verify that is not `on`", { alg: "HS256", kid: "now" }, { verify: "off" }],
+    ["a verify that is not `on`", { alg: "HS256", kid: "now" }, { scheme: "https", verify: "off" }],
     ["no exp", { alg: "HS256", kid: "now" }, { exp: undefined }],
   ])("refuses a token with %s", async (_, head, claims) => {
     const { port } = await startWith();

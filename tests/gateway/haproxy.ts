@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
+import { createInterface, type Interface } from "node:readline";
 import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
 import { renderHaproxy } from "../../gateway/haproxy/render.ts";
 import { writeFiles } from "../../gateway/haproxy/write.ts";
@@ -34,6 +34,7 @@ export async function startHaproxy(options: GatewayOptions): Promise<RunningGate
       drainSeconds: 1,
       maxConnections: 200,
       maxHeadKibibytes: 32,
+      tcpServices: [],
       folder,
     });
     await writeFiles(folder, files);
@@ -51,14 +52,29 @@ export async function startHaproxy(options: GatewayOptions): Promise<RunningGate
   }
 }
 
+export interface RunningHaproxy {
+  /** Reads everything anew, as after a rendering; connections under way go on. */
+  readonly reload: () => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
 /** Runs what was rendered into `folder`. Rejects with what HAProxy said when it ends instead of listening. */
-export async function startRendered(folder: string): Promise<{ readonly close: () => Promise<void> }> {
+export async function startRendered(folder: string): Promise<RunningHaproxy> {
   const child = spawn("haproxy", ["-W", "-db", "-f", join(folder, "haproxy.cfg")], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   const ended = once(child, "exit");
-  await listening(child);
+  const lines = createInterface({ input: child.stderr });
+  await listening(child, lines);
   return {
+    reload: async () => {
+      const again = listening(child, lines);
+      // A master that has only just started its workers forgets a signal.
+      const asking = setInterval(() => child.kill("SIGUSR2"), 500);
+      lines.once("line", () => clearInterval(asking));
+      child.kill("SIGUSR2");
+      await again;
+    },
     close: async () => {
       child.kill("SIGTERM");
       await ended;
@@ -66,16 +82,15 @@ export async function startRendered(folder: string): Promise<{ readonly close: (
   };
 }
 
-async function listening(child: ChildProcess & { readonly stderr: NodeJS.ReadableStream }): Promise<void> {
+async function listening(child: ChildProcess, lines: Interface): Promise<void> {
   const said: string[] = [];
   await new Promise<void>((resolve, reject) => {
-    createInterface({ input: child.stderr }).on("line", (line) => {
+    lines.on("line", (line) => {
       said.push(line);
       if (line.includes("Loading success")) resolve();
     });
     child.once("exit", () => reject(new Error(`haproxy ended: ${said.join("\n")}`)));
   });
-  child.stderr.resume();
 }
 
 /** Ports that nobody has at the moment; HAProxy cannot tell which one it was given for 0. */

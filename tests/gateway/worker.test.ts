@@ -7,7 +7,7 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import WebSocket, { WebSocketServer } from "ws";
 import type { EdgeConfig } from "../../edge-config/config.ts";
-import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
+import { createTokenSigner, parseTokenKeys, TOKEN_HEADER } from "../../edge-config/gateway-token.ts";
 import { type Gateway, startGateway } from "../../gateway/server.ts";
 import { EdgeUnderTest } from "../edge/edge-under-test.ts";
 
@@ -133,4 +133,20 @@ test("a Worker with other keys reaches no pod", async () => {
   } finally {
     await stranger.stop();
   }
+});
+
+test("a token may ask for a longer or shorter wait for the connection than the gateway's own", async () => {
+  const silent = createTcpServer(() => {}); // Takes the connection and never says its part of the handshake.
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  const { port } = silent.address() as AddressInfo;
+  const signer = createTokenSigner(parseTokenKeys(KEYS));
+  const token = await signer.sign(
+    { address: "127.0.0.1", port, scheme: "https", host: "shop.example", connectTimeoutMs: 300 },
+    Date.now(),
+  );
+  const request = httpRequest(gateway.url, { headers: { [TOKEN_HEADER]: token } }).end();
+  const [answer] = (await once(request, "response")) as [IncomingMessage];
+  // The gateway's own is 5 seconds.
+  expect([answer.statusCode, await text(answer)]).toEqual([502, expect.stringContaining("within 300 ms")]);
+  silent.close();
 });

@@ -14,9 +14,10 @@ import { addCompilerOptions, type CompilerFlags, compileOptions } from "../../cl
 import { buildClusterModel } from "../../cluster/build.ts";
 import { formatDiagnostic } from "../../cluster/diagnostic.ts";
 import { readManifestText } from "../../cluster/files.ts";
-import { compile, sortDiagnostics } from "../../control/compile/compile.ts";
+import { compile } from "../../control/compile/compile.ts";
 import type { CompileOptions } from "../../control/compile/options.ts";
 import { printConfig } from "../../control/compile/print.ts";
+import { sortDiagnostics } from "../../control/compile/told.ts";
 
 const folder = import.meta.dirname;
 const inputs = globSync("*/*.in.yaml", { cwd: folder }).sort();

@@ -36,6 +36,8 @@ describeNode("even choice", ["nftables", "iptables-nft", "iptables-legacy"], (no
           ["client", "np node dns"],
           ["node-a", "np cluster assoc"],
         ] as const) {
+          // A source port of an earlier UDP flow would be answered by whom it was answered then.
+          await node().lab.forgetConnections();
           const load = node().load(from, destination, { concurrency: 16, count: CONNECTIONS, family });
           const { answered, endpoints: seen } = await load.done;
           expect({ answered, seen: seen.size }).toEqual({ answered: CONNECTIONS, seen: choices });
@@ -77,8 +79,13 @@ async function addSources(node: NodeUnderTest): Promise<void> {
   );
   await node.lab.namespaces.ip("client", lines);
   await node.lab.namespaces.ip("node-a", [
-    "route add 203.0.113.0/24 dev eth0",
-    "route add fd00:203:0:113::/64 dev eth0",
+    "route replace 203.0.113.0/24 dev eth0",
+    "route replace fd00:203:0:113::/64 dev eth0",
+  ]);
+  // The world answers for every address to which it has no other way.
+  await node.lab.namespaces.ip("world", [
+    `route replace 203.0.113.0/24 via ${HOSTS["node-a"].ipv4}`,
+    `route replace fd00:203:0:113::/64 via ${HOSTS["node-a"].ipv6}`,
   ]);
 }
 

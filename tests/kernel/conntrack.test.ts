@@ -3,7 +3,7 @@
  * change the flows that nobody serves any longer must be gone, and no others.
  */
 import { expect, it } from "vitest";
-import { FAMILIES, HOSTS, hostPort } from "./addresses.ts";
+import { FAMILIES, HOSTS, type HostName, hostPort } from "./addresses.ts";
 import { clusterIpOf, serviceNamed } from "./destinations.ts";
 import {
   describeNode,
@@ -22,104 +22,145 @@ async function nextAnswer(held: Held): Promise<string> {
   return describeOutcome(await held.say(1_000), { address: "", port: 0 });
 }
 
-async function movesTo(held: Held, endpoint: string): Promise<void> {
-  await eventually(
-    () => nextAnswer(held),
-    (answer) => answer === endpoint,
-    `the flow to move to ${endpoint}`,
-    10,
+/** What each flow is answered by now, beside what it should be: one programming of the node serves for all flows at once. */
+async function expectAnswers(
+  flows: readonly Flow[],
+  want: (family: (typeof FAMILIES)[number]) => string,
+  when: string,
+): Promise<void> {
+  const answers = await Promise.all(
+    flows.map(async ({ name, held }) => [name, await nextAnswer(held)] as const),
+  );
+  expect(answers, when).toEqual(flows.map(({ name, family }) => [name, want(family)]));
+}
+
+interface Flow {
+  readonly name: string;
+  readonly family: (typeof FAMILIES)[number];
+  readonly held: Held;
+}
+
+/** Opens a flow for each sender, destination and family. */
+function open(node: NodeUnderTest, ends: readonly (readonly [HostName, string])[]): Promise<readonly Flow[]> {
+  return Promise.all(
+    FAMILIES.flatMap((family) =>
+      ends.map(async ([from, destination]) => ({
+        name: `${family} ${from} → ${destination}`,
+        family,
+        held: await node.hold(from, destination, family),
+      })),
+    ),
   );
 }
 
-describeNode("UDP flows", ["nftables", "iptables-nft", "iptables-legacy"], (node) => {
-  for (const family of FAMILIES) {
-    for (const [place, from] of [
-      ["cluster", "pod"],
-      ["node", "client"],
-      ["vip", "client"],
-      ["external", "client"],
-      ["cluster", "node-a"],
-    ] as const) {
-      it(`${family} ${from} → ${place}: a flow leaves an endpoint that is gone, and a Service that comes gets its flows`, async () => {
-        await node().program([serviceWith("lb", ["a1"])]);
-        const held = await node().hold(from, `lb ${place} dns`, family);
-        expect(await nextAnswer(held)).toBe(dns("a1", family));
-        await node().program([serviceWith("lb", ["b1"])]);
-        expect(await nextAnswer(held), "endpoint replaced").toBe(dns("b1", family));
+function close(flows: readonly Flow[]): void {
+  for (const { held } of flows) held.close();
+}
 
-        await node().program([serviceWith("lb", [])]);
-        expect(await nextAnswer(held), "no endpoints").toBe("reject");
-        await node().program([serviceWith("lb", ["a1"])]);
-        expect(await nextAnswer(held), "from none to one").toBe(dns("a1", family));
-        held.close();
-      });
-    }
-
-    it(`${family}: flows from before the Service, and flows from after its end`, async () => {
-      await node().program([]);
-      const address = clusterIpOf(serviceNamed("web"))[family];
-      const untouched = hostPort(address, 53);
-      const held = await node().hold("pod", "web cluster dns", family);
-      expect(await nextAnswer(held)).toBe(untouched);
-      await node().program([serviceWith("web", ["a1"])]);
-      expect(await nextAnswer(held), "created").toBe(dns("a1", family));
-      await node().program([]);
-      expect(await nextAnswer(held), "deleted").toBe(untouched);
-      held.close();
-    });
-
-    it(`${family}: the running agent does the same`, async () => {
-      await node().write([serviceWith("web", ["a1"])]);
-      node().start();
-      await node().until(dns("a1", family), "pod", "web cluster dns", family);
-      const held = await node().hold("pod", "web cluster dns", family);
-      await node().write([serviceWith("web", ["b1"])]);
-      await movesTo(held, dns("b1", family));
-      await node().write([serviceWith("web", [])]);
-      await movesTo(held, "reject");
-      await node().write([serviceWith("web", ["a2"])]);
-      await movesTo(held, dns("a2", family));
-      await node().write([]);
-      await movesTo(held, hostPort(clusterIpOf(serviceNamed("web"))[family], 53));
-      held.close();
-    });
-
-    it(`${family}: flows to endpoints that terminate but serve stay, as TCP does`, async () => {
-      await node().program([serviceWith("web", ["a1"])]);
-      const udp = await node().hold("pod", "web cluster dns", family);
-      const tcp = await node().hold("pod", "web cluster http", family);
-      await node().program([serviceWith("web", ["a1 terminating", "b1"])]);
-      expect(await nextAnswer(udp)).toBe(dns("a1", family));
-      await node().program([serviceWith("web", ["a1 dead", "b1"])]);
-      expect(await nextAnswer(udp)).toBe(dns("b1", family));
-      expect(await nextAnswer(tcp), "TCP").toBe(hostPort(HOSTS.a1[family], 8080));
-      await node().program([serviceWith("web", ["b1"])]);
-      expect(await nextAnswer(tcp), "TCP").toBe(hostPort(HOSTS.a1[family], 8080));
-      udp.close();
-      tcp.close();
-    });
-
-    it(`${family}: flows that are not ours keep their entries`, async () => {
-      const web = serviceWith("web", ["a1"]);
-      await node().program([web]);
-      const marked = [
-        // A pod's own address, with a port that no Service has.
-        await node().hold("pod", "b2 direct udp/5353", family, 40_001),
-        // Another address with the number of a Service's port.
-        await node().hold("pod", "unallocated cluster udp/53", family, 40_002),
-        // The node itself, with a number that is no node port.
-        await node().hold("client", "np node udp/7070", family, 40_003),
-      ];
-      await mark(node(), family);
-      const before = await countMarked(node(), family);
-      expect(before).toBeGreaterThanOrEqual(2);
-      await node().program([serviceWith("web", ["b1"])]);
-      await node().program([serviceWith("web", [])]);
-      await node().program([]);
-      expect(await countMarked(node(), family)).toBe(before);
-      for (const held of marked) held.close();
-    });
+async function untilAnswers(
+  flows: readonly Flow[],
+  want: (family: (typeof FAMILIES)[number]) => string,
+): Promise<void> {
+  for (const { name, family, held } of flows) {
+    await eventually(
+      () => nextAnswer(held),
+      (answer) => answer === want(family),
+      `${name} to move to ${want(family)}`,
+      10,
+    );
   }
+}
+
+describeNode("UDP flows", ["nftables", "iptables-nft", "iptables-legacy"], (node) => {
+  it("a flow leaves an endpoint that is gone, and a Service that comes gets its flows", async () => {
+    await node().program([serviceWith("lb", ["a1"])]);
+    const flows = await open(node(), [
+      ["pod", "lb cluster dns"],
+      ["client", "lb node dns"],
+      ["client", "lb vip dns"],
+      ["client", "lb external dns"],
+      ["node-a", "lb cluster dns"],
+    ]);
+    await expectAnswers(flows, (family) => dns("a1", family), "at first");
+    await node().program([serviceWith("lb", ["b1"])]);
+    await expectAnswers(flows, (family) => dns("b1", family), "endpoint replaced");
+    await node().program([serviceWith("lb", [])]);
+    await expectAnswers(flows, () => "reject", "no endpoints");
+    await node().program([serviceWith("lb", ["a1"])]);
+    await expectAnswers(flows, (family) => dns("a1", family), "from none to one");
+    close(flows);
+  });
+
+  const untouched = (family: (typeof FAMILIES)[number]) =>
+    hostPort(clusterIpOf(serviceNamed("web"))[family], 53);
+
+  it("flows from before the Service, and flows from after its end", async () => {
+    await node().program([]);
+    const flows = await open(node(), [["pod", "web cluster dns"]]);
+    await expectAnswers(flows, untouched, "before");
+    await node().program([serviceWith("web", ["a1"])]);
+    await expectAnswers(flows, (family) => dns("a1", family), "created");
+    await node().program([]);
+    await expectAnswers(flows, untouched, "deleted");
+    close(flows);
+  });
+
+  it("the running agent does the same", async () => {
+    await node().write([serviceWith("web", ["a1"])]);
+    node().start();
+    for (const family of FAMILIES) await node().until(dns("a1", family), "pod", "web cluster dns", family);
+    const flows = await open(node(), [["pod", "web cluster dns"]]);
+    await node().write([serviceWith("web", ["b1"])]);
+    await untilAnswers(flows, (family) => dns("b1", family));
+    await node().write([serviceWith("web", [])]);
+    await untilAnswers(flows, () => "reject");
+    await node().write([serviceWith("web", ["a2"])]);
+    await untilAnswers(flows, (family) => dns("a2", family));
+    await node().write([]);
+    await untilAnswers(flows, untouched);
+    close(flows);
+  });
+
+  it("flows to endpoints that terminate but serve stay, as TCP does", async () => {
+    await node().program([serviceWith("web", ["a1"])]);
+    const udp = await open(node(), [["pod", "web cluster dns"]]);
+    const tcp = await open(node(), [["pod", "web cluster http"]]);
+    const http = (family: (typeof FAMILIES)[number]) => hostPort(HOSTS.a1[family], 8080);
+    await node().program([serviceWith("web", ["a1 terminating", "b1"])]);
+    await expectAnswers(udp, (family) => dns("a1", family), "terminating");
+    await node().program([serviceWith("web", ["a1 dead", "b1"])]);
+    await expectAnswers(udp, (family) => dns("b1", family), "dead");
+    await expectAnswers(tcp, http, "TCP");
+    await node().program([serviceWith("web", ["b1"])]);
+    await expectAnswers(tcp, http, "TCP, gone");
+    close([...udp, ...tcp]);
+  });
+
+  it("flows that are not ours keep their entries", async () => {
+    await node().program([serviceWith("web", ["a1"])]);
+    const marked = await Promise.all(
+      FAMILIES.flatMap((family) => [
+        // A pod's own address, with a port that no Service has.
+        node().hold("pod", "b2 direct udp/5353", family, 40_001),
+        // Another address with the number of a Service's port.
+        node().hold("pod", "unallocated cluster udp/53", family, 40_002),
+        // The node itself, with a number that is no node port.
+        node().hold("client", "np node udp/7070", family, 40_003),
+      ]),
+    );
+    const before = await Promise.all(
+      FAMILIES.map(async (family) => {
+        await mark(node(), family);
+        return countMarked(node(), family);
+      }),
+    );
+    for (const count of before) expect(count).toBeGreaterThanOrEqual(2);
+    await node().program([serviceWith("web", ["b1"])]);
+    await node().program([serviceWith("web", [])]);
+    await node().program([]);
+    expect(await Promise.all(FAMILIES.map((family) => countMarked(node(), family)))).toEqual(before);
+    for (const held of marked) held.close();
+  });
 
   it("leaves the flows of endpoints that stay", async () => {
     await node().program([serviceWith("web", ["a1", "b1"])]);

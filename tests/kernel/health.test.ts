@@ -81,12 +81,20 @@ describeNode("health and metrics", ["nftables", "iptables-legacy"], (node, { bac
     const agent = await start(["a1"]);
     for (const path of ["healthz", "livez"]) {
       const url = `http://${hostPort(HOSTS["node-a"].ipv4, NODE_PORT)}/${path}`;
-      const { status, body } = await get(node(), "client", url);
-      expect({ path, status, body }).toMatchObject({ path, status: 200 });
+      const { body } = await eventually(
+        () => get(node(), "client", url),
+        ({ status }) => status === 200,
+        `/${path} to say that all is well`,
+      );
       expect(JSON.parse(body)).toHaveProperty("lastUpdated");
     }
     const local = (path: string) =>
       get(node(), "loopback", `http://${hostPort(HOSTS.loopback.ipv4, METRICS_PORT)}/${path}`);
+    await eventually(
+      () => local("proxyMode"),
+      ({ status }) => status === 200,
+      "the metrics server",
+    );
     expect(await local("proxyMode")).toMatchObject({ status: 200, body: backend });
     const { body } = await local("metrics");
     for (const name of [

@@ -38,6 +38,14 @@ function rulesOfSave(saved: string): readonly string[] {
   });
 }
 
+/**
+ * The same without the numbers by which nftables' maps refer to each other: which Service has which depends on what stood
+ * in the kernel before.
+ */
+export function withoutNumbers(lines: readonly string[]): readonly string[] {
+  return lines.map((line) => line.replace(/"[0-9a-f]{1,4}:[0-9a-f]{1,4}"/g, '"number"')).sort();
+}
+
 /** One line for each object and each element of it. */
 function describeObject(object: Readonly<Record<string, unknown>>): readonly string[] {
   const [[kind, value] = ["", {}]] = Object.entries(object);
@@ -104,8 +112,14 @@ export async function addForeignRules(lab: Lab): Promise<void> {
     await lab.namespaces.must("node-a", "nft", ["-f", "-"], {
       input: `table ${ip} foreign {
         set seen { type inet_service; elements = { 1, 2, 3 } }
-        chain before { type filter hook prerouting priority -300; tcp dport @seen counter }
-        chain forward { type filter hook forward priority 5; tcp dport 1 drop }
+        chain before {
+          type filter hook prerouting priority -300
+          tcp dport @seen counter
+        }
+        chain forward {
+          type filter hook forward priority 5
+          tcp dport 1 drop
+        }
       }`,
     });
   }

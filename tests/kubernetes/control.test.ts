@@ -64,6 +64,49 @@ test("an Ingress that is applied answers at the edge, and its status tells where
   );
 });
 
+test("kubectl: what is applied answers, what it says shows, what is deleted is gone", async () => {
+  const host = "kubectl.example.com";
+  const manifests = [
+    service("by-hand"),
+    slice("by-hand", ["10.0.4.1"]),
+    ingress("by-hand", host, {
+      ...ours,
+      tlsSecret: "by-hand-tls",
+      annotations: { "nginx.ingress.kubernetes.io/ssl-redirect": "false" },
+    }),
+  ];
+  const text = manifests.map((one) => JSON.stringify(one)).join("\n---\n");
+  expect(server.kubectl(["apply", "--server-side", "-f", "-"], text)).toContain(
+    "ingress.networking.k8s.io/by-hand serverside-applied",
+  );
+  await eventually(
+    () => edge.get(host),
+    ({ pod }) => pod === "10.0.4.1",
+  );
+  await eventually(
+    async () => server.kubectl(["get", "ingress", "by-hand"]),
+    (table) => /^by-hand +nginx +kubectl\.example\.com +edge\.example\.net +80, 443 /m.test(table),
+  );
+  await eventually(
+    async () => server.kubectl(["describe", "ingress", "by-hand"]),
+    (page) => /Normal +CertificateNotUsed .*the Secret default\/by-hand-tls is not used/.test(page),
+  );
+  // As `kubectl apply` without --server-side does it: the whole object in an annotation, which means nothing to us.
+  const before = edge.kv.writes.length;
+  server.kubectl(["annotate", "ingress", "by-hand", "note=nothing that counts"]);
+  server.kubectl(["delete", "endpointslice", "by-hand-1"]);
+  await eventually(
+    () => edge.get(host),
+    ({ status }) => status === 503,
+  );
+  expect(edge.kv.writes.slice(before).flat()).toHaveLength(2);
+  server.kubectl(["delete", "ingress/by-hand", "service/by-hand"]);
+  await eventually(
+    () => edge.get(host),
+    ({ status }) => status === 404,
+  );
+});
+
 test("an endpoint that leaves is gone from the edge, for one shard and the pointer", async () => {
   const before = edge.kv.writes.length;
   await server.apply(slice("web", ["10.0.0.2"]));

@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parse as parseToml } from "smol-toml";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 import { connectKubernetes, type KubernetesApi } from "../../cluster/watch/api.ts";
@@ -18,6 +19,8 @@ import { ingress, namespace } from "./support/objects.ts";
 
 const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
 const KUSTOMIZATION = join(DEPLOY, "kubernetes", "control", "kustomization.yaml");
+const GATEWAY = join(DEPLOY, "gateway", "kustomization.yaml");
+const CLOUDFLARED = join(DEPLOY, "cloudflared", "kustomization.yaml");
 const CHART = join(DEPLOY, "helm", "fairlead-control");
 
 let server: ApiServer;
@@ -37,11 +40,11 @@ function documentsOf(text: string): readonly Manifest[] {
     .filter((manifest): manifest is Manifest => manifest !== null);
 }
 
-function kustomizeBase(): readonly Manifest[] {
-  const { resources } = parse(readFileSync(KUSTOMIZATION, "utf8")) as {
+function kustomizeBase(kustomization = KUSTOMIZATION): readonly Manifest[] {
+  const { resources } = parse(readFileSync(kustomization, "utf8")) as {
     readonly resources: readonly string[];
   };
-  return resources.flatMap((file) => documentsOf(readFileSync(join(dirname(KUSTOMIZATION), file), "utf8")));
+  return resources.flatMap((file) => documentsOf(readFileSync(join(dirname(kustomization), file), "utf8")));
 }
 
 function chart(values: unknown): readonly Manifest[] {
@@ -56,7 +59,7 @@ function chart(values: unknown): readonly Manifest[] {
 const CLOUDFLARE = { cloudflare: { account: "a", kvNamespace: "n" } };
 
 describe.each([
-  ["the Kustomize base", kustomizeBase],
+  ["the Kustomize base", () => kustomizeBase()],
   ["the chart", () => chart(CLOUDFLARE)],
   [
     "the chart with everything set",
@@ -113,6 +116,60 @@ describe.each([
     ]);
   });
 });
+
+test.each(["kubernetes/control", "gateway"])("kubectl builds and applies the Kustomize base %s", (base) => {
+  const output = server.kubectl(["apply", "-k", join(DEPLOY, base), "--server-side", "--dry-run=server"]);
+  expect(output).toMatch(/^deployment\.apps\/\S+ serverside-applied \(server dry run\)$/m);
+});
+
+describe.each([
+  ["the gateway", GATEWAY, ["ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"]],
+  ["cloudflared", CLOUDFLARED, ["Deployment", "NetworkPolicy", "PodDisruptionBudget"]],
+] as const)("%s", (_, kustomization, kinds) => {
+  test("is taken by the API server, every field of it", async () => {
+    const all = kustomizeBase(kustomization);
+    expect(all.map(({ kind }) => kind).sort()).toEqual(kinds);
+    for (const manifest of all) await server.dryRun(manifest);
+  });
+});
+
+test("cloudflared may call the gateway, at the port that the Worker is told", () => {
+  const manifests = [
+    ...kustomizeBase(GATEWAY),
+    ...kustomizeBase(CLOUDFLARED),
+  ] as unknown as readonly PodRules[];
+  const find = (kind: string, name: string): PodRules["spec"] => {
+    const found = manifests.find((manifest) => manifest.kind === kind && manifest.metadata.name === name);
+    if (found === undefined) throw new Error(`there is no ${kind} ${name}`);
+    return found.spec;
+  };
+  const labels = find("Deployment", "cloudflared").template?.metadata.labels ?? {};
+  const wanted =
+    find("NetworkPolicy", "fairlead-gateway").ingress?.[0]?.from[0]?.podSelector?.matchLabels ?? {};
+  expect(Object.keys(wanted)).toHaveLength(1);
+  expect(labels).toMatchObject(wanted);
+  const { env } = parseToml(readFileSync(join(DEPLOY, "..", "wrangler.toml"), "utf8")) as unknown as {
+    readonly env: { readonly production: { readonly vars: { readonly GATEWAY_URL: string } } };
+  };
+  const { hostname, port } = new URL(env.production.vars.GATEWAY_URL);
+  expect(hostname).toMatch(/^fairlead-gateway\.fairlead\.svc/);
+  expect(find("Service", "fairlead-gateway").ports?.map((one) => one.port)).toContain(Number(port));
+});
+
+/** As much of the manifests as the test above looks at. */
+interface PodRules {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly spec: {
+    readonly template?: { readonly metadata: { readonly labels: Readonly<Record<string, string>> } };
+    readonly ingress?: readonly {
+      readonly from: readonly {
+        readonly podSelector?: { readonly matchLabels: Readonly<Record<string, string>> };
+      }[];
+    }[];
+    readonly ports?: readonly { readonly port: number }[];
+  };
+}
 
 test("a chart without an account says what is missing", () => {
   expect(() => chart({})).toThrow(/cloudflare\.account is needed/);

@@ -289,14 +289,98 @@ describe("several clusters", () => {
     expect(thief.body.answer.status).toBe(404);
   });
 
-  test("are all waited for after a restart, so that none loses its hosts", async () => {
+  test("go on after a restart with what they have at the edge: nothing is written, and one may change alone", async () => {
+    const first = await start();
+    await first.request("PUT", "/v1/clusters/eu/state?wait=true", state("eu.example"));
+    await first.request("PUT", "/v1/clusters/us/state?wait=true", state("us.example", "10.2.0.1"));
+    await first.end();
+    const before = new Map(kv.store);
+
+    const second = await start();
+    await until(async () => (await second.request("GET", "/readyz")).status === 200);
+    expect(kv.store).toEqual(before);
+    expect((await second.request("GET", "/v1/clusters/us/state")).body).toMatchObject({
+      name: "us",
+      problem: expect.stringContaining("has not come"),
+    });
+    const early = await second.request(
+      "PUT",
+      "/v1/clusters/eu/state?wait=true",
+      state("eu.example", "10.0.0.9"),
+    );
+    expect(early.body).toMatchObject({ published: true, generation: 3 });
+    expect(await pointer()).toMatchObject({ clusters: ["eu", "us"] });
+    for (const [host, endpoint] of [
+      ["eu.example", "10.0.0.9:8080"],
+      ["us.example", "10.2.0.1:8080"],
+    ] as const) {
+      const { body } = await second.request("GET", `/v1/explain?url=http://${host}/`);
+      expect(body.backend.endpoints).toEqual([endpoint]);
+    }
+    // The same state again, pushed at last, is what stood there all the time.
+    kv.seen.length = 0;
+    await second.request("PUT", "/v1/clusters/us/state?wait=true", state("us.example", "10.2.0.1"));
+    expect(kv.seen).toEqual([]);
+    expect((await second.request("GET", "/v1/clusters/us/state")).body.problem).toBeUndefined();
+  });
+
+  test("after a restart, a host stays with its owner until somebody older or the owner itself is heard", async () => {
+    const first = await start();
+    const push = (control: Running, cluster: string, ...words: Parameters<typeof state>) =>
+      control.request("PUT", `/v1/clusters/${cluster}/state?wait=true`, state(...words));
+    const ownerOf = async (control: Running): Promise<string> =>
+      (await control.request("GET", "/v1/explain?url=http://shop.example/")).body.backend.endpoints[0];
+    await push(first, "a", "shop.example", "10.1.0.1", "2026-02-01T00:00:00Z");
+    await push(first, "b", "other.example", "10.2.0.1", "2026-01-01T00:00:00Z");
+    await first.end();
+
+    const second = await start();
+    await until(async () => (await second.request("GET", "/readyz")).status === 200);
+    await push(second, "b", "shop.example", "10.2.0.2", "2026-03-01T00:00:00Z");
+    expect(await ownerOf(second)).toBe("10.1.0.1:8080");
+    await push(second, "b", "shop.example", "10.2.0.3", "2026-01-01T00:00:00Z");
+    expect(await ownerOf(second)).toBe("10.2.0.3:8080");
+  });
+
+  test("that were alone at the edge keep their hosts after a restart, too, secrets included", async () => {
+    const guarded = JSON.parse(state("vault.example"));
+    guarded.items[0].metadata.annotations = {
+      "nginx.ingress.kubernetes.io/auth-type": "basic",
+      "nginx.ingress.kubernetes.io/auth-secret": "users",
+    };
+    guarded.items.push({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "users", namespace: "shop" },
+      data: { auth: btoa("ann:{SHA}/gXfpQVS3Kx/h3DTVGxDL6cTEe0=\n") },
+    });
+    const first = await start();
+    await first.request("PUT", "/v1/clusters/eu/state?wait=true", JSON.stringify(guarded));
+    await first.end();
+    const before = new Map(kv.store);
+    expect(shards()).toContain('"sealed"');
+
+    const second = await start();
+    await until(async () => (await second.request("GET", "/readyz")).status === 200);
+    expect(kv.store).toEqual(before);
+    await second.request("PUT", "/v1/clusters/us/state?wait=true", state("us.example", "10.2.0.1"));
+    expect(await pointer()).toMatchObject({ clusters: ["eu", "us"] });
+    const { body } = await second.request("GET", "/v1/explain?url=http://vault.example/");
+    expect(body.backend.endpoints).toEqual(["10.0.0.1:8080"]);
+    expect(shards()).toContain('"sealed"');
+    expect(shards()).not.toContain("{SHA}");
+  });
+
+  test("of which nothing can be read back are waited for, so that none loses its hosts", async () => {
     const first = await start();
     await first.request("PUT", "/v1/clusters/eu/state?wait=true", state("eu.example"));
     await first.request("PUT", "/v1/clusters/us/state?wait=true", state("us.example"));
     await first.end();
     const before = kv.store.get(POINTER_KEY);
+    for (const key of [...kv.store.keys()]) if (key.startsWith("s/")) kv.store.set(key, "torn");
 
     const second = await start();
+    await until(async () => second.lines.some((line) => line.includes("cannot be read back")));
     const early = await second.request(
       "PUT",
       "/v1/clusters/eu/state?wait=true",
@@ -324,7 +408,7 @@ describe("several clusters", () => {
 });
 
 describe("two replicas", () => {
-  test("take turns: the follower refuses pushes, and the new leader waits for every cluster", async () => {
+  test("take turns: the follower refuses pushes, and the new leader goes on from what is at the edge", async () => {
     const firstTerms = createNewest<Term>();
     const secondTerms = createNewest<Term>();
     const first = await start({}, { terms: firstTerms.values });
@@ -347,15 +431,39 @@ describe("two replicas", () => {
         (await second.request("PUT", "/v1/clusters/eu/state?wait=true", state("eu.example", "10.0.0.2")))
           .status === 200,
     );
-    expect((await second.request("GET", "/readyz")).body.reason).toContain("us");
-    expect(await pointer()).toMatchObject({ epoch: 1, generation: 2 });
-    await second.request("PUT", "/v1/clusters/us/state?wait=true", state("us.example"));
     expect(await pointer()).toMatchObject({ epoch: 2, generation: 3, clusters: ["eu", "us"] });
+    expect((await second.request("GET", "/v1/explain?url=http://us.example/")).body.answer).toBeUndefined();
 
     // The first one was never told that its term is over.
     await first.request("PUT", "/v1/clusters/eu/state?wait=true", state("eu.example", "10.0.0.3"));
     expect(await pointer()).toMatchObject({ epoch: 2, generation: 3 });
     expect((await first.request("PUT", "/v1/clusters/eu/state", state("eu.example"))).status).toBe(503);
+  });
+
+  test("a leader that leads again forgets what was pushed to it before: others may have had newer states", async () => {
+    const firstTerms = createNewest<Term>();
+    const secondTerms = createNewest<Term>();
+    const first = await start({}, { terms: firstTerms.values });
+    const second = await start({}, { terms: secondTerms.values });
+    const push = (control: Running, cluster: string, endpoint: string) => async (): Promise<boolean> =>
+      (
+        await control.request(
+          "PUT",
+          `/v1/clusters/${cluster}/state?wait=true`,
+          state(`${cluster}.example`, endpoint),
+        )
+      ).status === 200;
+    firstTerms.put({ kind: "lead", epoch: 1 });
+    await until(push(first, "eu", "10.0.0.1"));
+    firstTerms.put({ kind: "follow" });
+    secondTerms.put({ kind: "lead", epoch: 2 });
+    await until(push(second, "eu", "10.0.0.2"));
+    secondTerms.put({ kind: "follow" });
+    firstTerms.put({ kind: "lead", epoch: 3 });
+    await until(push(first, "us", "10.0.0.3"));
+    expect(await pointer()).toMatchObject({ epoch: 3, clusters: ["eu", "us"] });
+    const { body } = await first.request("GET", "/v1/explain?url=http://eu.example/");
+    expect(body.backend.endpoints).toEqual(["10.0.0.2:8080"]);
   });
 });
 
@@ -434,6 +542,37 @@ describe("generations", () => {
     await control.request("PUT", "/v1/clusters/eu/state?wait=true", state("shop.example", "10.0.0.5"));
     expect((await pointer())?.generation).toBeGreaterThan(4);
     expect(shards()).toContain("10.0.0.5:8080");
+  });
+});
+
+test("the day's budget of writes outlives a restart", async () => {
+  const kvSettings = {
+    baseUrl: kv.baseUrl,
+    namespaceId: kv.namespaceId,
+    token: kv.token,
+    callsInFiveMinutes: 100_000,
+    writesADay: 20,
+  };
+  const writesToday = async (control: Running): Promise<number> =>
+    Number(
+      /fairlead_control_kv_writes_today (\d+)/.exec((await control.request("GET", "/metrics")).body)?.[1],
+    );
+  const first = await start({ kv: kvSettings });
+  for (const n of [1, 2, 3, 4])
+    await first.request("PUT", "/v1/clusters/eu/state?wait=true", state("shop.example", `10.0.0.${n}`));
+  expect(await writesToday(first)).toBe(8);
+  await first.end();
+
+  const second = await start({ kv: kvSettings });
+  await until(async () => (await second.request("GET", "/readyz")).status === 200);
+  expect(await writesToday(second)).toBeGreaterThanOrEqual(8);
+  // Half of the twenty are spent, so what comes now is spread over the rest of the day, and somebody is told.
+  for (const n of [5, 6])
+    await second.request("PUT", "/v1/clusters/eu/state", state("shop.example", `10.0.0.${n}`));
+  await until(async () => second.lines.some((line) => line.includes("KV writes of this day are spent")));
+  expect((await second.request("GET", "/v1/status")).body.publisher).toMatchObject({
+    pending: true,
+    lastError: expect.stringContaining("of 20 KV writes"),
   });
 });
 

@@ -12,7 +12,7 @@ use crate::claims::{Claim, Claimant, Claims};
 use crate::endpoints::{Reach, is_local, select};
 use crate::model::{
     BackendKind, Diagnostic, Endpoint, EndpointSlice, ExposedPort, ExposedService, LocalDetector, Node,
-    NodePortAddresses, ObjectName, Policy, Service, ServicePort, Settings, Severity,
+    NodePortAddresses, ObjectName, Policy, Protocol, Service, ServicePort, Settings, Severity,
 };
 use crate::ruleset::{At, Entry, EntryKind, NodePortMatch, NodeRules, Path, Pool, PortRules, ServiceRules};
 use std::collections::BTreeSet;
@@ -76,6 +76,8 @@ pub fn claims_of(service: &Service, context: Context<'_>) -> Vec<(Claim, Claiman
     for family in &context.settings.families {
         let Some(cluster_ip) = service.cluster_ip(*family) else { continue };
         claims.push((Claim::ClusterIp(cluster_ip), own.clone()));
+        let health_check = service.health_check_node_port;
+        claims.extend(health_check.map(|port| (Claim::NodePort(*family, Protocol::Tcp, port), own.clone())));
         for port in &service.ports {
             for (at, kind) in places(service, port, *family, context) {
                 let claimant =
@@ -144,6 +146,11 @@ pub fn compile_service(
         let Some(cluster_ip) = service.cluster_ip(family) else { continue };
         if claims.owns(Claim::ClusterIp(cluster_ip), &Claimant::new(service, false)) {
             rules.cluster_ips.push(cluster_ip);
+        }
+        if let Some(port) = service.health_check_node_port
+            && claims.owns(Claim::NodePort(family, Protocol::Tcp, port), &Claimant::new(service, false))
+        {
+            rules.health_check_node_port = Some(port);
         }
         let mut taken = BTreeSet::new();
         for port in &service.ports {

@@ -117,6 +117,8 @@ pub struct Service {
     pub internal_policy: Policy,
     /// `spec.externalTrafficPolicy`.
     pub external_policy: Policy,
+    /// `spec.healthCheckNodePort`, where load balancers ask for the node's own endpoints.
+    pub health_check_node_port: Option<u16>,
     /// Seconds of `sessionAffinity: ClientIP`.
     pub affinity_seconds: Option<u32>,
     /// How a new connection chooses its endpoint: annotation `fairlead.dev/balance`.
@@ -141,6 +143,7 @@ impl Service {
             ports: Vec::new(),
             internal_policy: Policy::Cluster,
             external_policy: Policy::Cluster,
+            health_check_node_port: None,
             affinity_seconds: None,
             balance: Balance::Random,
             weights: None,

@@ -5,8 +5,8 @@
  * the backend's name and the endpoint, so a cookie that ingress-nginx minted means the same pod here.
  */
 
-import { createHash } from "node:crypto";
 import type { AffinityPolicy } from "../../edge-config/features/affinity.ts";
+import { createHash } from "../node-crypto.ts";
 import type { BackendPool } from "./backend-pool.ts";
 import type { Endpoint } from "./balancer.ts";
 import { type HashRing, hashRing } from "./hash-ring.ts";

@@ -6,10 +6,14 @@ export const backendProtocol: FilterFor<"backendProtocol"> = ({ protocol }) => (
   onRequest({ upstream, target }) {
     switch (protocol) {
       case "https":
-      case "grpcs":
         upstream.scheme = "https";
         return undefined;
+      case "grpcs":
+        upstream.scheme = "https";
+        upstream.http2 = true;
+        return undefined;
       case "grpc":
+        upstream.http2 = true;
         return undefined;
       case "auto":
         upstream.scheme = target.scheme;

@@ -33,7 +33,11 @@ export interface Hooks<Request> {
 }
 
 export type Filter = Hooks<Exchange>;
-export type HostFilter = Hooks<Visit>;
+
+export interface HostFilter extends Hooks<Visit> {
+  /** When a route of the host was chosen: what every pod of the host is told. */
+  readonly onRoute?: ((exchange: Exchange) => void) | undefined;
+}
 
 /** Makes the filter of a route's feature. `undefined`: this policy leaves nothing to do at request time. */
 export type FilterFor<N extends RouteFeatureName> = (

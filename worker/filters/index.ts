@@ -15,6 +15,7 @@ import { basicAuth } from "./basic-auth.ts";
 import { blocklist } from "./blocklist.ts";
 import { bodySize } from "./body-size.ts";
 import { canary } from "./canary.ts";
+import { clientCertificate } from "./client-certificate.ts";
 import { cookieRewrite } from "./cookie-rewrite.ts";
 import { cors } from "./cors.ts";
 import { customErrors } from "./custom-errors.ts";
@@ -73,6 +74,6 @@ export const ROUTE_FILTERS = {
   readonly [N in RouteFeatureName]: FilterFor<N>;
 };
 
-export const HOST_FILTERS = { appRoot, wwwRedirect } satisfies {
+export const HOST_FILTERS = { appRoot, clientCertificate, wwwRedirect } satisfies {
   readonly [N in HostFeatureName]: HostFilterFor<N>;
 };

@@ -1,8 +1,8 @@
 /**
  * How much one client may ask of one Ingress. The counting is in `../limits`; here is what it means to a request.
  *
- * A request in flight ends with its answer's body: sent whole, broken off by the pod, or left by the client.
- * A WebSocket counts until it is open.
+ * A request in flight ends with its answer's body: sent whole, broken off by the pod, or left by the client; a
+ * WebSocket when either side closes it.
  */
 
 import type { RateLimitPolicy } from "../../edge-config/features/rate-limit.ts";
@@ -13,6 +13,7 @@ import { ratePerMinute, ratePerSecond } from "../limits/bucket.ts";
 import { HOLDER_MS, type Limits } from "../limits/ledger.ts";
 import type { Admission } from "../limits/limiter.ts";
 import { setRateLimitHeaders } from "../limits/rate-limit-headers.ts";
+import { relayed } from "../web-socket-relay.ts";
 import type { Answer, FilterFor } from "./filter.ts";
 
 type Admitted = Admission & { readonly kind: "Admitted" };
@@ -74,17 +75,14 @@ function clientKey(client: string, ipv6PrefixLength: number): string {
   return bytes?.length === 16 ? prefixOf(bytes, ipv6PrefixLength) : (bytes?.join(".") ?? client);
 }
 
-/** Hands the body on natively, and lets go of the slot when the last byte has left or nobody wants it any more. */
+/** Lets go of the slot when nothing more will come: at once, when a WebSocket closes, or with the last byte. */
 function releaseAtEnd(answer: Answer, { request, context, edge }: Exchange, { release }: Admitted): Answer {
-  if (answer.body === null || answer.status === 101) {
+  const isWebSocket = answer.status === 101 && answer.webSocket !== null;
+  if (answer.body === null && !isWebSocket) {
     release(context);
     return answer;
   }
-  const { readable, writable } = new IdentityTransformStream();
   let isOver = false;
-  const sent = answer.body.pipeTo(writable).catch(() => {
-    // Broken off by either side: the slot is free all the same.
-  });
   const renewing = setInterval(() => {
     if (isOver) clearInterval(renewing);
     else context.waitUntil(edge.limiter.renew());
@@ -94,8 +92,17 @@ function releaseAtEnd(answer: Answer, { request, context, edge }: Exchange, { re
     clearInterval(renewing);
     release(context);
   };
-  context.waitUntil(sent.finally(end));
   // A pod that is silent gives the stream no occasion to notice that the client has left.
   request.signal.addEventListener("abort", end);
+  return isWebSocket ? relayed(answer, end) : streamed(answer, context, end);
+}
+
+/** Hands the body on natively. `onEnd` is called however it ends. */
+function streamed(answer: Answer, context: ExecutionContext, onEnd: () => void): Answer {
+  const { readable, writable } = new IdentityTransformStream();
+  const sent = answer.body?.pipeTo(writable).catch(() => {
+    // Broken off by either side: the slot is free all the same.
+  });
+  context.waitUntil((sent ?? Promise.resolve()).finally(onEnd));
   return new Response(readable, answer);
 }

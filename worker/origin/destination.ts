@@ -10,7 +10,7 @@
 import type { Destination } from "../../edge-config/destination.ts";
 import type { BackendPool } from "../balance/backend-pool.ts";
 import type { Endpoint } from "../balance/balancer.ts";
-import { DEFAULT_RETRY, type Exchange } from "../exchange.ts";
+import { DEFAULT_CONNECT_MILLISECONDS, DEFAULT_RETRY, type Exchange } from "../exchange.ts";
 import { fillTemplate } from "../template.ts";
 import { within } from "./within.ts";
 
@@ -80,7 +80,13 @@ export async function fetchBackend(
     tried.push(endpoint);
     const startedAt = Date.now();
     try {
-      const attempt = { ...request, endpoint: endpoint.address, carrier: undefined };
+      const attempt = {
+        ...request,
+        endpoint: endpoint.address,
+        http2: false,
+        connectMilliseconds: DEFAULT_CONNECT_MILLISECONDS,
+        carrier: undefined,
+      };
       const response = await within(patience(exchange), transport.send(attempt));
       if (response === undefined) {
         balancer.settle?.(endpoint, { kind: "timedOut" });

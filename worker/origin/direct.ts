@@ -8,13 +8,16 @@
  * a public `fetch` is refused (error 1003): there the binding is needed, or endpoints with names.
  */
 
-import { fetchAttempt } from "./fetch-attempt.ts";
+import { outgoingRequest } from "./outgoing-request.ts";
+import { urlTarget } from "./request-target.ts";
 import type { Transport } from "./transport.ts";
 
 export function directTransport(fetcher: Pick<Fetcher, "fetch">): Transport {
   return {
     send: (attempt) =>
-      fetchAttempt(fetcher, `${attempt.scheme}://${attempt.endpoint}${attempt.target}`, attempt),
+      fetcher.fetch(
+        outgoingRequest(`${attempt.scheme}://${attempt.endpoint}${urlTarget(attempt.target)}`, attempt),
+      ),
     failureOf: () => undefined,
   };
 }

@@ -9,10 +9,13 @@ import {
   type GatewayTarget,
   parseEndpoint,
   parseTokenKeys,
+  TARGET_HEADER,
   TOKEN_HEADER,
 } from "../../edge-config/gateway-token.ts";
 import { SettingError } from "../environment.ts";
-import { fetchAttempt } from "./fetch-attempt.ts";
+import { DEFAULT_CONNECT_MILLISECONDS } from "../exchange.ts";
+import { outgoingRequest } from "./outgoing-request.ts";
+import { isChangedByFetch, urlTarget } from "./request-target.ts";
 import type { Attempt, Failure, Transport } from "./transport.ts";
 
 /** Throws `SettingError` for keys that cannot be read. */
@@ -21,8 +24,13 @@ export function gatewayTransport(fetcher: Pick<Fetcher, "fetch">, url: string, k
   return {
     send: async (attempt) => {
       const token = signer.sign(targetOf(attempt), Date.now());
-      attempt.headers.set(TOKEN_HEADER, typeof token === "string" ? token : await token);
-      return fetchAttempt(fetcher, url + attempt.target, attempt);
+      const signed = typeof token === "string" ? token : await token;
+      const request = outgoingRequest(url + urlTarget(attempt.target), attempt);
+      request.headers.set(TOKEN_HEADER, signed);
+      // A client's own header of this name must never choose another path.
+      if (isChangedByFetch(attempt.target)) request.headers.set(TARGET_HEADER, attempt.target);
+      else request.headers.delete(TARGET_HEADER);
+      return fetcher.fetch(request);
     },
     failureOf: (response) => {
       const error = response.headers.get(GATEWAY_ERROR_HEADER);
@@ -39,19 +47,20 @@ function failureOf(error: string): Failure {
   };
 }
 
-function targetOf({ endpoint, scheme, tls, host }: Attempt): GatewayTarget {
+function targetOf({ endpoint, scheme, http2, tls, host, connectMilliseconds }: Attempt): GatewayTarget {
   const place = parseEndpoint(endpoint);
   if (place === undefined) throw new TypeError(`${endpoint} is no endpoint`);
-  if (tls === undefined || scheme !== "https") return { ...place, scheme, host };
-  const { secret, verifies, name } = tls;
-  return {
+  const target: GatewayTarget = {
     ...place,
-    scheme,
+    scheme: http2 ? (scheme === "https" ? "h2" : "h2c") : scheme,
     host,
-    ...(name === undefined ? {} : { sni: name }),
-    verify: verifies,
-    tlsSecret: secret,
+    ...(connectMilliseconds === DEFAULT_CONNECT_MILLISECONDS
+      ? {}
+      : { connectTimeoutMs: connectMilliseconds }),
   };
+  if (tls === undefined || scheme !== "https") return target;
+  const { secret, verifies, name } = tls;
+  return { ...target, ...(name === undefined ? {} : { sni: name }), verify: verifies, tlsSecret: secret };
 }
 
 function readSigner(keys: string) {

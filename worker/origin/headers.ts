@@ -48,14 +48,15 @@ export function clientHeaders(request: Request): Headers {
   return headers;
 }
 
-/**
- * The client's headers with nginx's in place of theirs, and the edits of filters last. They are written into
- * `headers`, a copy of the client's.
- */
-export function upstreamHeaders(
-  exchange: Exchange,
-  headers: Headers = new Headers(exchange.request.headers),
-): Headers {
+/** The client's headers as a pod gets them (`dressHeaders`), for whoever asks a service about a request. */
+export function upstreamHeaders(exchange: Exchange): Headers {
+  const headers = new Headers(exchange.request.headers);
+  dressHeaders(headers, exchange);
+  return headers;
+}
+
+/** Puts nginx's headers in place of the client's, the edits of filters last. `headers`: a copy of the client's. */
+export function dressHeaders(headers: Headers, exchange: Exchange): void {
   const incoming = exchange.request.headers;
   let hasForwardedFor = false;
   let hasForwardedHost = false;
@@ -84,7 +85,6 @@ export function upstreamHeaders(
 
   const edits = exchange.upstream.headerEdits;
   if (edits !== undefined) for (const [name, value] of edits) setOrDelete(headers, name, value);
-  return headers;
 }
 
 /** The client's own text with the peer's address behind it, unless the platform has put it there already. */

@@ -10,7 +10,7 @@ import type { Endpoint } from "../balance/balancer.ts";
 import { errorPage } from "../error-page.ts";
 import type { Exchange, RetryPolicy } from "../exchange.ts";
 import { encodePath } from "../path.ts";
-import { upstreamHeaders } from "./headers.ts";
+import { dressHeaders } from "./headers.ts";
 import { outgoingBody } from "./outgoing-body.ts";
 import type { Attempt, Transport } from "./transport.ts";
 import { within } from "./within.ts";
@@ -34,7 +34,7 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
   const mayRepeat = retry.nonIdempotent || !NOT_IDEMPOTENT.has(method);
   const target = upstreamTarget(exchange);
   const body = outgoingBody(exchange, upstream.body, pool.endpoints.length > 1 && retry.tries > 1);
-  const headers = upstreamHeaders(exchange, body.carrier?.headers);
+  const dress = (headers: Headers): void => dressHeaders(headers, exchange);
   const latestStart = Number.isFinite(retry.totalMilliseconds)
     ? Date.now() + retry.totalMilliseconds
     : Number.POSITIVE_INFINITY;
@@ -42,24 +42,30 @@ export async function forward(exchange: Exchange, transport: Transport): Promise
 
   for (let count = 1; ; count++) {
     const isLast = count === retry.tries || !body.canReplay;
-    const result = await sendOnce(
-      pool,
-      endpoint,
-      retry,
-      transport,
-      {
-        endpoint: endpoint.address,
-        scheme: upstream.scheme,
-        tls: upstream.tls,
-        host: upstream.host,
-        target,
-        method,
-        headers,
-        body: body.take(isLast),
-        carrier: body.carrier,
-      },
-      upstream.bodyStalled,
-    );
+    const startedAt = pool.balancer.settle === undefined ? 0 : Date.now();
+    const attempt: Attempt = {
+      endpoint: endpoint.address,
+      scheme: upstream.scheme,
+      http2: upstream.http2,
+      connectMilliseconds: upstream.connectMilliseconds,
+      tls: upstream.tls,
+      host: upstream.host,
+      target,
+      method,
+      headers: request.headers,
+      dress,
+      body: body.take(isLast),
+      carrier: body.carrier,
+    };
+    let result: AttemptResult;
+    try {
+      const response = await within(retry.headMilliseconds, transport.send(attempt), upstream.bodyStalled);
+      result = judge(response, pool, endpoint, retry, transport, startedAt);
+    } catch (error) {
+      pool.balancer.settle?.(endpoint, { kind: "failed" });
+      warn(pool, endpoint, error instanceof Error ? error.message : String(error));
+      result = BROKEN;
+    }
     if (
       result.kind !== "answered" &&
       !isLast &&
@@ -114,24 +120,18 @@ function isRepeated(failure: AttemptResult["kind"], retry: RetryPolicy, mayRepea
   }
 }
 
-async function sendOnce(
+const BROKEN: AttemptResult = { kind: "broken" };
+
+/** What became of an attempt, told to the balancer as well. `response` is absent when the time was up. */
+function judge(
+  response: Response | undefined,
   pool: BackendPool,
   endpoint: Endpoint,
   retry: RetryPolicy,
   transport: Transport,
-  attempt: Attempt,
-  bodyStalled: Promise<undefined> | undefined,
-): Promise<AttemptResult> {
+  startedAt: number,
+): AttemptResult {
   const { settle } = pool.balancer;
-  const startedAt = settle === undefined ? 0 : Date.now();
-  let response: Response | undefined;
-  try {
-    response = await within(retry.headMilliseconds, transport.send(attempt), bodyStalled);
-  } catch (error) {
-    settle?.(endpoint, { kind: "failed" });
-    warn(pool, endpoint, error instanceof Error ? error.message : String(error));
-    return { kind: "broken" };
-  }
   if (response === undefined) {
     settle?.(endpoint, { kind: "timedOut" });
     warn(pool, endpoint, `no answer within ${retry.headMilliseconds} ms`);
@@ -156,13 +156,9 @@ function warn(pool: BackendPool, endpoint: Endpoint, reason: string): void {
   console.warn(`${pool.name}: no answer from ${endpoint.address}: ${reason}`);
 }
 
-/**
- * Path and query for the request line: the client's own bytes, unless a filter rewrote them. `fetch` would take a backslash
- * for a slash (WHATWG URL §4.4), and so lead to a pod what was matched as another path; escaped, it stays what it is.
- */
+/** Path and query for the request line: the client's own bytes, unless a filter rewrote them. */
 function upstreamTarget({ target, upstream }: Exchange): string {
-  const path =
-    upstream.path === undefined ? target.rawPath.replaceAll("\\", "%5C") : encodePath(upstream.path);
+  const path = upstream.path === undefined ? target.rawPath : encodePath(upstream.path);
   return path + (upstream.query ?? target.query);
 }
 

@@ -37,9 +37,9 @@ export function outgoingBody(
       carrier: undefined,
     };
   }
-  if (body === null) return carried(request, true);
+  if (body === null) return NO_BODY;
   if (!wantsReplay || request.method === "GET" || !isSmall(request.headers.get("content-length"))) {
-    return carried(request, false);
+    return { canReplay: false, take: () => null, release: nothing, carrier: request };
   }
   let rest = body;
   return {
@@ -57,11 +57,10 @@ export function outgoingBody(
   };
 }
 
-function carried(request: Request, canReplay: boolean): OutgoingBody {
-  return { canReplay, take: () => null, release: nothing, carrier: new Request(request) };
-}
-
 function nothing(): void {}
+
+/** Nearly every request. */
+const NO_BODY: OutgoingBody = { canReplay: true, take: () => null, release: nothing, carrier: undefined };
 
 function isSmall(contentLength: string | null): boolean {
   return contentLength !== null && Number(contentLength) <= MAX_REPLAYED_BYTES;

@@ -28,19 +28,26 @@ export interface Attempt {
   /** `address:port` of the endpoint. */
   readonly endpoint: string;
   readonly scheme: "http" | "https";
+  /** The pod speaks HTTP/2 alone (gRPC): with prior knowledge, or by ALPN over TLS. */
+  readonly http2: boolean;
   /** With `https`, where the route asks for more than an unverified connection. */
   readonly tls?: UpstreamTls | undefined;
   /** `Host` for the pod. */
   readonly host: string;
-  /** Path and query as they shall stand in the request line. */
+  /** Path and query as they shall stand in the request line, byte for byte. */
   readonly target: string;
+  /** Longest wait for a connection. */
+  readonly connectMilliseconds: number;
   readonly method: string;
-  /** Shared by the attempts of a request. A transport may set headers of its own, each time anew. */
+  /** The client's, or those of a request of our own. Copied for each attempt, never changed. */
   readonly headers: Headers;
+  /** Makes of their copy what the pod shall get. Absent: they go as they are. */
+  readonly dress?: ((headers: Headers) => void) | undefined;
   readonly body: ReadableStream | null;
   /**
-   * A copy of the client's request with its method and body, whose headers are `headers`: sent as it is. Costs the
-   * runtime least, and it alone can carry the body of a GET, which the Fetch standard lets nobody make.
+   * The client's request, which is sent with its method and body as they are: it alone can carry the body of a GET,
+   * which the Fetch standard lets nobody make, and hands a body on untouched. Absent without a body: copying a request
+   * costs the runtime more than naming its parts (it clones `cf`, parsed from JSON).
    */
   readonly carrier: Request | undefined;
 }

@@ -1,6 +1,6 @@
 /** crypt(3) with MD5: `$1$` of FreeBSD and `$apr1$` of Apache's htpasswd, which differ in the magic alone. */
 
-import { createHash } from "node:crypto";
+import { createHash } from "../node-crypto.ts";
 
 const ITOA64 = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 

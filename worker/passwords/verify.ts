@@ -4,10 +4,10 @@
  * bcrypt, `$apr1$`, `$1$`, `$5$`, `$6$`, traditional DES, `{SHA}`, `{SSHA}`, `{PLAIN}`. A bare password is no hash.
  */
 
-import { createHash, timingSafeEqual } from "node:crypto";
 import { compare } from "bcryptjs";
 import desCrypt from "unix-crypt-td-js";
 import { encrypt as shaCrypt } from "unixcrypt";
+import { createHash, timingSafeEqual } from "../node-crypto.ts";
 import { md5Crypt } from "./md5-crypt.ts";
 
 /** False for a wrong password and for a hash of no known format. */

@@ -33,6 +33,8 @@ export class BackendUnderTest {
   readonly name: string;
   /** Requests that have arrived. */
   requests = 0;
+  /** What they asked for, in order. */
+  readonly targets: string[] = [];
   onRequest: Handler;
   onUpgrade: UpgradeHandler = (_request, socket) => socket.destroy();
   readonly #server: Server;
@@ -43,6 +45,7 @@ export class BackendUnderTest {
     this.onRequest = handler ?? ((request, response) => this.echo(request, response));
     server.on("request", (request, response) => {
       this.requests++;
+      this.targets.push(request.url ?? "");
       this.onRequest(request, response);
     });
     server.on("upgrade", (request, socket, head) => {

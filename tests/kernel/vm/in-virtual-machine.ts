@@ -8,8 +8,8 @@
 import { dirname, join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import { runningKernelHasIpvs } from "../../../setup/debian-kernel.mjs";
+import { missingForKernelTests } from "../../../setup/kernel-requirements.mjs";
 import { buildProber } from "../prober.ts";
-import { whatIsMissing } from "../requirements.ts";
 import { Exchange, type MachineRun, runInVirtualMachine, whatTheMachineLacks } from "./virtual-machine.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..", "..");
@@ -37,7 +37,7 @@ interface Report {
 
 /** Runs `file` inside and declares its tests here. To be awaited at the top of that file. */
 export async function describeInVirtualMachine(file: string): Promise<void> {
-  const missing = whatIsMissing() ?? whatTheMachineLacks();
+  const missing = missingForKernelTests() ?? whatTheMachineLacks();
   if (missing !== undefined) {
     describe("in a virtual machine", () => {
       console.warn(`${relative(ROOT, file)}: ${missing}.`);

@@ -3,7 +3,7 @@
  * frozen and compacted by tests. Objects are applied as `kubectl apply --server-side` does it.
  */
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -118,6 +118,16 @@ export class ApiServer {
       query: { fieldManager: "test", dryRun: "All", fieldValidation: "Strict" },
       contentType: "application/apply-patch+yaml",
       body: manifest,
+    });
+  }
+
+  /** Runs the real kubectl against it, with `input` on its standard input; what it printed. */
+  kubectl(words: readonly string[], input = ""): string {
+    return execFileSync(goProgramPath("kubectl"), [...words], {
+      input,
+      encoding: "utf8",
+      // Whatever the machine's own kubectl keeps at home stays out of it.
+      env: { PATH: process.env.PATH, HOME: this.folder, KUBECONFIG: this.kubeconfig },
     });
   }
 

@@ -10,10 +10,14 @@ export type Hardship =
   /** Every second key of a bulk write is stored; then the connection is cut. */
   | { readonly kind: "half" }
   /** 503, and nothing is stored. */
-  | { readonly kind: "down" };
+  | { readonly kind: "down" }
+  /** Nothing arrives and nothing is answered, until the hardship is another one; then the connection is cut. */
+  | { readonly kind: "lost" };
 
 export class KvProxy {
-  hardship: Hardship = { kind: "none" };
+  #hardship: Hardship = { kind: "none" };
+  /** Requests that hang. */
+  #hanging: (() => void)[] = [];
   /** Keys of every write that came, in order. */
   readonly writes: (readonly string[])[] = [];
   readonly #server: Server;
@@ -27,6 +31,10 @@ export class KvProxy {
     const proxy = new KvProxy(server);
     server.on("request", async (request, response) => {
       const body = await buffer(request);
+      if (proxy.hardship.kind === "lost") {
+        proxy.#hanging.push(() => request.socket.destroy());
+        return;
+      }
       const isBulk = request.method === "PUT" && /\/bulk(\?|$)/.test(request.url ?? "");
       if (request.method === "PUT")
         proxy.writes.push(isBulk ? keysOf(body) : [lastSegment(request.url ?? "")]);
@@ -47,6 +55,15 @@ export class KvProxy {
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     return proxy;
+  }
+
+  get hardship(): Hardship {
+    return this.#hardship;
+  }
+
+  set hardship(hardship: Hardship) {
+    this.#hardship = hardship;
+    if (hardship.kind !== "lost") for (const cut of this.#hanging.splice(0)) cut();
   }
 
   get baseUrl(): string {

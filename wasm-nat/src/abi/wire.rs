@@ -272,6 +272,8 @@ struct ServiceWire<'a> {
     internal_local: bool,
     #[serde(rename = "e", default)]
     external_local: bool,
+    #[serde(rename = "h", default)]
+    health_check_node_port: Option<u16>,
     #[serde(rename = "a", default)]
     affinity_seconds: Option<u32>,
     #[serde(rename = "m", borrow, default)]
@@ -370,6 +372,7 @@ impl ServiceWire<'_> {
             ports: ports.collect::<Result<_, String>>()?,
             internal_policy: policy(self.internal_local),
             external_policy: policy(self.external_local),
+            health_check_node_port: self.health_check_node_port.filter(|port| *port > 0),
             affinity_seconds: self.affinity_seconds,
             balance,
             weights,

@@ -10,6 +10,8 @@
 //!
 //! Rules of others are never named. Session affinity is kept by the match `recent`, whose lists hold 100 clients of an
 //! endpoint by default (`ip_list_tot` of module `xt_recent`); the one that was not seen the longest is forgotten first.
+//! `fairlead.dev/balance`: round-robin counts anew with every change of the legacy variant's tables; source-hash keeps a
+//! client at its endpoint while the endpoints stay the same; maglev cannot be had, and a diagnostic says so.
 
 pub mod listing;
 pub mod rule;
@@ -27,11 +29,12 @@ use crate::backend::{Backend, Basis, Delta, View};
 use crate::balance::Balance;
 use crate::diff::Transaction;
 use crate::model::{Diagnostic, ObjectName, Severity};
-use crate::ruleset::{NodeRules, RuleSet, ServiceRules};
+use crate::ruleset::{NodeRules, Pool, PortRules, RuleSet, ServiceRules};
 use crate::simulate::{Packet, Trace};
 use listing::Listing;
 use rule::{Spelling, Table};
-use stage::{ServiceChange, TreeChanges, Trees, collect, from_committed, from_listing};
+use service::hashes_sources;
+use stage::{ServiceChange, TreeChanges, Trees, from_committed, from_listing};
 use std::collections::{BTreeSet, VecDeque};
 use tree::Tree;
 use units::Queue;
@@ -118,8 +121,7 @@ impl Backend for Iptables {
         let wanted = view.node().iter().filter(|node| family.is_none_or(|family| node.family == family));
         let whole = wanted.map(|node| {
             let mut queue = Queue::new(node.family);
-            let trees = collect(node, view.services());
-            from_listing(&Listing::default(), Some((node, &trees)), view.services(), &mut queue);
+            from_listing(&Listing::default(), Some(node), view.services(), &mut queue);
             queue.whole()
         });
         whole.collect()
@@ -166,7 +168,6 @@ impl Iptables {
             let changes = from_committed(trees, (standing, wanted), services, &mut queue);
             return (queue, StagedTrees::Changes(Box::new(changes)));
         }
-        let trees = wanted.map(|node| collect(node, view.services()));
         let listed = match basis {
             Basis::Kernel(listings) => {
                 listings.iter().find(|(of, _)| *of == family).map(|(_, text)| text.clone())
@@ -181,12 +182,12 @@ impl Iptables {
             Basis::Committed | Basis::Nothing => listing.is_doubtful = true,
         }
         queue.for_variant(!self.is_legacy);
-        from_listing(&listing, wanted.zip(trees.as_ref()), view.services(), &mut queue);
+        let trees = from_listing(&listing, wanted, view.services(), &mut queue);
         (queue, StagedTrees::Whole(trees))
     }
 
     /// The wanted trees of a family, if it is programmed.
-    fn trees(&self, family: Family) -> Option<[Tree<'_, service::Item>; 4]> {
+    fn trees(&self, family: Family) -> Option<[Tree<'_, service::Item>; 5]> {
         let committed = self.families[family.index()].as_ref();
         match self.staged.as_ref().map(|staged| &staged.families[family.index()]) {
             Some(StagedTrees::Whole(trees)) => trees.as_ref().map(|trees| trees.each_ref().map(Tree::new)),
@@ -204,7 +205,8 @@ fn changed_services<'a>(
     delta: &'a Delta,
     all: bool,
 ) -> Box<dyn Iterator<Item = ServiceChange<'a>> + 'a> {
-    const NONE: &ServiceRules = &ServiceRules { cluster_ips: Vec::new(), ports: Vec::new() };
+    const NONE: &ServiceRules =
+        &ServiceRules { cluster_ips: Vec::new(), health_check_node_port: None, ports: Vec::new() };
     let change = move |service: &'a ObjectName| {
         let old = committed.services.get(service).unwrap_or(NONE);
         ServiceChange { service, old, new: delta.services.get(service).unwrap_or(old) }
@@ -221,8 +223,7 @@ fn changed_services<'a>(
 fn listing_of(node: &NodeRules, committed: &RuleSet) -> String {
     let mut queue = Queue::new(node.family);
     let view = View::new(committed, None);
-    let trees = collect(node, view.services());
-    from_listing(&Listing::default(), Some((node, &trees)), view.services(), &mut queue);
+    from_listing(&Listing::default(), Some(node), view.services(), &mut queue);
     let mut text = String::new();
     for line in queue.whole().text.lines().filter(|line| !line.starts_with("-I ")) {
         text.push_str(line);
@@ -239,13 +240,22 @@ fn listing_of(node: &NodeRules, committed: &RuleSet) -> String {
 /// What this backend cannot do as it was asked for.
 fn report_differences(delta: &Delta, diagnostics: &mut Vec<Diagnostic>) {
     for (service, rules) in &delta.services {
-        let balance = rules.ports.first().map(|port| port.balance);
-        if let Some(balance @ (Balance::SourceHash | Balance::Maglev)) = balance {
+        let hashed =
+            rules.ports.iter().filter(|port| matches!(port.balance, Balance::SourceHash | Balance::Maglev));
+        let by_chance = |port: &&PortRules| {
+            let pools = [&port.cluster, &port.local].into_iter().flatten().map(Pool::slots);
+            pools.into_iter().any(|slots| slots.len() > 1 && !hashes_sources(port.balance, slots))
+        };
+        if let Some(port) = hashed.into_iter().find(by_chance) {
             diagnostics.push(Diagnostic::service(
                 Severity::Warning,
                 service,
                 "metadata.annotations[fairlead.dev/balance]",
-                format!("iptables cannot choose endpoints by {}; they are chosen at random", balance.name()),
+                format!(
+                    "{} is asked for; iptables can hash a source address for at most 32 endpoints and no port at \
+                     all, so endpoints are chosen at random",
+                    port.balance.name()
+                ),
             ));
         }
     }

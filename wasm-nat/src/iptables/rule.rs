@@ -107,6 +107,13 @@ pub enum Match {
         /// Of how many.
         of: u32,
     },
+    /// The hash of the source address, divided by so many, is one of these: bit i of the mask stands for i.
+    SourceHash {
+        /// At most 32 bits.
+        mask: u32,
+        /// How many there are.
+        of: u32,
+    },
     /// Every n-th packet that comes here.
     Every(u32),
     /// The source was seen by [`Match::Remember`] of the same list less than so many seconds ago.
@@ -142,6 +149,9 @@ pub enum Verdict {
     /// Back to the chain before.
     Return,
 }
+
+/// Any number; the same on every node, so that all choose alike.
+const HASH_SEED: u32 = 0x0fa1_41ea;
 
 /// The two spellings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +262,10 @@ impl Match {
                     probability(*share, *of, spelling)
                 )
             }
+            Match::SourceHash { mask, of } => write!(
+                out,
+                " -m cluster --cluster-local-nodemask {mask:#010x} --cluster-total-nodes {of} --cluster-hash-seed {HASH_SEED:#010x}"
+            ),
             Match::Every(packets) => write!(out, " -m statistic --mode nth --every {packets} --packet 0"),
             Match::Recall { list, seconds } => write!(
                 out,
@@ -307,7 +321,7 @@ fn full_mask(family: Family) -> IpAddr {
 /// Objects from files may be named anything; what is no letter, digit or harmless mark becomes `_`, and long text is cut.
 fn plain(text: &str) -> Rc<str> {
     const MOST: usize = 200;
-    let harmless = |c: char| c.is_ascii_alphanumeric() || " ._:/-".contains(c);
+    let harmless = |c: char| c.is_ascii_alphanumeric() || " ._:;/-".contains(c);
     text.chars().take(MOST).map(|c| if harmless(c) { c } else { '_' }).collect::<String>().into()
 }
 

@@ -9,7 +9,7 @@ use super::stock;
 use super::tree::Bits;
 use crate::address::{Cidr, Family};
 use crate::balance::{Balance, Target};
-use crate::model::{LocalDetector, ObjectName, Policy};
+use crate::model::{LocalDetector, ObjectName, Policy, Protocol};
 use crate::names;
 use crate::ruleset::{At, Entry, EntryKind, NodeRules, Path, Pool, PortRules, ServiceRules};
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub struct Chain {
     pub port: Rc<str>,
 }
 
-/// The four trees: one a table for addresses, one for node ports.
+/// The trees: one a table for addresses, one for node ports, and one of ports that are let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TreeName {
     /// nat, virtual addresses.
@@ -39,16 +39,24 @@ pub enum TreeName {
     FilterAddresses,
     /// filter, ports of the node.
     FilterNodePorts,
+    /// filter, ports of the node at which it answers health checks.
+    HealthChecks,
 }
 
 impl TreeName {
     /// All of them, by their index.
-    pub const ALL: [TreeName; 4] = [
+    pub const ALL: [TreeName; 5] = [
         TreeName::NatAddresses,
         TreeName::NatNodePorts,
         TreeName::FilterAddresses,
         TreeName::FilterNodePorts,
+        TreeName::HealthChecks,
     ];
+
+    /// Its items are addresses; otherwise ports of the node.
+    pub fn has_addresses(self) -> bool {
+        matches!(self, TreeName::NatAddresses | TreeName::FilterAddresses)
+    }
 }
 
 /// What happens to packets to one address and port.
@@ -77,6 +85,8 @@ pub enum Action {
     Drop,
     /// What the named chain of table `nat` has not let through.
     Forbid(ChainName),
+    /// Health checks, which a policy of the host may deny.
+    Accept,
 }
 
 impl Item {
@@ -87,6 +97,7 @@ impl Item {
             (Action::Refuse, _) => write!(text, " has no endpoints"),
             (Action::Drop, _) => write!(text, " has no local endpoints"),
             (Action::Forbid(chain), _) => write!(text, " traffic not accepted by {chain}"),
+            (Action::Accept, _) => write!(text, " health check node port"),
             (_, EntryKind::ClusterIp) => write!(text, " cluster IP"),
             (_, EntryKind::ExternalIp) => write!(text, " external IP"),
             (_, EntryKind::LoadBalancer) => write!(text, " loadbalancer IP"),
@@ -106,6 +117,7 @@ impl Item {
                 vec![rule(Verdict::Jump(stock::MARK_MASQ.into())), rule(Verdict::Jump(chain.clone()))]
             }
             Action::Refuse => vec![rule(Verdict::Reject)],
+            Action::Accept => vec![rule(Verdict::Accept)],
             Action::Drop | Action::Forbid(_) => vec![rule(Verdict::Drop)],
         }
     }
@@ -131,6 +143,15 @@ pub fn service_chains(service: &ObjectName, rules: &ServiceRules, node: &NodeRul
             .filter(|other| (&other.name, other.protocol) == (&port.name, port.protocol));
         let names = Names::new(service, port, twins.count());
         Port { service, port, node, names, made: &mut made }.make();
+    }
+    if let Some(port) = rules.health_check_node_port.filter(|_| !ports.is_empty()) {
+        let item = Item {
+            service: service.clone(),
+            port: "".into(),
+            kind: EntryKind::NodePort,
+            action: Action::Accept,
+        };
+        made.items.push((TreeName::HealthChecks, Bits::new(0, Protocol::Tcp, port), item));
     }
     made
 }
@@ -179,6 +200,12 @@ pub fn address_bits(address: IpAddr) -> u128 {
         IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
         IpAddr::V6(v6) => u128::from(v6),
     }
+}
+
+/// Whether the match `cluster` can divide these slots; it knows 32 parts. Its hash is of the address alone, so it cannot
+/// do what Maglev is for.
+pub fn hashes_sources(balance: Balance, slots: &[Target]) -> bool {
+    balance == Balance::SourceHash && slots.len() <= 32
 }
 
 /// The making of one Service port.
@@ -304,6 +331,20 @@ impl<'a> Port<'a> {
             }
             return rules;
         }
+        if hashes_sources(self.port.balance, slots) {
+            let of = slots.len() as u32;
+            let mut masks: BTreeMap<Target, u32> = BTreeMap::new();
+            for (place, target) in slots.iter().enumerate() {
+                *masks.entry(*target).or_default() |= 1 << place;
+            }
+            rules.extend(
+                masks.iter().map(|(target, mask)| jump(target).when(Match::SourceHash { mask: *mask, of })),
+            );
+            if let Some(rest) = rules.last_mut() {
+                rest.matches.clear();
+            }
+            return rules;
+        }
         let mut of: u32 = shares.values().sum();
         for (target, share) in shares {
             let rule = jump(&target);
@@ -407,11 +448,9 @@ pub fn matching(family: Family, tree: TreeName, bits: Bits) -> impl Fn(Verdict, 
     move |verdict, comment| {
         let rule = Rule::new(verdict).of(bits.protocol()).saying(comment);
         let rule = rule.when(Match::Ports(bits.port(), bits.port()));
-        match tree {
-            TreeName::NatAddresses | TreeName::FilterAddresses => {
-                rule.to(Cidr::host(address_of(family, bits.address)))
-            }
-            TreeName::NatNodePorts | TreeName::FilterNodePorts => rule,
+        match tree.has_addresses() {
+            true => rule.to(Cidr::host(address_of(family, bits.address))),
+            false => rule,
         }
     }
 }

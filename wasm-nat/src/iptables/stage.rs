@@ -14,55 +14,49 @@ use crate::model::ObjectName;
 use crate::ruleset::{NodeRules, ServiceRules};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Items of the four trees of one family, by [`TreeName`].
-pub type Trees = [BTreeMap<Bits, Item>; 4];
+/// Items of the trees of one family, by [`TreeName`].
+pub type Trees = [BTreeMap<Bits, Item>; 5];
 
-/// Changes of the items of the four trees; `None` is one that is gone.
-pub type TreeChanges = [BTreeMap<Bits, Option<Item>>; 4];
+/// Changes of the items of the trees; `None` is one that is gone.
+pub type TreeChanges = [BTreeMap<Bits, Option<Item>>; 5];
 
 /// The trees of a table: node ports first, since the root of the addresses leads there.
-fn trees_of(table: Table) -> [TreeName; 2] {
+fn trees_of(table: Table) -> &'static [TreeName] {
     match table {
-        Table::Nat => [TreeName::NatNodePorts, TreeName::NatAddresses],
-        Table::Filter => [TreeName::FilterNodePorts, TreeName::FilterAddresses],
+        Table::Nat => &[TreeName::NatNodePorts, TreeName::NatAddresses],
+        Table::Filter => &[TreeName::HealthChecks, TreeName::FilterNodePorts, TreeName::FilterAddresses],
     }
 }
 
-/// All items of the Services in the family of `node`.
-pub fn collect<'a>(
-    node: &NodeRules,
-    services: impl Iterator<Item = (&'a ObjectName, &'a ServiceRules)>,
-) -> Trees {
-    let mut trees = Trees::default();
-    for (service, rules) in services {
-        for (tree, bits, item) in service_chains(service, rules, node).items {
-            trees[tree as usize].insert(bits, item);
-        }
-    }
-    trees
-}
-
-/// From a listing to what is wanted: everything is compared, chain by chain.
+/// From a listing to what is wanted: everything is compared, chain by chain. Returns the trees.
 pub fn from_listing<'a>(
     listing: &Listing<'_>,
-    wanted: Option<(&NodeRules, &Trees)>,
+    wanted: Option<&NodeRules>,
     services: impl Iterator<Item = (&'a ObjectName, &'a ServiceRules)>,
     queue: &mut Queue,
-) {
-    let mut whole = Whole { listing, queue, wanted: Default::default() };
-    if let Some((node, trees)) = wanted {
-        whole.table(Table::Filter, node, trees, std::iter::empty());
-        whole.hooks(Table::Filter, true);
-        whole.stale(Table::Filter);
-        whole.table(Table::Nat, node, trees, services);
-        whole.hooks(Table::Nat, true);
-        whole.stale(Table::Nat);
-    } else {
+) -> Option<Trees> {
+    let mut whole = Whole { listing, queue, wanted: Default::default(), printed: String::new() };
+    let Some(node) = wanted else {
         for table in [Table::Nat, Table::Filter] {
             whole.hooks(table, false);
             whole.stale(table);
         }
+        return None;
+    };
+    let mut trees = Trees::default();
+    let mut units = Vec::new();
+    for (service, rules) in services {
+        let ServiceChains { chains, items } = service_chains(service, rules, node);
+        let mut unit = Unit::new(Table::Nat);
+        chains.iter().for_each(|chain| whole.chain(&mut unit, &chain.name, &chain.rules));
+        units.push(unit);
+        for (tree, bits, item) in items {
+            trees[tree as usize].insert(bits, item);
+        }
     }
+    whole.table(Table::Filter, node, &trees, Vec::new());
+    whole.table(Table::Nat, node, &trees, units);
+    Some(trees)
 }
 
 struct Whole<'a, 'q> {
@@ -70,29 +64,19 @@ struct Whole<'a, 'q> {
     queue: &'q mut Queue,
     /// Names of what shall be there, by table.
     wanted: [BTreeSet<ChainName>; 2],
+    /// Room for one rule.
+    printed: String,
 }
 
 impl Whole<'_, '_> {
-    fn table<'s>(
-        &mut self,
-        table: Table,
-        node: &NodeRules,
-        trees: &Trees,
-        services: impl Iterator<Item = (&'s ObjectName, &'s ServiceRules)>,
-    ) {
+    fn table(&mut self, table: Table, node: &NodeRules, trees: &Trees, services: Vec<Unit>) {
         let mut unit = Unit::new(table);
         for (name, rules) in stock::chains(table, node) {
             self.chain(&mut unit, &name.into(), &rules);
         }
         self.queue.push(unit);
-        for (service, rules) in services {
-            let mut unit = Unit::new(table);
-            for chain in service_chains(service, rules, node).chains {
-                self.chain(&mut unit, &chain.name, &chain.rules);
-            }
-            self.queue.push(unit);
-        }
-        for tree in trees_of(table) {
+        services.into_iter().for_each(|unit| self.queue.push(unit));
+        for tree in trees_of(table).iter().copied() {
             for (cell, parts) in Tree::new(&trees[tree as usize]).chains().iter().rev() {
                 let (name, rules) = stock::tree_chain(tree, *cell, parts, node);
                 let mut unit = Unit::new(table);
@@ -100,16 +84,21 @@ impl Whole<'_, '_> {
                 self.queue.push(unit);
             }
         }
+        self.hooks(table, true);
+        self.stale(table);
     }
 
     fn chain(&mut self, unit: &mut Unit, name: &ChainName, rules: &[Rule]) {
         let family = self.queue.family();
-        let stands = |listed: &[&str]| {
-            !self.listing.is_doubtful
-                && listed.len() == rules.len()
-                && rules.iter().zip(listed).all(|(rule, text)| rule.text(family, Spelling::Listed) == *text)
-        };
-        if !self.listing.chain(unit.table, name).is_some_and(stands) {
+        let listed = self.listing.chain(unit.table, name).filter(|_| !self.listing.is_doubtful);
+        let stands = listed.is_some_and(|listed| {
+            let same = |(rule, text): (&Rule, &&str)| {
+                self.printed.clear();
+                rule.print(family, Spelling::Listed, &mut self.printed).is_ok() && self.printed[1..] == **text
+            };
+            listed.len() == rules.len() && rules.iter().zip(listed).all(same)
+        });
+        if !stands {
             unit.write(family, name, rules);
         }
         self.wanted[unit.table as usize].insert(name.clone());
@@ -274,7 +263,7 @@ impl Moves<'_> {
     /// The trees of a table, from one set of changes over what was committed to another.
     fn trees(&mut self, table: Table, from: &TreeChanges, to: &TreeChanges) {
         let mut all_gone = Vec::new();
-        for tree in trees_of(table) {
+        for tree in trees_of(table).iter().copied() {
             let index = tree as usize;
             let old = Tree::changed(&self.trees[index], &from[index]);
             let new = Tree::changed(&self.trees[index], &to[index]);

@@ -20,7 +20,7 @@ pub const MARK_REMOTE: &str = "KUBE-MARK-REMOTE";
 pub const POSTROUTING: &str = "KUBE-POSTROUTING";
 /// Root of the trees of addresses.
 pub const SERVICES: &str = "KUBE-SERVICES";
-/// nat: root of the tree of node ports. filter: keeps strangers from loopback.
+/// nat: root of the tree of node ports. filter: keeps strangers from loopback; root of the tree of health checks.
 pub const NODE_PORTS: &str = "KUBE-NODEPORTS";
 /// filter: root of the tree of node ports.
 pub const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
@@ -112,7 +112,6 @@ pub fn chains(table: Table, node: &NodeRules) -> Vec<(&'static str, Vec<Rule>)> 
         }
         Table::Filter => vec![
             (CANARY, vec![]),
-            (NODE_PORTS, if reaches_loopback(node) { vec![guard_loopback()] } else { vec![] }),
             (
                 FORWARD,
                 vec![
@@ -158,6 +157,11 @@ fn guard_loopback() -> Rule {
         .when(Match::NeitherEstablishedNorTranslated)
 }
 
+/// The rules before those of a tree in its root.
+fn before_root(tree: TreeName, node: &NodeRules) -> Vec<Rule> {
+    if tree == TreeName::HealthChecks && reaches_loopback(node) { vec![guard_loopback()] } else { Vec::new() }
+}
+
 /// The rules behind those of a tree in its root: from addresses to node ports.
 fn behind_root(tree: TreeName, node: &NodeRules) -> Vec<Rule> {
     let (chain, comment) = match tree {
@@ -165,7 +169,7 @@ fn behind_root(tree: TreeName, node: &NodeRules) -> Vec<Rule> {
             (NODE_PORTS, "kubernetes service nodeports; NOTE: this must be the last rule in this chain")
         }
         TreeName::FilterAddresses => (EXTERNAL_SERVICES, "kubernetes service nodeports"),
-        TreeName::NatNodePorts | TreeName::FilterNodePorts => return Vec::new(),
+        TreeName::NatNodePorts | TreeName::FilterNodePorts | TreeName::HealthChecks => return Vec::new(),
     };
     let rule = || {
         let rule = Rule::jump(&chain.into()).saying(comment);
@@ -196,7 +200,8 @@ pub fn tree_chain(
     parts: &[Part<Item>],
     node: &NodeRules,
 ) -> (ChainName, Vec<Rule>) {
-    let mut rules = Vec::with_capacity(parts.len());
+    let mut rules =
+        if cell == Cell::ROOT { before_root(tree, node) } else { Vec::with_capacity(parts.len()) };
     for part in parts {
         match part {
             Part::Item(bits, item) => rules.extend(item.rules(matching(node.family, tree, *bits))),
@@ -213,10 +218,7 @@ pub fn tree_chain(
 fn cell_rule(tree: TreeName, cell: Cell, family: Family) -> Rule {
     let rule = Rule::jump(&cell_name(tree, cell, family));
     let (first, last) = cell.bounds();
-    let rule = match tree {
-        TreeName::NatAddresses | TreeName::FilterAddresses => rule.to(address_range(cell, family)),
-        TreeName::NatNodePorts | TreeName::FilterNodePorts => rule,
-    };
+    let rule = if tree.has_addresses() { rule.to(address_range(cell, family)) } else { rule };
     match cell.prefix() {
         ..=ADDRESS_BITS => rule,
         PROTOCOL_END => rule.of(first.protocol()),
@@ -232,22 +234,24 @@ fn address_range(cell: Cell, family: Family) -> Cidr {
 /// `KUBE-SERVICES`, `KUBE-SVC-172.30.64.0/18`, `KUBE-EXT-tcp-30000:30255`; a hash where the readable name is too long.
 pub fn cell_name(tree: TreeName, cell: Cell, family: Family) -> ChainName {
     const LONGEST: usize = 28;
+    // Of kube-proxy's own prefixes, so that it deletes them should it come back.
     let (root, prefix) = match tree {
         TreeName::NatAddresses | TreeName::FilterAddresses => (SERVICES, "KUBE-SVC-"),
         TreeName::NatNodePorts => (NODE_PORTS, "KUBE-EXT-"),
         TreeName::FilterNodePorts => (EXTERNAL_SERVICES, "KUBE-EXT-"),
+        TreeName::HealthChecks => (NODE_PORTS, "KUBE-FW-"),
     };
     if cell == Cell::ROOT {
         return root.into();
     }
     let (first, last) = cell.bounds();
     let mut text = prefix.to_owned();
-    if cell.prefix() <= ADDRESS_BITS || prefix == "KUBE-SVC-" {
+    if tree.has_addresses() {
         let range = address_range(cell, family);
         text += &format!("{}/{}", range.address(), range.prefix());
     }
     if cell.prefix() > ADDRESS_BITS {
-        text += if prefix == "KUBE-SVC-" { "-" } else { "" };
+        text += if tree.has_addresses() { "-" } else { "" };
         text += first.protocol().name();
     }
     if cell.prefix() > PROTOCOL_END {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Walks the packet through `nat`, and where that leaves it alone through `filter`.
-pub fn trace(view: View<'_>, node: &NodeRules, trees: [Tree<'_, Item>; 4], packet: &Packet) -> Trace {
+pub fn trace(view: View<'_>, node: &NodeRules, trees: [Tree<'_, Item>; 5], packet: &Packet) -> Trace {
     let mut walk = Walk {
         view,
         node,
@@ -33,9 +33,8 @@ pub fn trace(view: View<'_>, node: &NodeRules, trees: [Tree<'_, Item>; 4], packe
     if !walk.translated.is_empty() {
         let marked =
             walk.translated.iter().any(|(target, marked)| *marked && target.address != packet.source);
-        let only_hairpins = walk.translated.iter().all(|(target, _)| target.address == packet.source);
         let endpoints = walk.translated.iter().map(|(target, _)| *target).collect();
-        return Trace::dnat(packet, node, endpoints, marked || only_hairpins, walk.rules);
+        return Trace::dnat(packet, node, endpoints, marked, walk.rules);
     }
     let path: &[&str] = match (from_node, to_node) {
         (true, true) => &["OUTPUT", "INPUT"],
@@ -71,7 +70,7 @@ type KnownRule = (Rule, Option<Rc<str>>);
 struct Walk<'a> {
     view: View<'a>,
     node: &'a NodeRules,
-    trees: [Tree<'a, Item>; 4],
+    trees: [Tree<'a, Item>; 5],
     packet: &'a Packet,
     /// Those that have been named so far.
     chains: BTreeMap<(Table, ChainName), Rc<[KnownRule]>>,
@@ -139,13 +138,13 @@ impl Walk<'_> {
 
     /// What the packet is addressed to, as the tree sees it.
     fn bits(&self, tree: TreeName) -> Bits {
-        let address = if has_addresses(tree) { address_bits(self.packet.destination) } else { 0 };
+        let address = if tree.has_addresses() { address_bits(self.packet.destination) } else { 0 };
         Bits::new(address, self.packet.protocol, self.packet.port)
     }
 
     fn object(&self, tree: TreeName, bits: Bits, item: &Item) -> Option<Rc<str>> {
         let family = self.node.family;
-        let at = match has_addresses(tree) {
+        let at = match tree.has_addresses() {
             true => At::Address(address_of(family, bits.address), bits.port()),
             false => At::NodePort(bits.port()),
         };
@@ -229,7 +228,7 @@ impl Walk<'_> {
                 Match::Marked(_) => marked,
                 Match::NotMarked(_) => !marked,
                 Match::Established | Match::Recall { .. } => false,
-                Match::Chance { .. } | Match::Every(_) => {
+                Match::Chance { .. } | Match::SourceHash { .. } | Match::Every(_) => {
                     chance = true;
                     true
                 }
@@ -242,12 +241,8 @@ impl Walk<'_> {
 fn table_of(tree: TreeName) -> Table {
     match tree {
         TreeName::NatAddresses | TreeName::NatNodePorts => Table::Nat,
-        TreeName::FilterAddresses | TreeName::FilterNodePorts => Table::Filter,
+        TreeName::FilterAddresses | TreeName::FilterNodePorts | TreeName::HealthChecks => Table::Filter,
     }
-}
-
-fn has_addresses(tree: TreeName) -> bool {
-    matches!(tree, TreeName::NatAddresses | TreeName::FilterAddresses)
 }
 
 /// `Service default/web port http`.

@@ -95,7 +95,9 @@ impl Tables {
                 let _ = writeln!(text, ":{chain} - [0:0]");
             }
             for (chain, rules) in chains {
-                rules.iter().for_each(|rule| drop(writeln!(text, "-A {chain} {rule}").ok()));
+                for rule in rules {
+                    let _ = writeln!(text, "-A {chain} {rule}");
+                }
             }
             text.push_str("COMMIT\n");
         }

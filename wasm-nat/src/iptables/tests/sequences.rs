@@ -95,6 +95,8 @@ fn make_service(number: u8, shape: &Shape) -> Service {
         service.source_ranges = ranges.then(|| vec![cidr("203.0.113.0/25"), cidr("192.168.0.0/16")]);
     }
     (service.internal_policy, service.external_policy) = (policy(shape.local.0), policy(shape.local.1));
+    service.health_check_node_port =
+        (shape.balancer.is_some() && shape.local.1).then_some(31_000 + u16::from(number));
     service.affinity_seconds = shape.affinity.then_some(60);
     service.balance =
         [Balance::Random, Balance::Random, Balance::RoundRobin, Balance::SourceHash, Balance::Maglev]

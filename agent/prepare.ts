@@ -1,0 +1,83 @@
+/**
+ * What has to be there before the first rule: rights and programs, kernel settings, the compiler, and the backend around it.
+ */
+
+import type { Diagnostic } from "../cluster/diagnostic.ts";
+import type { IpFamily } from "../cluster/model.ts";
+import { createNat } from "../wasm-nat/nat.ts";
+import type { Backend } from "./backends/backend.ts";
+import { NatBackend } from "./backends/nat-backend.ts";
+import { createReadBack } from "./backends/read-back.ts";
+import { ClusterCompiler } from "./compiler.ts";
+import { UdpSweeper } from "./conntrack.ts";
+import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
+import type { AgentOptions } from "./options.ts";
+import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
+import type { NatSettings } from "./settings.ts";
+import { applySysctls, conntrackSysctls, ipvsSysctls } from "./sysctls.ts";
+
+export interface PreparedNode {
+  readonly families: readonly IpFamily[];
+  readonly compiler: ClusterCompiler;
+  readonly backend: (listeners: BackendListeners) => Backend;
+}
+
+interface BackendListeners {
+  readonly onListing: (text: string | Uint8Array) => void;
+  readonly onDiagnostics: (diagnostics: readonly Diagnostic[]) => void;
+}
+
+/** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */
+export async function prepareNode(options: AgentOptions): Promise<PreparedNode> {
+  const { settings, conntrack, say } = options;
+  const [{ families, obstacles }, nat] = await Promise.all([
+    usableFamilies(settings.backend),
+    createNat(),
+    setSysctls(conntrackSysctls(conntrack), options),
+  ]);
+  if (families.length === 0) throw new Error(obstacles.join(" "));
+  for (const obstacle of obstacles) say(obstacle);
+  if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), options);
+  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
+  const readBack = createReadBack(settings.backend, families);
+  return {
+    families,
+    compiler,
+    backend: (listeners) =>
+      new NatBackend({ nat, readBack, takeChanges: () => compiler.handOver(), ...listeners }),
+  };
+}
+
+/** `undefined` where there is no `conntrack`; that is told. */
+export async function createSweeper(
+  { say }: AgentOptions,
+  { families, compiler }: PreparedNode,
+  onSwept: (family: IpFamily, deleted: number, durationMs: number) => void = () => {},
+): Promise<UdpSweeper | undefined> {
+  const obstacle = await findConntrackObstacle();
+  if (obstacle !== undefined) {
+    say(obstacle);
+    return undefined;
+  }
+  return new UdpSweeper({
+    families,
+    nodeAddresses: () => new Set(compiler.nodePortAddresses() ?? localAddresses()),
+    onSweep: (family, { deleted, durationMs }) => onSwept(family, deleted, durationMs),
+    onFailure: say,
+  });
+}
+
+export async function setSysctls(
+  wanted: Parameters<typeof applySysctls>[0],
+  { procSys, say }: Pick<AgentOptions, "procSys" | "say">,
+): Promise<void> {
+  const { problems } = await applySysctls(wanted, procSys);
+  for (const problem of problems) say(problem);
+}
+
+/** IPVS asks for every address that this node has. */
+export function addressesFor({ backend }: NatSettings): {
+  readonly furtherAddresses?: () => readonly string[];
+} {
+  return backend === "ipvs" ? { furtherAddresses: interfaceAddresses } : {};
+}

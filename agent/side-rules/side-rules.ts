@@ -1,0 +1,75 @@
+/**
+ * Small rule sets beside those of Services: outbound source addresses, host ports of Pods. Each is a table of its own in
+ * nftables, or chains of its own in iptables' nat table, and is always written whole.
+ *
+ * Here: their shape, and how they are printed. A hash of the contents stands in a comment, so that a restart finds out
+ * by reading whether there is anything to write. Not here: what the rules say (`outbound/`, `host-ports/`).
+ */
+
+import { createHash } from "node:crypto";
+import type { IpFamily } from "../../cluster/model.ts";
+
+/** The rules of one family. */
+export interface SideRules {
+  /** nftables: what stands between the braces of the table. */
+  readonly nftBody: string;
+  /** iptables: chains of the nat table with their rules, without `-A CHAIN`. */
+  readonly chains: readonly { readonly name: string; readonly rules: readonly string[] }[];
+  /** iptables: jumps from the built-in chains, appended: what others have decided goes first. */
+  readonly jumps: readonly { readonly builtin: string; readonly rule: string }[];
+}
+
+/** The names of a rule set: `fairlead-NAME` in nftables, chains `FAIRLEAD-NAME…` in iptables. */
+export type SideRulesName = "snat" | "hostports";
+
+export function sideTable(name: SideRulesName): string {
+  return `fairlead-${name}`;
+}
+
+export function sideChain(name: SideRulesName, part = ""): string {
+  return `FAIRLEAD-${name.toUpperCase()}${part}`;
+}
+
+export function hashOf(rules: SideRules): string {
+  return createHash("sha256").update(JSON.stringify(rules)).digest("hex").slice(0, 12);
+}
+
+/** One transaction for `nft -f -`: the old table goes and the new one comes at once. `undefined` rules: it only goes. */
+export function printNft(name: SideRulesName, family: IpFamily, rules: SideRules | undefined): string {
+  const table = `${family === "IPv4" ? "ip" : "ip6"} ${sideTable(name)}`;
+  const removal = `add table ${table}\ndelete table ${table}\n`;
+  if (rules === undefined) return removal;
+  return `${removal}table ${table} {\n\tcomment "fairlead ${hashOf(rules)}"\n${rules.nftBody}}\n`;
+}
+
+/**
+ * Input of `iptables-restore --noflush`: chains are filled anew, jumps are added where `saved` (`iptables-save -t nat`) has
+ * none. `undefined`: nothing to write, and the kernel holds it all. Chains that are no longer wanted are another removal.
+ */
+export function printIptables(rules: SideRules, saved: string): string | undefined {
+  const lines = saved.split("\n").map((line) => line.replace(/^\[\d+:\d+\] /, ""));
+  const stamp = `-m comment --comment "fairlead ${hashOf(rules)}"`;
+  const isFilled = rules.chains.every(({ name, rules: own }) => {
+    const held = lines.filter((line) => line.startsWith(`-A ${name} `));
+    return held.length === own.length + 1 && held[0] === `-A ${name} ${stamp}`;
+  });
+  const missing = rules.jumps.filter(
+    ({ builtin, rule }) =>
+      !lines.some((line) => line.startsWith(`-A ${builtin} `) && line.endsWith(target(rule))),
+  );
+  if (isFilled && missing.length === 0) return undefined;
+  return [
+    "*nat",
+    ...rules.chains.map(({ name }) => `:${name} - [0:0]`),
+    ...rules.chains.flatMap(({ name, rules: own }) => [
+      `-A ${name} ${stamp}`,
+      ...own.map((rule) => `-A ${name} ${rule}`),
+    ]),
+    ...missing.map(({ builtin, rule }) => `-A ${builtin} ${rule}`),
+    "COMMIT\n",
+  ].join("\n");
+}
+
+function target(rule: string): string {
+  return rule.slice(rule.lastIndexOf(" -j "));
+}
