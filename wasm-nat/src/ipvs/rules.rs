@@ -11,8 +11,9 @@ use super::servers::{Marks, TAG_MASK};
 use super::sets::SetName;
 use crate::address::{Cidr, Family};
 use crate::model::{LocalDetector, Protocol};
-use crate::ruleset::NodeRules;
+use crate::ruleset::{NodePortMatch, NodeRules};
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Tables, in the order in which they are written: what drops goes before what leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,8 @@ impl TableName {
 pub enum Match {
     /// The source lies in a range.
     Source(Cidr),
+    /// The destination lies in a range.
+    DestinationIn(Cidr),
     /// Came in by this interface; with `+` at its end, by one whose name begins so.
     Interface(String),
     /// Its protocol.
@@ -193,14 +196,27 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
     firewall.push(rule(&[Mark(marks.tag(), TAG_MASK)], Return));
     firewall.push(rule(&[New, Destination(SetName::NoLocalEndpoints)], Drop));
 
-    let services = vec![
+    let mut services = vec![
         rule(&[Destination(SetName::LoadBalancer)], Jump(LOAD_BALANCER)),
         rule(&[Destination(SetName::ClusterIp)], Jump(CLUSTER_IP)),
         rule(&[Destination(SetName::ExternalIp)], Jump(MARK_MASQ)),
         // The port of a Service may have the number of a node port.
         rule(&[DestinationAddress(SetName::IpvsIps)], Return),
-        rule(&[DestinationIsLocal], Jump(NODE_PORT)),
+        rule(&[DestinationIn(loopback(node.family))], Return),
     ];
+    // What the node sends to itself meets postrouting, so nothing may be marked that has no virtual server.
+    match &node.node_ports {
+        NodePortMatch::All => services.push(rule(&[DestinationIsLocal], Jump(NODE_PORT))),
+        NodePortMatch::Some { addresses, ranges } => {
+            let hosts =
+                addresses.iter().map(|address| rule(&[DestinationIn(Cidr::host(*address))], Jump(NODE_PORT)));
+            services.extend(hosts);
+            let blocks = ranges
+                .iter()
+                .map(|range| rule(&[DestinationIn(*range), DestinationIsLocal], Jump(NODE_PORT)));
+            services.extend(blocks);
+        }
+    }
     let cluster_ip = match &node.local_detector {
         _ if node.masquerade_all => vec![rule(&[], Jump(MARK_MASQ))],
         // The kernel gives a process of the node the virtual address as its source, to which nobody could answer.
@@ -263,6 +279,14 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
     ]
 }
 
+fn loopback(family: Family) -> Cidr {
+    let (address, prefix) = match family {
+        Family::V4 => (Ipv4Addr::LOCALHOST.into(), 8),
+        Family::V6 => (Ipv6Addr::LOCALHOST.into(), 128),
+    };
+    Cidr::new(address, prefix).expect("a prefix of its family")
+}
+
 /// Conditions of which one holds for traffic of pods.
 fn from_pods(detector: &LocalDetector) -> Vec<Match> {
     match detector {
@@ -312,6 +336,7 @@ impl Match {
             Match::SourceAddress(name) => set(*name, "src"),
             Match::DestinationAndSource(name) => set(*name, "dst,dst,src"),
             Match::Source(range) => write!(out, "-s {}/{}", range.address(), range.prefix()),
+            Match::DestinationIn(range) => write!(out, "-d {}/{}", range.address(), range.prefix()),
             Match::Interface(name) => write!(out, "-i {name}"),
             Match::OfProtocol(protocol) => write!(out, "-p {protocol}"),
             Match::Mark(mark, mask) => write!(out, "-m mark --mark {mark:#x}/{mask:#x}"),
