@@ -35,7 +35,7 @@ use crate::nftables::numbers::NumberPool;
 use crate::ruleset::{NodeRules, PortRules, RuleSet, ServiceRules};
 use crate::simulate::{Packet, Trace};
 use listing::{Listing, TEMPORARY_SET};
-use objects::{Numbers, Object, PortKey, mark_of, needs_mark, objects};
+use objects::{Numbers, Object, PortKey, Taken, mark_of, needs_mark, objects, taken};
 use plan::{Known, LINK, Leaving, Plan};
 use rules::{Chain, HOOKS, TableName, chains};
 use servers::{Marks, ServerKey};
@@ -55,6 +55,7 @@ pub struct Ipvs {
     /// Elements of each set.
     sizes: BTreeMap<(Family, SetName), usize>,
     leaving: Leaving,
+    taken: Taken,
     staged: Option<Staged>,
 }
 
@@ -71,6 +72,7 @@ struct Staged {
     sizes: BTreeMap<(Family, SetName), usize>,
     left: Leaving,
     returned: Leaving,
+    taken: Taken,
 }
 
 impl Backend for Ipvs {
@@ -106,6 +108,7 @@ impl Backend for Ipvs {
             sizes: self.sizes.clone(),
             left: Leaving::new(),
             returned: plan.returned,
+            taken: self.taken.clone(),
         });
     }
 
@@ -141,7 +144,7 @@ impl Backend for Ipvs {
             self.leaving.remove(&gone);
         }
         self.leaving.extend(staged.left);
-        (self.pool, self.sizes) = (staged.pool, staged.sizes);
+        (self.pool, self.sizes, self.taken) = (staged.pool, staged.sizes, staged.taken);
     }
 
     fn rollback(&mut self) {
@@ -188,6 +191,7 @@ impl Ipvs {
     pub fn tables(&self, view: View<'_>, family: Option<Family>) -> Vec<Tables> {
         let node = view.node().iter().filter(|node| family.is_none_or(|family| node.family == family));
         let mut tables: Vec<Tables> = node.map(Tables::new).collect();
+        let all_taken: Taken = view.services().flat_map(|(_, rules)| taken(rules, view.node())).collect();
         for (service, rules) in view.services() {
             for port in &rules.ports {
                 let Some(table) = tables.iter_mut().find(|table| table.node.family == port.family) else {
@@ -195,7 +199,7 @@ impl Ipvs {
                 };
                 let number = self.number(&PortKey::new(service, port));
                 let mark = number.map(|number| mark_of(&table.node, port.protocol, number));
-                for object in objects(port, &table.node, mark) {
+                for object in objects(port, &table.node, mark, &all_taken) {
                     table.add(object, service);
                 }
             }
@@ -231,7 +235,21 @@ impl Ipvs {
         let view = View::new(committed, Some(delta));
         let node = view.node();
         // A change of the node's addresses concerns everybody.
-        let whole = fresh || delta.node.is_some();
+        let mut whole = fresh || delta.node.is_some();
+        let mut now_taken = self.taken.clone();
+        if !whole {
+            for name in delta.services.keys() {
+                for place in committed.services.get(name).into_iter().flat_map(|rules| taken(rules, node)) {
+                    now_taken.remove(&place);
+                }
+            }
+            now_taken.extend(delta.services.values().flat_map(|rules| taken(rules, node)));
+            // Somebody else's node port may be concerned.
+            whole = now_taken != self.taken;
+        }
+        if whole {
+            now_taken = view.services().flat_map(|(_, rules)| taken(rules, node)).collect();
+        }
         let services: Vec<(&ObjectName, &ServiceRules)> =
             if whole { view.services().collect() } else { delta.services.iter().collect() };
         let listings: Option<Vec<(Family, Listing)>> = match basis {
@@ -248,7 +266,7 @@ impl Ipvs {
             None if fresh => None,
             None => self.numbers.get(port).copied(),
         };
-        let mut wanted = all_objects(services.iter().copied(), node, &number);
+        let mut wanted = all_objects(services.iter().copied(), node, &number, &now_taken);
 
         let mut plan = Plan::default();
         let mut uses: BTreeMap<Object, i64> = BTreeMap::new();
@@ -261,7 +279,7 @@ impl Ipvs {
                     if whole { names.chain(committed.services.keys()).collect() } else { names.collect() };
                 let standing = committed.services.iter().filter(|(name, _)| names.contains(name));
                 let number = |port: &PortKey| self.numbers.get(port).copied();
-                let standing = all_objects(standing, &committed.node, &number);
+                let standing = all_objects(standing, &committed.node, &number, &self.taken);
                 let (gone, added) = difference(standing, wanted);
                 (self.last_uses(gone, -1, &mut uses), self.last_uses(added, 1, &mut uses))
             }
@@ -325,8 +343,9 @@ impl Ipvs {
         );
 
         if fresh {
-            for object in
-                all_objects(services.iter().copied(), node, &number).into_iter().collect::<BTreeSet<_>>()
+            for object in all_objects(services.iter().copied(), node, &number, &now_taken)
+                .into_iter()
+                .collect::<BTreeSet<_>>()
             {
                 if let Object::Entry(entry) = object {
                     *sizes.entry((entry.family, entry.set)).or_default() += 1;
@@ -351,6 +370,7 @@ impl Ipvs {
             sizes,
             left: plan.left,
             returned: plan.returned,
+            taken: now_taken,
         }
     }
 
@@ -477,13 +497,14 @@ fn all_objects<'a>(
     services: impl Iterator<Item = (&'a ObjectName, &'a ServiceRules)>,
     node: &[NodeRules],
     number: &dyn Fn(&PortKey) -> Option<u32>,
+    taken: &Taken,
 ) -> Vec<Object> {
     let mut all = Vec::new();
     for (service, rules) in services {
         for port in &rules.ports {
             let Some(node) = node.iter().find(|node| node.family == port.family) else { continue };
             let number = if needs_mark(port) { number(&PortKey::new(service, port)) } else { None };
-            all.extend(objects(port, node, number.map(|number| mark_of(node, port.protocol, number))));
+            all.extend(objects(port, node, number.map(|number| mark_of(node, port.protocol, number)), taken));
         }
     }
     all

@@ -8,7 +8,7 @@ use super::sets::{Entry, Key, SetName};
 use crate::address::{Cidr, Family};
 use crate::balance::{Balance, Scheduler, Target};
 use crate::model::{ObjectName, Policy, Protocol};
-use crate::ruleset::{At, EntryKind, NodePortMatch, NodeRules, Path, Pool, PortRules};
+use crate::ruleset::{At, EntryKind, NodePortMatch, NodeRules, Path, Pool, PortRules, ServiceRules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -85,8 +85,26 @@ pub fn node_port_addresses(node: &NodeRules) -> Vec<IpAddr> {
     chosen.into_iter().filter(|address| !address.is_loopback()).collect()
 }
 
+/// Addresses of the node at which a Service port is reached as at a virtual address (an external IP that is the node's own):
+/// a node port of the same number is not served there.
+pub type Taken = BTreeSet<(Protocol, IpAddr, u16)>;
+
+/// What of [`Taken`] these rules take.
+pub fn taken<'a>(
+    rules: &'a ServiceRules,
+    node: &'a [NodeRules],
+) -> impl Iterator<Item = (Protocol, IpAddr, u16)> + 'a {
+    let is_own = |address: &IpAddr| node.iter().any(|node| node.addresses.contains(address));
+    rules.ports.iter().flat_map(move |port| {
+        port.entries.iter().filter_map(move |entry| match entry.at {
+            At::Address(address, number) if is_own(&address) => Some((port.protocol, address, number)),
+            At::Address(..) | At::NodePort(_) => None,
+        })
+    })
+}
+
 /// The objects of one Service port. `node` is of its family, `mark` its mark if it needs one.
-pub fn objects(port: &PortRules, node: &NodeRules, mark: Option<u32>) -> Vec<Object> {
+pub fn objects(port: &PortRules, node: &NodeRules, mark: Option<u32>, taken: &Taken) -> Vec<Object> {
     let (family, protocol) = (port.family, port.protocol);
     let mut out = Vec::new();
     let entry = |set: SetName, key: Key| Object::Entry(Entry { family, set, key, mark: None });
@@ -99,9 +117,11 @@ pub fn objects(port: &PortRules, node: &NodeRules, mark: Option<u32>) -> Vec<Obj
         let Some(pool) = port.pool(policy) else { continue };
         let addresses = match way.at {
             At::Address(address, number) => vec![(address, number)],
-            At::NodePort(number) => {
-                node_port_addresses(node).into_iter().map(|address| (address, number)).collect()
-            }
+            At::NodePort(number) => node_port_addresses(node)
+                .into_iter()
+                .map(|address| (address, number))
+                .filter(|(address, number)| !taken.contains(&(protocol, *address, *number)))
+                .collect(),
         };
         for (address, number) in &addresses {
             let (at, key) =

@@ -11,8 +11,9 @@ use super::servers::{Marks, TAG_MASK};
 use super::sets::SetName;
 use crate::address::{Cidr, Family};
 use crate::model::{LocalDetector, Protocol};
-use crate::ruleset::NodeRules;
+use crate::ruleset::{NodePortMatch, NodeRules};
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Tables, in the order in which they are written: what drops goes before what leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,8 @@ impl TableName {
 pub enum Match {
     /// The source lies in a range.
     Source(Cidr),
+    /// The destination lies in a range.
+    DestinationIn(Cidr),
     /// Came in by this interface; with `+` at its end, by one whose name begins so.
     Interface(String),
     /// Its protocol.
@@ -91,11 +94,8 @@ pub enum Action {
     TurnMark(u32),
     /// The mark that the set has for destination address and port.
     MapMark(SetName),
-    /// From an address of this node.
-    Masquerade {
-        /// With a random port.
-        random: bool,
-    },
+    /// From an address of this node, with a random port: two clients that chose the same one do not collide.
+    Masquerade,
 }
 
 /// One rule.
@@ -196,14 +196,27 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
     firewall.push(rule(&[Mark(marks.tag(), TAG_MASK)], Return));
     firewall.push(rule(&[New, Destination(SetName::NoLocalEndpoints)], Drop));
 
-    let services = vec![
+    let mut services = vec![
         rule(&[Destination(SetName::LoadBalancer)], Jump(LOAD_BALANCER)),
         rule(&[Destination(SetName::ClusterIp)], Jump(CLUSTER_IP)),
         rule(&[Destination(SetName::ExternalIp)], Jump(MARK_MASQ)),
         // The port of a Service may have the number of a node port.
         rule(&[DestinationAddress(SetName::IpvsIps)], Return),
-        rule(&[DestinationIsLocal], Jump(NODE_PORT)),
+        rule(&[DestinationIn(loopback(node.family))], Return),
     ];
+    // What the node sends to itself meets postrouting, so nothing may be marked that has no virtual server.
+    match &node.node_ports {
+        NodePortMatch::All => services.push(rule(&[DestinationIsLocal], Jump(NODE_PORT))),
+        NodePortMatch::Some { addresses, ranges } => {
+            let hosts =
+                addresses.iter().map(|address| rule(&[DestinationIn(Cidr::host(*address))], Jump(NODE_PORT)));
+            services.extend(hosts);
+            let blocks = ranges
+                .iter()
+                .map(|range| rule(&[DestinationIn(*range), DestinationIsLocal], Jump(NODE_PORT)));
+            services.extend(blocks);
+        }
+    }
     let cluster_ip = match &node.local_detector {
         _ if node.masquerade_all => vec![rule(&[], Jump(MARK_MASQ))],
         // The kernel gives a process of the node the virtual address as its source, to which nobody could answer.
@@ -225,12 +238,12 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
         node_port.push(rule(&of(SetName::NodePort(protocol)), Jump(MARK_MASQ)));
     }
     let postrouting = vec![
-        rule(&[DestinationAndSource(SetName::LoopBack)], Masquerade { random: false }),
-        rule(&[Mark(marks.tag(), TAG_MASK), SourceIsLocal], Masquerade { random: true }),
+        rule(&[DestinationAndSource(SetName::LoopBack)], Masquerade),
+        rule(&[Mark(marks.tag(), TAG_MASK), SourceIsLocal], Masquerade),
         rule(&[NotMark(masquerade_mark, masquerade_mark)], Return),
         // Cleared, so that a packet that is wrapped and sent on is not masqueraded again.
         rule(&[], TurnMark(masquerade_mark)),
-        rule(&[], Masquerade { random: true }),
+        rule(&[], Masquerade),
     ];
     let mut filter: Vec<Rule> =
         [SetName::ClusterIp, SetName::ExternalIp, SetName::ExternalIpLocal, SetName::LoadBalancer]
@@ -266,6 +279,14 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
     ]
 }
 
+fn loopback(family: Family) -> Cidr {
+    let (address, prefix) = match family {
+        Family::V4 => (Ipv4Addr::LOCALHOST.into(), 8),
+        Family::V6 => (Ipv6Addr::LOCALHOST.into(), 128),
+    };
+    Cidr::new(address, prefix).expect("a prefix of its family")
+}
+
 /// Conditions of which one holds for traffic of pods.
 fn from_pods(detector: &LocalDetector) -> Vec<Match> {
     match detector {
@@ -299,8 +320,7 @@ impl Rule {
             Action::SetMark(bit) => write!(out, " -j MARK --set-xmark {bit:#x}/{bit:#x}"),
             Action::TurnMark(bit) => write!(out, " -j MARK --set-xmark {bit:#x}/0x0"),
             Action::MapMark(set) => write!(out, " -j SET --map-set {} dst,dst --map-mark", set.name(family)),
-            Action::Masquerade { random: true } => write!(out, " -j MASQUERADE --random-fully"),
-            Action::Masquerade { random: false } => write!(out, " -j MASQUERADE"),
+            Action::Masquerade => write!(out, " -j MASQUERADE --random-fully"),
         };
     }
 }
@@ -316,6 +336,7 @@ impl Match {
             Match::SourceAddress(name) => set(*name, "src"),
             Match::DestinationAndSource(name) => set(*name, "dst,dst,src"),
             Match::Source(range) => write!(out, "-s {}/{}", range.address(), range.prefix()),
+            Match::DestinationIn(range) => write!(out, "-d {}/{}", range.address(), range.prefix()),
             Match::Interface(name) => write!(out, "-i {name}"),
             Match::OfProtocol(protocol) => write!(out, "-p {protocol}"),
             Match::Mark(mark, mask) => write!(out, "-m mark --mark {mark:#x}/{mask:#x}"),

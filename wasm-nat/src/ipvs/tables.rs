@@ -165,7 +165,7 @@ impl Walk<'_> {
                         self.mark = *mark;
                     }
                 }
-                Action::Masquerade { .. } => {}
+                Action::Masquerade => {}
             }
         }
         None
@@ -191,13 +191,15 @@ impl Walk<'_> {
         let holds = |set: SetName, key: Key| self.tables.entries.contains_key(&(set, key));
         match part {
             Match::Source(range) => range.contains(source),
+            Match::DestinationIn(range) => range.contains(destination),
             Match::Interface(name) => {
                 interface.as_deref().is_some_and(|interface| match name.strip_suffix('+') {
                     Some(prefix) => interface.starts_with(prefix),
                     None => interface == name,
                 })
             }
-            Match::OfProtocol(of) => *of == protocol,
+            // Port 0 stands for a packet of none of the three, such as an ICMP echo.
+            Match::OfProtocol(of) => *of == protocol && port != 0,
             Match::Destination(set) => holds(*set, self.at()),
             Match::DestinationPort(set) => holds(*set, Key::Port(port)),
             Match::DestinationAddress(set) => holds(*set, Key::Address(destination)),

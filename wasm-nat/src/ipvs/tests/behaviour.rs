@@ -58,6 +58,7 @@ fn packets_meet_what_the_documentation_says() {
         ("undefined port", pod, "172.30.0.1", 81, Reject, nobody, false),
         ("undefined port, from the node", node, "172.30.0.1", 81, Reject, nobody, false),
         ("no endpoint", pod, "172.30.0.2", 80, Reject, nobody, false),
+        ("ICMP echo: the address is the node's own", pod, "172.30.0.1", 0, Untouched, nobody, false),
         ("unknown address", pod, "172.30.0.99", 80, Untouched, nobody, false),
         ("policy Local, pod", pod, "198.51.100.3", 80, Dnat, both, false),
         ("policy Local, node", node, "198.51.100.3", 80, Dnat, both, true),

@@ -66,7 +66,9 @@ fn make_service(number: u8, shape: &Shape) -> Service {
     if shape.both {
         service.cluster_ips.push(ip(&format!("fd00:172:30::{number:x}")));
     }
-    service.ports[0].node_port = shape.node_port.then(|| 30_000 + u16::from(number));
+    // One of them has the number of the others' external port, which is at an address of the node.
+    let node_port = if number == 5 { 80 } else { 30_000 + u16::from(number) };
+    service.ports[0].node_port = shape.node_port.then_some(node_port);
     if shape.external {
         // Shared by all: the oldest owns it, and the next inherits.
         service.external_ips = vec![ip("198.51.100.7"), ip("192.168.100.2"), ip("2001:db8::7")];
