@@ -14,6 +14,14 @@ const unit = {
 /** An emulated machine, in which the kernel tests may run, is that much slower. */
 const patience = Number(process.env.FAIRLEAD_PATIENCE ?? 1);
 
+/** Minutes each: loads that go on, statistics, a virtual machine. `npm run test:kernel-long` runs them. */
+const LONG_KERNEL_TESTS = [
+  "tests/kernel/balance.test.ts",
+  "tests/kernel/sequences.test.ts",
+  "tests/kernel/updates.test.ts",
+  "tests/kernel/vectors.ipvs.test.ts",
+] as const;
+
 export default defineConfig({
   test: {
     // Two cores: more workers only take each other's time.
@@ -48,6 +56,16 @@ export default defineConfig({
         test: {
           name: "kernel",
           include: ["tests/kernel/**/*.test.ts"],
+          exclude: [...LONG_KERNEL_TESTS],
+          fileParallelism: false,
+          testTimeout: 60_000 * patience,
+          hookTimeout: 120_000 * patience,
+        },
+      },
+      {
+        test: {
+          name: "kernel-long",
+          include: [...LONG_KERNEL_TESTS],
           fileParallelism: false,
           testTimeout: 60_000 * patience,
           hookTimeout: 120_000 * patience,

@@ -62,7 +62,7 @@ async function runVitest(exchange: Exchange, file: string): Promise<MachineRun> 
   const words = [
     process.execPath,
     vitest,
-    ...["run", "--project=kernel", relative(ROOT, file)],
+    ...["run", "--project=kernel-long", relative(ROOT, file)],
     ...["--reporter=default", "--reporter=json", `--outputFile.json=${exchange.file("report.json")}`],
     ...(process.env.FAIRLEAD_VM_VITEST?.split(" ") ?? []),
   ];
