@@ -58,7 +58,7 @@ export default defineConfig({
           include: ["tests/kernel/**/*.test.ts"],
           exclude: [...LONG_KERNEL_TESTS],
           fileParallelism: false,
-          testTimeout: 60_000 * patience,
+          testTimeout: 180_000 * patience,
           hookTimeout: 120_000 * patience,
         },
       },

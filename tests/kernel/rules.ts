@@ -39,11 +39,17 @@ function rulesOfSave(saved: string): readonly string[] {
 }
 
 /**
- * The same without the numbers by which nftables' maps refer to each other: which Service has which depends on what stood
- * in the kernel before.
+ * The same without the numbers by which nftables' maps refer to each other, and without the slots in which endpoints stand:
+ * which Service has which number, and which endpoint which slot, depends on what stood in the kernel before.
  */
 export function withoutNumbers(lines: readonly string[]): readonly string[] {
-  return lines.map((line) => line.replace(/"[0-9a-f]{1,4}:[0-9a-f]{1,4}"/g, '"number"')).sort();
+  return lines
+    .map((line) =>
+      line
+        .replace(/"[0-9a-f]{1,4}:[0-9a-f]{1,4}"/g, '"number"')
+        .replace(/\{"concat":\["number",\d+\]\}/g, '{"concat":["number","slot"]}'),
+    )
+    .sort();
 }
 
 /** One line for each object and each element of it. */
