@@ -12,8 +12,8 @@ const NODE_PORT = 10_256;
 const METRICS_PORT = 10_249;
 
 interface Answer {
-  /** `refused` where nobody listens. */
-  readonly status: number | "refused";
+  /** `refused` where nobody listens, `broken` where somebody stopped to while we asked. */
+  readonly status: number | "refused" | "broken";
   /** Names in lower case. */
   readonly headers: ReadonlyMap<string, string>;
   readonly body: string;
@@ -24,8 +24,9 @@ async function get(node: NodeUnderTest, from: HostName, url: string): Promise<An
   const { code, stdout, stderr } = await lab.namespaces.run(namespaceOf(from), "curl", [
     ...["--silent", "--show-error", "--globoff", "--noproxy", "*", "--max-time", "3", "--include", url],
   ]);
-  // 7: could not connect.
+  // 7: could not connect. 52, 56: the connection ended before an answer.
   if (code === 7) return { status: "refused", headers: new Map(), body: "" };
+  if (code === 52 || code === 56) return { status: "broken", headers: new Map(), body: "" };
   if (code !== 0) throw new Error(`curl ${url} ended with ${code}: ${stderr}`);
   const [head = "", ...rest] = stdout.split("\r\n\r\n");
   const [first = "", ...lines] = head.split("\r\n");
