@@ -27,7 +27,7 @@ export default defineConfig({
     // Two cores: more workers only take each other's time.
     maxWorkers: 2,
     projects: [
-      { test: { name: "unit", ...unit, testTimeout: 20_000 } },
+      { test: { name: "unit", ...unit, testTimeout: 60_000 } },
       {
         plugins: [
           cloudflareTest({
