@@ -245,8 +245,11 @@ export interface Nat {
   rollback(): void;
   /** The complete rules, as a program's input; one text a program. */
   render(family?: NatFamily): readonly NatTransaction[];
-  /** What removes everything of the current backend, safe to apply when nothing is there. */
-  cleanup(): readonly NatTransaction[];
+  /**
+   * What removes everything of the current backend. `listings` as for `reconcile`: iptables and IPVS have names that only
+   * the kernel knows after a restart; nftables needs none.
+   */
+  cleanup(listings: readonly NatListing[]): readonly NatTransaction[];
   /** Walks the wanted rules. Throws on an address that is none. */
   trace(packet: NatPacket): NatTrace;
   /** Of all objects, sorted. */
@@ -332,13 +335,17 @@ class Machine implements Nat {
   }
 
   reconcile(listings: readonly NatListing[]): NatPlan {
+    this.#handListings(listings);
+    return this.#plan("reconcile");
+  }
+
+  #handListings(listings: readonly NatListing[]): void {
     this.#call("reconcile_begin", "");
     for (const { family, text } of listings) {
       const bytes = typeof text === "string" ? encoder.encode(text) : text;
       // The listing follows the family's name and a line break: it is large, and JSON would only make it larger.
       this.#call("reconcile_listing", encoder.encode(`${family}\n`), bytes);
     }
-    return this.#plan("reconcile");
   }
 
   replace(): NatPlan {
@@ -363,7 +370,8 @@ class Machine implements Nat {
     return this.#whole("render", family ?? "");
   }
 
-  cleanup(): readonly NatTransaction[] {
+  cleanup(listings: readonly NatListing[]): readonly NatTransaction[] {
+    this.#handListings(listings);
     return this.#whole("cleanup", "");
   }
 

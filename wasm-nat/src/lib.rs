@@ -1,11 +1,11 @@
 //! Kubernetes Services in, NAT rules out.
 //!
 //! One way: [`model`] (Services, EndpointSlices, this Node, settings) → [`endpoints`] (which endpoints may serve) →
-//! [`compile`] (what each address does: [`ruleset`]) → a backend's own tables (`nftables`) → [`diff`] (the smallest
-//! transaction from what was committed). `machine` holds the state between changes; [`simulate`] walks the same typed
-//! rules for one packet and tells what happens to it.
+//! [`compile`] (what each address does: [`ruleset`]) → a backend's own tables ([`nftables`], [`iptables`], [`ipvs`]) →
+//! [`diff`] (the smallest transaction from what was committed). [`machine`] holds the state between changes;
+//! [`simulate`] asks what happens to one packet, and each backend answers by walking its own typed rules.
 //!
-//! The crate is pure: no clock, no randomness, no I/O, no order that depends on a hash. Only `abi` knows bytes,
+//! The crate is pure: no clock, no randomness, no I/O, no order that depends on a hash. Only [`abi`] knows bytes,
 //! JSON and `unsafe`. Not here: reading Kubernetes (`cluster/`), talking to the kernel (`agent/`).
 //!
 //! What a Service means is specified by the Kubernetes documentation and by kube-proxy's behaviour; each rule names
