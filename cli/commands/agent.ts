@@ -14,6 +14,7 @@ import type { ConntrackSettings } from "../../agent/sysctls.ts";
 import { addSourceOptions, type SourceFlags, sourceSettings } from "../agent-source.ts";
 import { asSentence, CommandFailure, UsageError } from "../failure.ts";
 import { addNatOptions, type NatFlags, natSettings, rangeList } from "../nat-input.ts";
+import { stopOnSignals } from "../stop-signal.ts";
 import { registerAgentExplain } from "./agent-explain.ts";
 import { registerAgentWatch } from "./agent-watch.ts";
 
@@ -130,21 +131,14 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
     await failing(() => agent.programOnce(options));
     return;
   }
-  const stop = new AbortController();
-  const end = (): void => {
-    if (stop.signal.aborted) return;
-    stop.abort();
-    setTimeout(() => process.exit(0), LONGEST_FAREWELL_MS).unref();
-  };
-  process.on("SIGINT", end);
-  process.on("SIGTERM", end);
+  const stop = stopOnSignals(LONGEST_FAREWELL_MS);
   await failing(() =>
     agent.runAgent({
       ...options,
       healthListen: flags.healthzListen,
       metricsListen: flags.metricsListen,
       onReady: () => void process.stdout.write("ready\n"),
-      stop: stop.signal,
+      stop: stop,
     }),
   );
   // A client of the API may still hold a connection; nobody waits for it.

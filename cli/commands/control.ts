@@ -12,6 +12,7 @@ import type { ControlSettings } from "../../control/settings.ts";
 import { addClusterOptions, type ClusterFlags, connectCluster } from "../cluster-control.ts";
 import { CommandFailure, UsageError } from "../failure.ts";
 import { addCompilerOptions, type CompilerFlags, compileOptions } from "../manifest-input.ts";
+import { stopOnSignals } from "../stop-signal.ts";
 
 interface ControlFlags extends CompilerFlags, ClusterFlags {
   readonly kvApi?: string;
@@ -137,14 +138,7 @@ Traces of publications (OTLP over HTTP, JSON), by OpenTelemetry's own variables:
 async function runUntilSignal(settings: ControlSettings, flags: ControlFlags): Promise<void> {
   const { runControl } = await import("../../control/main.ts");
   const { createLog } = await import("../../control/log.ts");
-  const stop = new AbortController();
-  const end = (): void => {
-    if (stop.signal.aborted) return;
-    stop.abort();
-    setTimeout(() => process.exit(0), LONGEST_FAREWELL_MS).unref();
-  };
-  process.on("SIGINT", end);
-  process.on("SIGTERM", end);
+  const stop = stopOnSignals(LONGEST_FAREWELL_MS);
   const log = createLog(flags.log, (line) => process.stderr.write(`${line}\n`));
   const cluster = await connectCluster(flags, settings.compile, log);
   try {
@@ -153,7 +147,7 @@ async function runUntilSignal(settings: ControlSettings, flags: ControlFlags): P
       ...(cluster ?? { sources: [] }),
       log,
       onListening: (url) => process.stdout.write(`ready ${url}\n`),
-      stop: stop.signal,
+      stop: stop,
     });
   } finally {
     await cluster?.close();
