@@ -1,23 +1,24 @@
 /** `deploy/` of the node agent against a real API server: every object is taken, and the rights are enough and no more. */
 
-import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parse, parseAllDocuments } from "yaml";
 import { createEventTeller } from "../../agent/events.ts";
 import { followKubernetes } from "../../agent/sources/kubernetes.ts";
 import type { ClusterState } from "../../agent/sources/source.ts";
 import { connectKubernetes, type KubernetesApi } from "../../cluster/watch/api.ts";
 import type { ApiError } from "../../cluster/watch/api-error.ts";
-import { goProgramPath } from "../../setup/go-programs.mjs";
-import { ApiServer, type Manifest } from "./support/api-server.ts";
+import { ApiServer } from "./support/api-server.ts";
+import { kustomizeBase, renderChart } from "./support/deploy.ts";
 import { namespace } from "./support/objects.ts";
 
 const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
 const KUSTOMIZATION = join(DEPLOY, "kubernetes", "agent", "kustomization.yaml");
-const CHART = join(DEPLOY, "helm", "fairlead-agent");
+const CHART_RELEASE = {
+  chart: join(DEPLOY, "helm", "fairlead-agent"),
+  release: "fairlead-agent",
+  namespace: "fairlead-agent",
+};
 
 const EXPOSED = {
   apiVersion: "v1",
@@ -35,28 +36,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await server?.remove();
 });
-
-function documentsOf(text: string): readonly Manifest[] {
-  return parseAllDocuments(text)
-    .map((document) => document.toJS() as Manifest | null)
-    .filter((manifest): manifest is Manifest => manifest !== null);
-}
-
-function kustomizeBase(): readonly Manifest[] {
-  const { resources } = parse(readFileSync(KUSTOMIZATION, "utf8")) as {
-    readonly resources: readonly string[];
-  };
-  return resources.flatMap((file) => documentsOf(readFileSync(join(dirname(KUSTOMIZATION), file), "utf8")));
-}
-
-function chart(values: unknown): readonly Manifest[] {
-  const text = execFileSync(goProgramPath("helm-template"), [CHART, "fairlead-agent", "fairlead-agent"], {
-    input: JSON.stringify(values),
-    encoding: "utf8",
-    stdio: ["pipe", "pipe", "pipe"],
-  });
-  return documentsOf(text);
-}
 
 const API_SERVER = { apiServer: { host: "api.example.com" } };
 const EVERYTHING = {
@@ -78,9 +57,9 @@ const EVERYTHING = {
 };
 
 describe.each([
-  ["the Kustomize base", kustomizeBase],
-  ["the chart", () => chart(API_SERVER)],
-  ["the chart with everything set", () => chart(EVERYTHING)],
+  ["the Kustomize base", () => kustomizeBase(KUSTOMIZATION)],
+  ["the chart", () => renderChart(CHART_RELEASE, API_SERVER)],
+  ["the chart with everything set", () => renderChart(CHART_RELEASE, EVERYTHING)],
 ] as const)("%s", (_, manifests) => {
   test("is taken by the API server, every field of it", async () => {
     const all = manifests();
@@ -119,12 +98,12 @@ describe.each([
 });
 
 test("a chart without the API server's address says what is missing", () => {
-  expect(() => chart({})).toThrow(/apiServer\.host is needed/);
+  expect(() => renderChart(CHART_RELEASE, {})).toThrow(/apiServer\.host is needed/);
 });
 
 test.each([
-  ["the Kustomize base", kustomizeBase, false],
-  ["the chart with everything set", () => chart(EVERYTHING), true],
+  ["the Kustomize base", () => kustomizeBase(KUSTOMIZATION), false],
+  ["the chart with everything set", () => renderChart(CHART_RELEASE, EVERYTHING), true],
 ] as const)(
   "the rights of %s are enough to follow the cluster, and no more",
   async (_, manifests, everything) => {

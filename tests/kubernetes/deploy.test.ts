@@ -1,27 +1,29 @@
 /** `deploy/` against a real API server: every object is taken as it stands, and the rights are enough and no more. */
 
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse as parseToml } from "smol-toml";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parse, parseAllDocuments } from "yaml";
 import { connectKubernetes, type KubernetesApi } from "../../cluster/watch/api.ts";
 import type { ApiError } from "../../cluster/watch/api-error.ts";
 import { createLeaseElection, LEASE_TIMES } from "../../control/kubernetes/lease.ts";
 import { createKubernetesSource } from "../../control/kubernetes/source.ts";
 import { createLog } from "../../control/log.ts";
 import { createMetrics } from "../../control/metrics.ts";
-import { goProgramPath } from "../../setup/go-programs.mjs";
 import { ApiServer, type Manifest } from "./support/api-server.ts";
+import { kustomizeBase, renderChart } from "./support/deploy.ts";
 import { ingress, namespace } from "./support/objects.ts";
 
 const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
 const KUSTOMIZATION = join(DEPLOY, "kubernetes", "control", "kustomization.yaml");
 const GATEWAY = join(DEPLOY, "gateway", "kustomization.yaml");
 const CLOUDFLARED = join(DEPLOY, "cloudflared", "kustomization.yaml");
-const CHART = join(DEPLOY, "helm", "fairlead-control");
+const CHART_RELEASE = {
+  chart: join(DEPLOY, "helm", "fairlead-control"),
+  release: "fairlead-control",
+  namespace: "fairlead",
+};
 
 let server: ApiServer;
 
@@ -34,37 +36,15 @@ afterAll(async () => {
   await server?.remove();
 });
 
-function documentsOf(text: string): readonly Manifest[] {
-  return parseAllDocuments(text)
-    .map((document) => document.toJS() as Manifest | null)
-    .filter((manifest): manifest is Manifest => manifest !== null);
-}
-
-function kustomizeBase(kustomization = KUSTOMIZATION): readonly Manifest[] {
-  const { resources } = parse(readFileSync(kustomization, "utf8")) as {
-    readonly resources: readonly string[];
-  };
-  return resources.flatMap((file) => documentsOf(readFileSync(join(dirname(kustomization), file), "utf8")));
-}
-
-function chart(values: unknown): readonly Manifest[] {
-  const text = execFileSync(goProgramPath("helm-template"), [CHART, "fairlead-control", "fairlead"], {
-    input: JSON.stringify(values),
-    encoding: "utf8",
-    stdio: ["pipe", "pipe", "pipe"],
-  });
-  return documentsOf(text);
-}
-
 const CLOUDFLARE = { cloudflare: { account: "a", kvNamespace: "n" } };
 
 describe.each([
-  ["the Kustomize base", () => kustomizeBase()],
-  ["the chart", () => chart(CLOUDFLARE)],
+  ["the Kustomize base", () => kustomizeBase(KUSTOMIZATION)],
+  ["the chart", () => renderChart(CHART_RELEASE, CLOUDFLARE)],
   [
     "the chart with everything set",
     () =>
-      chart({
+      renderChart(CHART_RELEASE, {
         ...CLOUDFLARE,
         namespaces: ["shop", "blog"],
         edgeAddresses: ["edge.example.net"],
@@ -172,13 +152,13 @@ interface PodRules {
 }
 
 test("a chart without an account says what is missing", () => {
-  expect(() => chart({})).toThrow(/cloudflare\.account is needed/);
+  expect(() => renderChart(CHART_RELEASE, {})).toThrow(/cloudflare\.account is needed/);
 });
 
 test("a field that does not exist would be found", async () => {
-  const [deployment] = kustomizeBase().filter(({ kind }) => kind === "Deployment") as unknown as [
-    Manifest & { readonly spec: object },
-  ];
+  const [deployment] = kustomizeBase(KUSTOMIZATION).filter(
+    ({ kind }) => kind === "Deployment",
+  ) as unknown as [Manifest & { readonly spec: object }];
   const wrong = { ...deployment, spec: { ...deployment.spec, replicaCount: 2 } };
   await expect(server.dryRun(wrong)).rejects.toThrow(/replicaCount/);
 });
@@ -195,10 +175,10 @@ async function removeRights(manifests: readonly Manifest[]): Promise<void> {
 }
 
 test.each([
-  ["the Kustomize base", kustomizeBase, undefined],
+  ["the Kustomize base", () => kustomizeBase(KUSTOMIZATION), undefined],
   [
     "the chart for two namespaces",
-    () => chart({ ...CLOUDFLARE, namespaces: ["shop", "blog"] }),
+    () => renderChart(CHART_RELEASE, { ...CLOUDFLARE, namespaces: ["shop", "blog"] }),
     ["shop", "blog"],
   ],
 ] as const)(
@@ -246,7 +226,7 @@ test.each([
 );
 
 test("the rights of the Kustomize base: a status and Events may be written, and nothing else", async () => {
-  const all = kustomizeBase();
+  const all = kustomizeBase(KUSTOMIZATION);
   const api = await connectWithRights(all);
   const path = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses/web";
   const patch = (target: string, body: unknown): Promise<unknown> =>
