@@ -4,17 +4,10 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fetchDebianKernel, runningKernelHasIpvs } from "./debian-kernel.mjs";
 import { buildKubernetesApiServer } from "./go-programs.mjs";
 import { installNpmPackages } from "./npm-packages.mjs";
 import { root } from "./process.mjs";
-import {
-  installGateway,
-  installNetworkTools,
-  installRust,
-  installTestTools,
-  installVirtualMachine,
-} from "./system-packages.mjs";
+import { installGateway, installNetworkTools, installRust, installTestTools } from "./system-packages.mjs";
 import { buildWasmModule } from "./wasm.mjs";
 
 /** What the edge needs: packages. */
@@ -37,9 +30,6 @@ async function setUpNodeHalf() {
   await installNetworkTools();
   await installRust();
   await buildWasmModule();
-  if (process.arch === "x64" && !(await runningKernelHasIpvs()) && (await installVirtualMachine())) {
-    await fetchDebianKernel();
-  }
 }
 
 /** Runs `action` and turns an error into one sentence and exit code 1. */

@@ -11,9 +11,11 @@ import { lint, TYPESCRIPT_PROJECTS, typecheck } from "./checks.mjs";
 import { haveGoPrograms } from "./go-programs.mjs";
 import { missingForKernelTests } from "./kernel-requirements.mjs";
 import { environment, root, run, toolsDirectory, which } from "./process.mjs";
+import { setUpVirtualMachine } from "./virtual-machine.mjs";
 
 /** A suite that hangs is ended after so long. */
 const SUITE_SECONDS = 25 * 60;
+const LONG_SUITE_SECONDS = 90 * 60;
 
 export const suites = [
   { name: "lint", what: "format and lint (biome)", run: () => oneCheck("biome ci", lint) },
@@ -32,6 +34,12 @@ export const suites = [
   { name: "worker", what: "the Worker in workerd (vitest)", run: () => vitestSuite("worker") },
   { name: "e2e", what: "the whole edge over sockets (vitest)", run: () => vitestSuite("e2e") },
   { name: "kernel", what: "packets through the real kernel (vitest)", run: kernelSuite },
+  {
+    name: "kernel-long",
+    what: "lasting load, statistics, and IPVS in a virtual machine (vitest)",
+    onlyWhenNamed: true,
+    run: longKernelSuite,
+  },
   { name: "kubernetes", what: "a real Kubernetes API server (vitest)", run: kubernetesSuite },
   { name: "package", what: "the package, installed elsewhere (vitest)", run: () => vitestSuite("package") },
 ];
@@ -65,7 +73,7 @@ async function oneCheck(name, check) {
 }
 
 /** One vitest project; its own report decides, and its exit code has the last word. */
-async function vitestSuite(project) {
+async function vitestSuite(project, seconds = SUITE_SECONDS) {
   const directory = mkdtempSync(join(tmpdir(), "fairlead-test-"));
   const report = join(directory, "report.json");
   try {
@@ -79,7 +87,7 @@ async function vitestSuite(project) {
         "--reporter=json",
         `--outputFile.json=${report}`,
       ],
-      { show: true, seconds: SUITE_SECONDS, env: environment({ NO_COLOR: "1" }) },
+      { show: true, seconds, env: environment({ NO_COLOR: "1" }) },
     );
     if (timedOut) return crashed(`${project} took longer than ${SUITE_SECONDS} s and was ended`);
     if (!existsSync(report)) return crashed(`vitest ended with exit code ${code} and no report`);
@@ -130,6 +138,14 @@ async function kubernetesSuite() {
 async function kernelSuite() {
   const missing = missingForKernelTests();
   return missing === undefined ? vitestSuite("kernel") : { ...nothing, skips: [`tests/kernel: ${missing}`] };
+}
+
+/** What takes many minutes, and a virtual machine where the running kernel has no IPVS. Sets that up itself. */
+async function longKernelSuite() {
+  const missing = missingForKernelTests();
+  if (missing !== undefined) return { ...nothing, skips: [`tests/kernel: ${missing}`] };
+  await setUpVirtualMachine();
+  return vitestSuite("kernel-long", LONG_SUITE_SECONDS);
 }
 
 /** The crate's own tests, format and lint. */

@@ -8,11 +8,13 @@ import { suites } from "./suites.mjs";
 import { allowedSkips, judgeSkips, printSummary } from "./summary.mjs";
 
 await orFail(async () => {
-  await setUpEverything();
   const only = process.argv.slice(2);
+  const unknown = only.filter((name) => suites.every((suite) => suite.name !== name));
+  if (unknown.length > 0) throw new Error(`there is no suite ${unknown.join(", ")}`);
+  await setUpEverything();
   const results = [];
   for (const suite of suites) {
-    if (only.length > 0 && !only.includes(suite.name)) continue;
+    if (only.length > 0 ? !only.includes(suite.name) : suite.onlyWhenNamed) continue;
     process.stdout.write(`\n== ${suite.name}: ${suite.what}\n`);
     const startedAt = Date.now();
     const result = await suite.run();

@@ -19,12 +19,12 @@ nine_p=trans=virtio,version=9p2000.L,msize=524288
 /bin/busybox mount -t 9p -o ro,cache=loose,$nine_p host /host || die "no host file system"
 /bin/busybox mount -t tmpfs writes /writes
 /bin/busybox mkdir /writes/upper /writes/work
-/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/writes/upper,workdir=/writes/work root /root || die "no overlay"
-for name in proc sys dev; do /bin/busybox mount --move /$name /root/$name; done
-/bin/busybox mount -t tmpfs run /root/run
-/bin/busybox mkdir -p /root/dev/shm /root/dev/pts /root/lib/modules
-/bin/busybox mount -t tmpfs shm /root/dev/shm
-/bin/busybox mount -t devpts pts /root/dev/pts
-/bin/busybox mount -t 9p -o $nine_p exchange "/root$exchange" || echo "init: no folder for the results"
-/bin/busybox ln -s "$modules" "/root/lib/modules/$(/bin/busybox uname -r)"
-exec /bin/busybox switch_root /root /bin/sh "$exchange/run"
+/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/writes/upper,workdir=/writes/work merged /merged || die "no overlay"
+for name in proc sys dev; do /bin/busybox mount --move /$name /merged/$name; done
+/bin/busybox mount -t tmpfs run /merged/run
+/bin/busybox mkdir -p /merged/dev/shm /merged/dev/pts /merged/lib/modules
+/bin/busybox mount -t tmpfs shm /merged/dev/shm
+/bin/busybox mount -t devpts pts /merged/dev/pts
+/bin/busybox mount -t 9p -o $nine_p exchange "/merged$exchange" || echo "init: no folder for the results"
+/bin/busybox ln -s "$modules" "/merged/lib/modules/$(/bin/busybox uname -r)"
+exec /bin/busybox switch_root /merged /bin/sh "$exchange/run"

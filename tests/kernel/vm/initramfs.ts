@@ -17,7 +17,7 @@ export function initramfs(modulesFolder: string, busybox: string): Buffer {
   const modules = withDependencies(FIRST_MODULES, readFileSync(join(modulesFolder, "modules.dep"), "utf8"));
   const names = modules.map((path) => `modules/${basename(path)}`);
   return Buffer.concat([
-    ...["bin", "dev", "proc", "sys", "host", "writes", "root", "modules"].map((name) =>
+    ...["bin", "dev", "proc", "sys", "host", "writes", "merged", "modules"].map((name) =>
       entry(name, DIRECTORY),
     ),
     entry("bin/busybox", FILE, readFileSync(busybox)),

@@ -28,9 +28,9 @@ export interface MachineRun {
 
 /** One sentence, or undefined if a machine can be started. */
 export function whatTheMachineLacks(): string | undefined {
-  if (!existsSync(QEMU)) return `needs ${QEMU}, which \`npm run setup\` installs as root`;
+  if (!existsSync(QEMU)) return `needs ${QEMU}, which \`npm run test:kernel-long\` installs as root`;
   return debianKernelPath() === undefined
-    ? "needs a kernel with IPVS, which `npm run setup` fetches"
+    ? "needs a kernel with IPVS, which `npm run test:kernel-long` fetches"
     : undefined;
 }
 
@@ -73,9 +73,11 @@ export async function runInVirtualMachine(
     `fairlead.exchange=${exchange.folder}`,
     `fairlead.modules=${modules}`,
   ];
+  // The machine ends with us, however we end.
   const child = spawn(
-    QEMU,
+    "setpriv",
     [
+      ...["--pdeathsig", "KILL", QEMU],
       ...["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"],
       // Hardware virtualisation inside a virtual machine is often promised and not kept.
       ...["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"],
