@@ -91,7 +91,9 @@ describeNode("source ranges and the node", ["nftables", "iptables-nft", "iptable
         ["ranges-local", false],
       ] as const) {
         const vip = vipOf(serviceNamed(name))[family];
-        await lab.namespaces.ip("node-a", [`address add ${vip}/${family === "ipv4" ? 32 : 128} dev lo`]);
+        // An IPv6 address is tentative, and no source, until the kernel has seen to duplicates, also on lo.
+        const length = family === "ipv4" ? "32" : "128 nodad";
+        await lab.namespaces.ip("node-a", [`address add ${vip}/${length} dev lo`]);
         const outcome = await lab.prober.probe({
           netns: lab.netns("node-a"),
           protocol: "tcp",
