@@ -111,16 +111,19 @@ describe.skipIf(reason !== undefined)(`with a kernel${reason === undefined ? "" 
     writes = 0;
 
     readonly write = async (): Promise<Written> => {
-      const added = [...this.wanted].filter((address) => !this.#written.has(address));
+      // What is wanted while the kernel is at work is for the next time.
+      const meant = new Set(this.wanted);
+      const added = [...meant].filter((address) => !this.#written.has(address));
       if (added.length === 0) return { changes: 0 };
       await applyNft([`add element ip sync s { ${added.join(", ")} }\n`], space);
-      this.#written = new Set(this.wanted);
+      this.#written = meant;
       this.writes++;
       return { changes: added.length };
     };
 
     readonly resync = async (): Promise<Written> => {
-      const elements = [...this.wanted].join(", ");
+      const meant = new Set(this.wanted);
+      const elements = [...meant].join(", ");
       await applyNft(
         [
           "table ip sync {\nset s { type ipv4_addr; }\nchain c { }\n}\n",
@@ -129,10 +132,10 @@ describe.skipIf(reason !== undefined)(`with a kernel${reason === undefined ? "" 
         ],
         space,
       );
-      this.#written = new Set(this.wanted);
+      this.#written = meant;
       // Of the first time, when nobody else is at work yet: what comes later may be harmed before it is read.
       this.#structure ??= await listStructure({ family: "ip", name: "sync" }, space);
-      return { changes: this.wanted.size };
+      return { changes: meant.size };
     };
 
     readonly audit = async (): Promise<Audit> =>
