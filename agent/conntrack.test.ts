@@ -195,10 +195,32 @@ describe.skipIf(reason !== undefined)(
         insert(["10.96.0.10", 53, answers, 53]);
         it.update("shop/dns", ports);
         it.rulesChanged();
-        await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 5_000 });
+        await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 20_000 });
       }
       await it.close();
       expect(deleted).toContain(1);
+    });
+
+    test("a Service that goes while the sweep before is ending has a sweep of its own", async () => {
+      let sweeps = 0;
+      const it = new UdpSweeper({
+        families: ["IPv4"],
+        nodeAddresses: () => new Set(),
+        kernel: { through: space.through },
+        confirmMs: 10,
+        onSweep: () => {
+          if (++sweeps !== 2) return;
+          insert(["10.96.0.10", 53, "10.180.0.1", 53]);
+          it.update("shop/dns", []);
+          it.rulesChanged();
+        },
+      });
+      it.update("shop/dns", [port("10.180.0.1:53", "10.180.0.2:53")]);
+      it.update("shop/dns", [port("10.180.0.1:53")]);
+      it.rulesChanged();
+      await vi.waitFor(() => expect(sweeps).toBeGreaterThan(2), { timeout: 20_000 });
+      await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 20_000 });
+      await it.close();
     });
 
     test("the second sweep takes what the first one could not see yet, also of a Service that is gone", async () => {
@@ -208,7 +230,7 @@ describe.skipIf(reason !== undefined)(
       it.rulesChanged();
       await vi.waitFor(() => expect(deleted).toHaveLength(1), { interval: 1 });
       insert(["10.96.0.10", 53, "10.180.0.1", 53]);
-      await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 5_000 });
+      await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 20_000 });
       await it.close();
     });
 

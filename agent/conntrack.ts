@@ -125,8 +125,11 @@ const SWEEP_SHARE = 5;
 export class UdpSweeper {
   readonly #options: UdpSweeperOptions;
   readonly #ports = new Map<ObjectName, readonly UdpPort[]>();
-  /** Destinations that were ours and are no longer. Until a sweep and its confirmation have passed. */
-  #gone = new Set<string | number>();
+  /** Destinations that were ours and are no longer, with the number of the loss. Until a sweep and its confirmation have passed. */
+  readonly #gone = new Map<string | number, number>();
+  #losses = 0;
+  /** Losses up to this one have had their first sweep. */
+  #sweptLosses = 0;
   #due = false;
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -144,14 +147,15 @@ export class UdpSweeper {
     else this.#ports.set(service, ports);
     const now = new Set(ports.flatMap(destinationsOf));
     for (const destination of before.flatMap(destinationsOf))
-      if (!now.has(destination)) this.#gone.add(destination);
+      if (!now.has(destination)) this.#gone.set(destination, ++this.#losses);
     if (leavesFlowsBehind(before, ports)) this.#due = true;
   }
 
   /** Destinations that rules before ours translated: flows to those of them that are no longer ours are stale. */
   suspect(destinations: readonly (string | number)[]): void {
     const ours = new Set([...this.#ports.values()].flat().flatMap(destinationsOf));
-    for (const destination of destinations) if (!ours.has(destination)) this.#gone.add(destination);
+    for (const destination of destinations)
+      if (!ours.has(destination)) this.#gone.set(destination, ++this.#losses);
   }
 
   /** A sweep is needed whatever has changed: at the start, and after rules were missing for a while. */
@@ -187,7 +191,7 @@ export class UdpSweeper {
   }
 
   async #run(turn: "first" | "confirm"): Promise<void> {
-    const gone = this.#gone;
+    const losses = this.#losses;
     try {
       await this.#sweep();
     } catch (error) {
@@ -197,11 +201,13 @@ export class UdpSweeper {
       return;
     }
     if (turn === "first") {
+      this.#sweptLosses = losses;
       const { confirmMs = CONFIRM_MS } = this.#options;
       this.#schedule(Math.max(confirmMs, this.#restUntilMs - performance.now()), "confirm");
     } else {
-      // What has gone while we were reading stays for its own sweep.
-      if (!this.#due) for (const destination of gone) this.#gone.delete(destination);
+      // What has gone since the first sweep began stays for its own, which may be on its way already.
+      for (const [destination, loss] of this.#gone)
+        if (loss <= this.#sweptLosses) this.#gone.delete(destination);
     }
   }
 
@@ -223,7 +229,7 @@ export class UdpSweeper {
   #destinations(): UdpDestinations {
     const addresses = new Map<string, Set<string>>();
     const nodePorts = new Map<number, Set<string>>();
-    for (const destination of this.#gone) {
+    for (const destination of this.#gone.keys()) {
       if (typeof destination === "number") nodePorts.set(destination, new Set());
       else addresses.set(destination, new Set());
     }
