@@ -124,6 +124,26 @@ test("render prints what the backend's program takes, by family", async () => {
   expect(one.stdout).not.toContain("172.30.0.41");
 });
 
+test("what the compiler finds is told on stderr, and costs the younger Service its address alone", async () => {
+  const service = (name: string, created: string, clusterIP: string) => `
+apiVersion: v1
+kind: Service
+metadata: { name: ${name}, namespace: shop, creationTimestamp: "${created}" }
+spec: { clusterIP: ${clusterIP}, externalIPs: [203.0.113.50], ports: [{ port: 80 }] }
+---`;
+  const path = join(folder, "conflict.yaml");
+  writeFileSync(
+    path,
+    service("young", "2025-01-02T00:00:00Z", "172.30.0.43") +
+      service("old", "2024-01-02T00:00:00Z", "172.30.0.44"),
+  );
+  for (const more of [["render"], ["trace", "--from", "10.0.0.1", "--to", "203.0.113.50:80"]]) {
+    const { code, stderr } = await fairlead(["nat", ...more, "-f", path, "--node", "n1"]);
+    expect(stderr).toMatch(/203\.0\.113\.50:80\/tcp.*shop\/old.*shop\/young/);
+    expect(code).toBe(0);
+  }
+});
+
 describe("wrong usage", () => {
   test.each([
     [["trace", "--node", "n1"], 2, "--from IP and --to IP:PORT are needed"],

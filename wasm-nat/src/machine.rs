@@ -308,8 +308,12 @@ impl Machine {
         self.backend.cleanup(listings)
     }
 
-    /// Of all objects, as they were read and as they were last compiled; sorted.
-    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+    /// Of all objects, as they were read and as they were compiled, what has changed since the last plan included
+    /// (`look` says how); sorted.
+    pub fn diagnostics(&mut self) -> Vec<Diagnostic> {
+        if self.staged.is_none() {
+            self.look(|_, _| ());
+        }
         let read = self.diagnostics.read.values().flatten();
         let mut all: Vec<Diagnostic> =
             read.chain(self.diagnostics.compiled.values().flatten()).cloned().collect();
