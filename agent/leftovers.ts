@@ -79,8 +79,12 @@ export async function removeLeftovers(
   await Promise.all([
     attempt("nftables tables", () => removeTables(keep, sideRules, options)),
     (async () => {
-      for (const { programs, isLeftover, what } of await chainsToRemove(keep, sideRules, options))
-        await attempt(what, () => removeChains(programs, isLeftover, options));
+      const chains = await chainsToRemove(keep, sideRules, options);
+      await Promise.all(
+        chains.map(({ programs, isLeftover, what }) =>
+          attempt(what, () => removeChains(programs, isLeftover, options)),
+        ),
+      );
       // Asking `ipvsadm` would load the module.
       if (keep === "ipvs" || !existsSync(IPVS_IS_LOADED)) return;
       // After the chains, which use the sets.

@@ -167,14 +167,13 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
 /** `fairlead agent --once`: programs the present state. Rejects with one sentence; then the rules are what they were. */
 export async function programOnce(options: AgentOptions): Promise<void> {
   const { settings, say } = options;
-  const [node, { model, diagnostics }] = await Promise.all([
-    prepareNode(options),
+  const [{ node, sweeper }, { model, diagnostics }] = await Promise.all([
+    prepareNode(options).then(async (node) => ({ node, sweeper: await createSweeper(options, node) })),
     readOnce(options.source, interestOf(options), say),
   ]);
   const { compiler } = node;
   const log = new DiagnosticLog(say);
   log.show("reading", diagnostics);
-  const sweeper = await createSweeper(options, node);
   const follower = new ServiceFollower({
     node: settings.node,
     updateUdp: (service, ports) => sweeper?.update(service, ports),
@@ -189,13 +188,15 @@ export async function programOnce(options: AgentOptions): Promise<void> {
     .resync();
   for (const runner of createSideRules(options, node.families, () => model.pods.values()))
     await runner.once();
-  const { problems, openIpvsConnections } = await removeLeftovers(settings.backend, sideRuleNames(options));
+  const [{ problems, openIpvsConnections }] = await Promise.all([
+    removeLeftovers(settings.backend, sideRuleNames(options)),
+    setSysctls(nodeSysctls(settings, node.families), options),
+  ]);
   if (openIpvsConnections > 0)
     say(
       `IPVS virtual servers were left: ${openIpvsConnections} connections are open through them; run it again.`,
     );
   for (const problem of problems) say(problem);
-  await setSysctls(nodeSysctls(settings, node.families), options);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
 }
 

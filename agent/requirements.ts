@@ -116,17 +116,19 @@ async function obstacleOfNftKernel(
   families: readonly IpFamily[],
   options: ProbeOptions,
 ): Promise<string | undefined> {
+  const table = (family: IpFamily, features: readonly (typeof NFT_FEATURES)[number][]): string =>
+    `table ${family === "IPv4" ? "ip" : "ip6"} fairlead-probe {\n${features.map(({ chain }, index) => `chain c${index} { ${chain}; }\n`).join("")}}\n`;
+  const check = (...tables: readonly string[]): ReturnType<typeof probe> =>
+    probe("nft", ["-c", "-f", "-"], options, tables);
+  // Nearly always everything works, and then one look is enough.
+  const all = await check(...families.map((family) => table(family, NFT_FEATURES)));
+  if (all.code === 0) return undefined;
+  if (all.errors.includes("Operation not permitted")) return NOT_ROOT;
   for (const family of families) {
-    const name = family === "IPv4" ? "ip" : "ip6";
-    const table = (features: readonly (typeof NFT_FEATURES)[number][]): string =>
-      `table ${name} fairlead-probe {\n${features.map(({ chain }, index) => `chain c${index} { ${chain}; }\n`).join("")}}\n`;
-    const check = (input: string): ReturnType<typeof probe> =>
-      probe("nft", ["-c", "-f", "-"], options, [input]);
-    const whole = await check(table(NFT_FEATURES));
+    const whole = await check(table(family, NFT_FEATURES));
     if (whole.code === 0) continue;
-    if (whole.errors.includes("Operation not permitted")) return NOT_ROOT;
     for (const feature of NFT_FEATURES) {
-      const { code, errors } = await check(table([feature]));
+      const { code, errors } = await check(table(family, [feature]));
       if (code === 0) continue;
       return `The kernel has no ${feature.what} in nftables for ${family} (module ${feature.module}): ${reasonOf(errors)}.`;
     }
