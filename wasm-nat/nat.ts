@@ -158,13 +158,15 @@ export interface NatTransaction {
   readonly text: Uint8Array;
   /** Elements, rules or objects that it adds or deletes. */
   readonly operations: number;
+  /** May be applied at the same time as the one before it: neither counts on what the other brings. */
+  readonly beside: boolean;
 }
 
 export interface NatPlan {
   /** Nothing to do: no transaction. */
   readonly empty: boolean;
   /**
-   * To be applied in this order, one after the other. Each is made when it is asked for, so that a large plan never
+   * To be applied in this order, one after the other, but for those that may go beside the one before. Each is made when it is asked for, so that a large plan never
    * stands in memory as a whole; they can be walked once.
    */
   readonly transactions: IterableIterator<NatTransaction>;
@@ -408,11 +410,12 @@ class Machine implements Nat {
   #transaction(output: Uint8Array): NatTransaction | undefined {
     const end = output.indexOf(10);
     if (end < 0) return undefined;
-    const [program = "", operations = ""] = decoder.decode(output.subarray(0, end)).split(" ");
+    const [program = "", operations = "", beside] = decoder.decode(output.subarray(0, end)).split(" ");
     return {
       program: program as NatProgram,
       text: output.slice(end + 1),
       operations: Number(operations),
+      beside: beside !== undefined,
     };
   }
 

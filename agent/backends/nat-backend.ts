@@ -27,6 +27,8 @@ const AUDIT_SHARE = 25;
 const SHORTEST_AUDIT_PAUSE_MS = 4_000;
 /** An endpoint without connections costs nothing; kube-proxy looks every minute. */
 const DRAIN_PAUSE_MS = 2_000;
+/** Programs at work at the same time: most of what one takes is its own reading, which the kernel's lock does not hold up. */
+const MOST_BESIDE = 2;
 /** Audits stand behind everything else on the node. */
 const POLITELY = ["nice", "-n", "10"] as const;
 
@@ -136,20 +138,27 @@ export class NatBackend implements Backend {
     const { nat, onDiagnostics } = this.#options;
     onDiagnostics?.(diagnostics);
     let changes = 0;
+    const underway = new Set<Promise<void>>();
     try {
-      let next = transactions.next();
-      while (next.done !== true) {
+      // Each is made while the kernel's programs work on those before it.
+      for (const transaction of transactions) {
+        if (!transaction.beside) await Promise.all(underway);
+        else if (underway.size >= MOST_BESIDE) await Promise.race(underway);
         this.#writes++;
         this.#fingerprint = undefined;
-        changes += next.value.operations;
-        const applied = applyTransaction(next.value, this.#kernel);
-        // Awaited below; until then a refusal must not count as one that nobody looks at.
-        applied.catch(() => {});
-        // The next one is made while the kernel's program works on this one.
-        next = transactions.next();
-        await applied;
+        changes += transaction.operations;
+        const applied = applyTransaction(transaction, this.#kernel);
+        underway.add(applied);
+        // A refused one stays, for whoever waits next.
+        applied.then(
+          () => underway.delete(applied),
+          () => {},
+        );
       }
+      await Promise.all(underway);
     } catch (error) {
+      // What is still at work must have ended before the kernel is read back.
+      await Promise.allSettled(underway);
       nat.rollback();
       throw error;
     }

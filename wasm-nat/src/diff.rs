@@ -15,6 +15,8 @@ pub struct Transaction {
     pub text: String,
     /// How many elements, rules or objects it touches.
     pub operations: usize,
+    /// May be applied at the same time as the one before it: neither counts on what the other brings.
+    pub beside: bool,
 }
 
 /// Programs of the kernel's side.

@@ -276,3 +276,64 @@ proptest! {
         prop_assert_eq!(traces(&mut fresh), traces(&mut running));
     }
 }
+
+/// Services enough for several transactions of each phase.
+fn large() -> Machine {
+    let mut machine = machine(false);
+    for number in 0..2_000u16 {
+        let [high, low] = number.to_be_bytes();
+        let name = ObjectName::new("default", &format!("s{number}"));
+        let mut service = Service::new(name.clone());
+        service.cluster_ips = vec![IpAddr::from([172, 30, high, low])];
+        service.ports =
+            vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None }];
+        machine.upsert_service(service, vec![]);
+        let endpoint = |last| Endpoint {
+            address: IpAddr::from([10, high, low, last]),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: None,
+            zone: None,
+            hint_zones: vec![],
+            hint_nodes: vec![],
+        };
+        machine.upsert_slice(
+            EndpointSlice {
+                name: name.clone(),
+                service: name,
+                family: Some(Family::V4),
+                ports: vec![EndpointPort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }],
+                endpoints: vec![endpoint(1), endpoint(2), endpoint(3)],
+            },
+            vec![],
+        );
+    }
+    machine
+}
+
+#[test]
+fn transactions_that_go_side_by_side_may_come_in_any_order() {
+    let mut machine = large();
+    machine.reconcile(vec![]);
+    let mut groups: Vec<Vec<String>> = Vec::new();
+    while let Some(transaction) = machine.next_transaction() {
+        match groups.last_mut() {
+            Some(group) if transaction.beside => group.push(transaction.text),
+            _ => groups.push(vec![transaction.text]),
+        }
+    }
+    machine.commit();
+    assert!(groups.iter().any(|group| group.len() > 1), "large plans have some side by side");
+    let mut tables = Tables::default();
+    for text in groups.iter().flat_map(|group| group.iter().rev()) {
+        tables.apply(text);
+        tables.check_closed();
+    }
+    let mut rendered = Tables::default();
+    for transaction in machine.render(None) {
+        rendered.apply(&transaction.text);
+    }
+    tables.forget_unused_chains();
+    assert!(tables == rendered, "the end is the same");
+}

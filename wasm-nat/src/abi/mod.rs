@@ -174,9 +174,11 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("the wire's types have string keys only")
 }
 
-/// `PROGRAM OPERATIONS`, line break, text.
+/// `PROGRAM OPERATIONS`, ` beside` if it is so, line break, text.
 fn print(transaction: &Transaction) -> Vec<u8> {
-    let mut out = format!("{} {}\n", transaction.program.name(), transaction.operations).into_bytes();
+    let Transaction { program, operations, beside, .. } = transaction;
+    let beside = if *beside { " beside" } else { "" };
+    let mut out = format!("{} {operations}{beside}\n", program.name()).into_bytes();
     out.extend_from_slice(transaction.text.as_bytes());
     out
 }

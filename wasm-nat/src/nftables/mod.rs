@@ -24,7 +24,7 @@ use crate::ruleset::{NodePortMatch, NodeRules, RuleSet};
 use crate::simulate::{Packet, Trace};
 use elements::{Element, MapName, Placement, elements};
 use numbers::NumberPool;
-use operations::{Operation, chunk};
+use operations::{Operation, Phase, chunk};
 use rules::{PickChain, TABLE, family_word};
 use stage::Stage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -62,6 +62,8 @@ struct Staged {
     operations: VecDeque<Operation>,
     /// All in one transaction, however many.
     whole: bool,
+    /// Of which phase the transaction was that was taken last, if others of it may go beside that one.
+    last: Option<Phase>,
     placements: BTreeMap<ObjectName, Vec<Placement>>,
     /// Every Service is in `placements`.
     fresh: bool,
@@ -105,7 +107,7 @@ impl Backend for Nftables {
 
     fn next_transaction(&mut self) -> Option<Transaction> {
         let staged = self.staged.as_mut()?;
-        chunk(&mut staged.operations, staged.whole)
+        chunk(&mut staged.operations, staged.whole, &mut staged.last)
     }
 
     fn commit(&mut self) {
@@ -141,7 +143,7 @@ impl Backend for Nftables {
             table.print(&mut text);
         }
         let operations = tables.iter().map(|table| table.elements.len()).sum();
-        vec![Transaction { program: Program::Nft, text, operations }]
+        vec![Transaction { program: Program::Nft, text, operations, beside: false }]
     }
 
     fn cleanup(&self, _: &[(Family, String)]) -> Vec<Transaction> {
@@ -151,7 +153,7 @@ impl Backend for Nftables {
             // `delete` fails where there is no table, `add` nowhere.
             let _ = writeln!(text, "add table {word} {TABLE}\ndelete table {word} {TABLE}");
         }
-        vec![Transaction { program: Program::Nft, text, operations: 2 }]
+        vec![Transaction { program: Program::Nft, text, operations: 2, beside: false }]
     }
 
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {

@@ -93,6 +93,23 @@ impl Operation {
         }
     }
 
+    /// Comes, takes no other one's place, and cannot overlap with one: others of its phase may come at the same time.
+    fn stands_alone(&self) -> bool {
+        matches!(
+            self.action,
+            Action::Add(
+                _,
+                Element::Endpoint { .. }
+                    | Element::AffinityEndpoint { .. }
+                    | Element::AffinitySlot { .. }
+                    | Element::Service { .. }
+                    | Element::Address { .. }
+                    | Element::NodePort { .. }
+                    | Element::ClusterIp { .. }
+            )
+        )
+    }
+
     /// `next` takes the place of what this one deletes, so both belong to one transaction.
     fn is_replaced_by(&self, next: &Operation) -> bool {
         match (&self.action, &next.action) {
@@ -102,16 +119,33 @@ impl Operation {
     }
 }
 
-/// The next transaction: all that is left, or as much as the kernel should take at once.
-pub fn chunk(operations: &mut VecDeque<Operation>, whole: bool) -> Option<Transaction> {
-    let mut end = if whole { operations.len() } else { operations.len().min(CHUNK) };
+/// The next transaction: all that is left, or as much as the kernel should take at once. A plan that is larger than one
+/// transaction is cut where a phase ends, too, so that those of one phase can go side by side. `before` is the phase
+/// of which the last transaction was made, if it may have others beside it.
+pub fn chunk(
+    operations: &mut VecDeque<Operation>,
+    whole: bool,
+    before: &mut Option<Phase>,
+) -> Option<Transaction> {
+    let mut end = operations.len();
+    if !whole && end > CHUNK {
+        let kind = |operation: &Operation| (operation.phase, operation.stands_alone());
+        let first = kind(&operations[0]);
+        end = operations.iter().take(CHUNK).take_while(|operation| kind(operation) == first).count();
+    }
     while let (Some(last), Some(next)) =
         (end.checked_sub(1).and_then(|last| operations.get(last)), operations.get(end))
         && last.is_replaced_by(next)
     {
         end += 1;
     }
-    (end > 0).then(|| transaction(operations.drain(..end).collect()))
+    let operations: Vec<Operation> = operations.drain(..end).collect();
+    let phase = operations.first()?.phase;
+    let bulk = operations.iter().all(|operation| operation.phase == phase && operation.stands_alone());
+    let now = bulk.then_some(phase);
+    let beside = bulk && now == *before;
+    *before = now;
+    Some(Transaction { beside, ..transaction(operations) })
 }
 
 fn transaction(operations: Vec<Operation>) -> Transaction {
@@ -137,7 +171,7 @@ fn transaction(operations: Vec<Operation>) -> Transaction {
             }
         }
     }
-    Transaction { program: Program::Nft, text, operations: count }
+    Transaction { program: Program::Nft, text, operations: count, beside: false }
 }
 
 /// `delete chain`, which the kernel refuses while something names it.

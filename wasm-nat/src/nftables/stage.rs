@@ -334,6 +334,7 @@ impl<'a> Stage<'a> {
         Staged {
             operations: self.operations.into(),
             whole: self.whole,
+            last: None,
             placements: self.placements,
             fresh: self.fresh,
             tables: self.staged,
