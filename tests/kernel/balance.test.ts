@@ -165,6 +165,15 @@ describeNode("session affinity", ["nftables", "iptables-nft", "iptables-legacy"]
       expect(await choices(node(), "sticky cluster http", family, count)).not.toEqual(first);
     });
 
+    it(`${family}: a longer time-out does not bring back what was forgotten`, async () => {
+      await node().program([sticky(ALL_PODS, STICKY_SECONDS)]);
+      const count = 24;
+      const first = await choices(node(), "sticky cluster http", family, count);
+      await new Promise((resolve) => setTimeout(resolve, (STICKY_SECONDS + 1) * 1000));
+      await node().program([sticky(ALL_PODS)]);
+      expect(await choices(node(), "sticky cluster http", family, count)).not.toEqual(first);
+    });
+
     it(`${family}: policy comes before memory`, async () => {
       await node().program([sticky(ALL_PODS)]);
       const first = await choices(node(), "sticky node http", family, 80);

@@ -13,6 +13,9 @@ use std::rc::Rc;
 /// A name of at most 28 bytes; the kernel takes no longer one.
 pub type ChainName = Rc<str>;
 
+/// For how long a client is remembered if a Service does not say.
+const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
+
 /// The tables that Services need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
@@ -124,7 +127,12 @@ pub enum Match {
         seconds: u32,
     },
     /// Always; the source and the time are written down.
-    Remember(ChainName),
+    Remember {
+        /// The list, which is named after a chain.
+        list: ChainName,
+        /// How long it will count.
+        seconds: u32,
+    },
 }
 
 /// What a rule does.
@@ -267,14 +275,25 @@ impl Match {
             Match::Every(packets) => write!(out, " -m statistic --mode nth --every {packets} --packet 0"),
             Match::Recall { list, seconds } => write!(
                 out,
-                " -m recent --rcheck --seconds {seconds} --reap --name {list} --mask {} --rsource",
+                " -m recent --rcheck --seconds {seconds} --reap --name {} --mask {} --rsource",
+                list_name(list, *seconds),
                 full_mask(family)
             ),
-            Match::Remember(list) => {
-                write!(out, " -m recent --set --name {list} --mask {} --rsource", full_mask(family))
-            }
+            Match::Remember { list, seconds } => write!(
+                out,
+                " -m recent --set --name {} --mask {} --rsource",
+                list_name(list, *seconds),
+                full_mask(family)
+            ),
         }
     }
+}
+
+/// The kernel keeps who came when, and not for how long it counts: in one list, a longer time-out would bring back what a
+/// shorter one had forgotten. So each time-out has its list; that of the usual one has kube-proxy's name, and taking over
+/// from it forgets nobody.
+fn list_name(chain: &ChainName, seconds: u32) -> String {
+    if seconds == DEFAULT_AFFINITY_SECONDS { chain.to_string() } else { format!("{chain}-{seconds}s") }
 }
 
 impl Verdict {

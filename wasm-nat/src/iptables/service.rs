@@ -274,8 +274,8 @@ impl<'a> Port<'a> {
     /// What goes back to the endpoint that it came from would not come back here, were it not masqueraded.
     fn endpoint_rules(&self, target: Target, name: &ChainName) -> Vec<Rule> {
         let mut dnat = Rule::new(Verdict::Dnat(target)).of(self.port.protocol);
-        if self.port.affinity_seconds.is_some() {
-            dnat = dnat.when(Match::Remember(name.clone()));
+        if let Some(seconds) = self.port.affinity_seconds {
+            dnat = dnat.when(Match::Remember { list: name.clone(), seconds });
         }
         vec![Rule::jump(&stock::MARK_MASQ.into()).from(Cidr::host(target.address)), dnat]
     }

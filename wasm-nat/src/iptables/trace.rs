@@ -221,7 +221,7 @@ impl Walk<'_> {
                 Match::Comment(_)
                 | Match::New
                 | Match::NeitherEstablishedNorTranslated
-                | Match::Remember(_) => true,
+                | Match::Remember { .. } => true,
                 Match::Ports(first, last) => (first..=last).contains(&port),
                 Match::SourceIsLocal => is_local(self.node, *source),
                 Match::DestinationIsLocal => is_local(self.node, *destination),
