@@ -151,6 +151,20 @@ describeNode("lifecycle", ALL_PROGRAMMERS, (node, programmer) => {
   });
 });
 
+describeNode("a load of many transactions", ["nftables"], (node) => {
+  it("arrives whole, also what goes side by side, and a restart has nothing to do", async () => {
+    const services = 4_000;
+    await writeObjects(node().manifest, [...NODES, ...manyServices(services, 3)]);
+    await node().agent.program(node().manifest);
+    const table = await node().lab.namespaces.must("node-a", "nft", ["list", "table", "ip", "fairlead"]);
+    // Elements of the map of endpoints: their data is an address and a port.
+    expect(table.match(/ : 10\.\d+\.\d+\.\d+ \. \d+/g)).toHaveLength(3 * services);
+    const { code, stdout, stderr } = await node().agent.agent("--once", "--dry-run", "-f", node().manifest);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "" });
+    expect(stderr).toContain("nothing to do");
+  });
+});
+
 for (const [first, second] of [
   ["nftables", "iptables-nft"],
   ["nftables", "iptables-legacy"],

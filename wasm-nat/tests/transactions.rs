@@ -277,10 +277,9 @@ proptest! {
     }
 }
 
-/// Services enough for several transactions of each phase.
-fn large() -> Machine {
-    let mut machine = machine(false);
-    for number in 0..2_000u16 {
+/// Services enough for several transactions of a phase, each with this many endpoints.
+fn large(machine: &mut Machine, endpoints: impl Fn(u16) -> u8) {
+    for number in 0..4_000u16 {
         let [high, low] = number.to_be_bytes();
         let name = ObjectName::new("default", &format!("s{number}"));
         let mut service = Service::new(name.clone());
@@ -304,17 +303,17 @@ fn large() -> Machine {
                 service: name,
                 family: Some(Family::V4),
                 ports: vec![EndpointPort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }],
-                endpoints: vec![endpoint(1), endpoint(2), endpoint(3)],
+                endpoints: (1..=endpoints(number)).map(endpoint).collect(),
             },
             vec![],
         );
     }
-    machine
 }
 
 #[test]
 fn transactions_that_go_side_by_side_may_come_in_any_order() {
-    let mut machine = large();
+    let mut machine = machine(false);
+    large(&mut machine, |_| 3);
     machine.reconcile(vec![]);
     let mut groups: Vec<Vec<String>> = Vec::new();
     while let Some(transaction) = machine.next_transaction() {
@@ -336,4 +335,23 @@ fn transactions_that_go_side_by_side_may_come_in_any_order() {
     }
     tables.forget_unused_chains();
     assert!(tables == rendered, "the end is the same");
+}
+
+#[test]
+fn a_large_change_of_all_kinds_takes_few_transactions() {
+    let mut machine = machine(false);
+    large(&mut machine, |number| 2 + u8::from(number % 2 == 0));
+    machine.reconcile(vec![]);
+    while machine.next_transaction().is_some() {}
+    machine.commit();
+    // Each Service has one more or one less: elements come, go and are replaced in turns.
+    large(&mut machine, |number| 2 + u8::from(number % 2 == 1));
+    machine.plan();
+    let mut operations = 0;
+    let mut transactions = 0;
+    while let Some(transaction) = machine.next_transaction() {
+        operations += transaction.operations;
+        transactions += 1;
+    }
+    assert!(transactions < 20, "{transactions} transactions for {operations} operations");
 }

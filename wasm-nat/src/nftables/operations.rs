@@ -93,7 +93,8 @@ impl Operation {
         }
     }
 
-    /// Comes, takes no other one's place, and cannot overlap with one: others of its phase may come at the same time.
+    /// Comes, and cannot overlap with what is there: in a transaction without deletions it takes no other one's place, and
+    /// others of its phase may come at the same time.
     fn stands_alone(&self) -> bool {
         matches!(
             self.action,
@@ -129,9 +130,8 @@ pub fn chunk(
 ) -> Option<Transaction> {
     let mut end = operations.len();
     if !whole && end > CHUNK {
-        let kind = |operation: &Operation| (operation.phase, operation.stands_alone());
-        let first = kind(&operations[0]);
-        end = operations.iter().take(CHUNK).take_while(|operation| kind(operation) == first).count();
+        let phase = operations[0].phase;
+        end = operations.iter().take(CHUNK).take_while(|operation| operation.phase == phase).count();
     }
     while let (Some(last), Some(next)) =
         (end.checked_sub(1).and_then(|last| operations.get(last)), operations.get(end))
