@@ -3,7 +3,7 @@
  * rules would let it.
  */
 import { afterEach, expect, it } from "vitest";
-import { FAMILIES, HOSTS } from "./addresses.ts";
+import { FAMILIES, type Family, HOSTS } from "./addresses.ts";
 import { serviceNamed, vipOf } from "./destinations.ts";
 import {
   describeNode,
@@ -11,6 +11,7 @@ import {
   type NodeUnderTest,
   serviceWith,
 } from "./node-under-test.ts";
+import type { TestService } from "./services.ts";
 
 const LOOPBACK_PORT = 7_777;
 const HEALTH_CHECK_PORT = 31_999;
@@ -82,6 +83,28 @@ async function becomeAttacker({ lab }: NodeUnderTest): Promise<void> {
 }
 
 describeNode("source ranges and the node", ["nftables", "iptables-nft", "iptables-legacy"], (node) => {
+  it("ranges of one address each come, change and go", async () => {
+    const only = (host: "client" | "far", others: readonly string[] = []): TestService => ({
+      ...serviceNamed("ranges"),
+      sourceRanges: [`${HOSTS[host].ipv4}/32`, `${HOSTS[host].ipv6}/128`, ...others],
+    });
+    const ask = (from: "client" | "far", family: Family) => node().ask(from, "ranges vip http", family, 500);
+    for (const [service, allowed, denied] of [
+      [only("client"), "client", "far"],
+      [only("far"), "far", "client"],
+      [only("far", ["10.180.0.0/16", "fd00:10:180::/48"]), "far", "client"],
+      [only("client"), "client", "far"],
+    ] as const) {
+      await node().program([service]);
+      for (const family of FAMILIES) {
+        expect(await ask(allowed, family)).toMatch(/:8080$/);
+        expect(await ask(denied, family)).toBe("silent");
+      }
+    }
+    await node().program([serviceNamed("web")]);
+    for (const family of FAMILIES) expect(await ask("client", family)).toBe("untouched");
+  });
+
   it("a packet that comes back with the VIP as its source is let in where the node is", async () => {
     await node().program([serviceNamed("ranges"), serviceNamed("ranges-local")]);
     const { lab } = node();

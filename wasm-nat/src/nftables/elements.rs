@@ -338,7 +338,10 @@ impl Element {
                 write!(out, "{set:#x} . {slot}")
             }
             Element::AffinityEndpoint { endpoint, .. } => write!(out, "{endpoint:#x}"),
-            Element::SourceRange { set, range } => write!(out, "{set:#x} . {range}"),
+            // With its length also where it is one address: `nft` 1.0.6 deletes a key without one in the wrong byte order.
+            Element::SourceRange { set, range } => {
+                write!(out, "{set:#x} . {}/{}", range.address(), range.prefix())
+            }
             Element::Service { set, .. } => write!(out, "{set:#x}"),
             Element::Address { address, protocol, port, .. } => {
                 write!(out, "{address} . {protocol} . {port}")
