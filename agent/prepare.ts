@@ -25,6 +25,7 @@ export interface PreparedNode {
 interface BackendListeners {
   readonly onListing: (text: string | Uint8Array) => void;
   readonly onDiagnostics: (diagnostics: readonly Diagnostic[]) => void;
+  readonly onReplaced: () => void;
 }
 
 /** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */
