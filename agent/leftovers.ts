@@ -125,7 +125,7 @@ async function removeTables(
 interface ChainsToRemove {
   readonly what: string;
   readonly programs: IptablesPrograms;
-  readonly isLeftover: (chain: string) => boolean;
+  readonly isLeftover: (chain: string, table: string) => boolean;
 }
 
 async function chainsToRemove(
@@ -154,14 +154,16 @@ async function chainsToRemove(
 function leftoverChains(
   inUse: "iptables" | "ipvs" | undefined,
   sideRules: readonly SideRulesName[],
-): (chain: string) => boolean {
+): ChainsToRemove["isLeftover"] {
   const unused = SIDE_RULES.filter((name) => !sideRules.includes(name)).map((name) => sideChain(name));
   const isUnused = (chain: string): boolean => unused.some((prefix) => chain.startsWith(prefix));
   switch (inUse) {
     case undefined:
       return (chain) => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain) || isUnused(chain);
     case "iptables":
-      return (chain) => IPVS_CHAIN.test(chain) || isUnused(chain);
+      // kube-proxy has a chain in mangle, too, by which it notices that tables were flushed; ours are in nat and filter.
+      return (chain, table) =>
+        IPVS_CHAIN.test(chain) || isUnused(chain) || (table === "mangle" && IPTABLES_CHAIN.test(chain));
     case "ipvs":
       // The chains that both modes have belong to the one that wrote them last.
       return (chain) => NOT_OF_IPVS.test(chain) || isUnused(chain);

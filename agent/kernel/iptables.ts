@@ -124,11 +124,14 @@ export function planRemoval(saved: string, isOurs: (chain: string) => boolean): 
 /** Removes chains of every table as `planRemoval` says. True: there was something to remove. */
 export async function removeChains(
   programs: IptablesPrograms,
-  isOurs: (chain: string) => boolean,
+  isOurs: (chain: string, table: string) => boolean,
   options: IptablesOptions = {},
 ): Promise<boolean> {
   const saved = await saveTables(programs, options);
-  const plans = saved.split(/^(?=\*)/m).map((table) => planRemoval(table, isOurs));
+  const plans = saved.split(/^(?=\*)/m).map((text) => {
+    const table = /^\*(\S+)/.exec(text)?.[1] ?? "";
+    return planRemoval(text, (chain) => isOurs(chain, table));
+  });
   const plan = plans.filter((text) => text !== undefined);
   await restoreIptables(programs, plan, options);
   return plan.length > 0;
