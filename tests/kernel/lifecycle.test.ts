@@ -7,6 +7,7 @@ import { writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { expect, it } from "vitest";
 import { AgentRunner } from "./agent.ts";
+import { serviceNamed } from "./destinations.ts";
 import { NODES, objectsOf, writeObjects } from "./manifest.ts";
 import { manyServices } from "./many-services.ts";
 import {
@@ -127,13 +128,28 @@ describeNode("lifecycle", ALL_PROGRAMMERS, (node, programmer) => {
     await node().until("10.180.1.11:8080", "pod", "web cluster http");
   });
 
-  it("converges after kill -9, whenever it comes", { timeout: 120_000 }, async () => {
+  it("converges after kill -9, whenever it comes, and those whom no change concerns do not notice", {
+    timeout: 120_000,
+  }, async () => {
     const few = LASTING.flatMap(objectsOf);
+    // There in every state.
+    const witnesses = ["single", "np"].map(serviceNamed).flatMap(objectsOf);
     const states = [
       [...NODES, ...few],
-      [...NODES, ...manyServices(1_000, 3)],
+      [...NODES, ...witnesses, ...manyServices(1_000, 3)],
       [...NODES, ...few, ...manyServices(400, 2)],
-      [...NODES],
+      [...NODES, ...witnesses],
+    ];
+    await node().program(LASTING);
+    const held = [
+      await node().hold("pod", "single cluster http"),
+      await node().hold("client", "np node http", "ipv6"),
+      await node().hold("client", "np node dns"),
+    ];
+    const loads = [
+      node().load("pod", "single cluster http", { concurrency: 1, pauseMs: 3 }),
+      node().load("client", "np node dns", { concurrency: 1, pauseMs: 3 }),
+      node().load("client", "np node http", { concurrency: 1, pauseMs: 3, family: "ipv6" }),
     ];
     for (let turn = 0; turn < 10; turn++) {
       await writeObjects(node().manifest, states[turn % states.length] ?? []);
@@ -143,6 +159,18 @@ describeNode("lifecycle", ALL_PROGRAMMERS, (node, programmer) => {
       await agent.end("SIGKILL");
     }
     await node().program(LASTING);
+    for (const load of loads) load.stop();
+    for (const load of loads) {
+      const { answered, refused, silent, errors } = await load.done;
+      expect({ refused, silent, errors }).toEqual({ refused: 0, silent: 0, errors: 0 });
+      expect(answered).toBeGreaterThan(100);
+    }
+    for (const one of held) {
+      const { first } = one;
+      const now = await one.say(3_000);
+      expect(now.kind === "answered" && now.endpoint).toBe(first.kind === "answered" && first.endpoint);
+      one.close();
+    }
     const converged = await snapshot(node().lab);
     expect(await node().ask("pod", "single cluster http")).toBe("10.180.0.11:8080");
     await node().agent.agent("--cleanup");

@@ -48,7 +48,12 @@ export class NodeUnderTest {
 
   /** Starts the agent as it runs on a node; it is ended after the test at the latest. */
   start(...flags: readonly string[]): RunningAgent {
-    const running = this.agent.start("-f", this.manifest, ...WITH_DETECTOR, ...flags);
+    return this.startWith(...WITH_DETECTOR, ...flags);
+  }
+
+  /** The same with these flags alone. */
+  startWith(...flags: readonly string[]): RunningAgent {
+    const running = this.agent.start("-f", this.manifest, ...flags);
     this.#running.push(running);
     return running;
   }
