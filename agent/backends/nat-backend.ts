@@ -5,7 +5,7 @@
  * The compiler's committed state moves only when the kernel has taken every transaction of a plan.
  */
 
-import type { Nat, NatDiagnostic, NatPlan } from "../../wasm-nat/nat.ts";
+import type { Nat, NatPlan } from "../../wasm-nat/nat.ts";
 import { applyTransaction, type KernelOptions } from "../kernel/transactions.ts";
 import type { Audit, Backend, Written } from "./backend.ts";
 import type { ReadBack } from "./read-back.ts";
@@ -18,7 +18,8 @@ export interface NatBackendOptions {
   readonly kernel?: KernelOptions;
   /** What stood in the kernel when it was read back, before anything is written. */
   readonly onListing?: (text: string | Uint8Array) => void;
-  readonly onDiagnostics?: (diagnostics: readonly NatDiagnostic[]) => void;
+  /** Something was compiled; `Nat.diagnostics` tells what there is to say about it. */
+  readonly onDiagnostics?: () => void;
   readonly nowMs?: () => number;
 }
 
@@ -134,9 +135,8 @@ export class NatBackend implements Backend {
     }
   }
 
-  async #carryOut({ transactions, diagnostics }: NatPlan): Promise<Written> {
+  async #carryOut({ transactions }: NatPlan): Promise<Written> {
     const { nat, onDiagnostics } = this.#options;
-    onDiagnostics?.(diagnostics);
     let changes = 0;
     const underway = new Set<Promise<void>>();
     try {
@@ -155,6 +155,8 @@ export class NatBackend implements Backend {
           () => {},
         );
       }
+      // By now all is compiled; a first load is while it is carried out.
+      onDiagnostics?.();
       await Promise.all(underway);
     } catch (error) {
       // What is still at work must have ended before the kernel is read back.
