@@ -9,6 +9,7 @@ import { dirname, join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import { runningKernelHasIpvs } from "../../../setup/debian-kernel.mjs";
 import { missingForKernelTests } from "../../../setup/kernel-requirements.mjs";
+import { buildWasmModule } from "../../../setup/wasm.mjs";
 import { buildProber } from "../prober.ts";
 import { Exchange, type MachineRun, runInVirtualMachine, whatTheMachineLacks } from "./virtual-machine.ts";
 
@@ -49,8 +50,13 @@ export async function describeInVirtualMachine(file: string): Promise<void> {
   try {
     const run = await runVitest(exchange, file);
     const text = exchange.read("report.json");
-    if (text === undefined) declareFailure(run);
-    else declareTests(JSON.parse(text) as Report, run);
+    const report = text === undefined ? undefined : (JSON.parse(text) as Report);
+    if (
+      report === undefined ||
+      !report.testResults.some(({ assertionResults }) => assertionResults.length > 0)
+    )
+      declareFailure(run);
+    else declareTests(report, run);
   } finally {
     exchange.remove();
   }
@@ -58,6 +64,8 @@ export async function describeInVirtualMachine(file: string): Promise<void> {
 
 async function runVitest(exchange: Exchange, file: string): Promise<MachineRun> {
   const prober = await buildProber();
+  if (!(await buildWasmModule()))
+    throw new Error("the NAT compiler could not be built, and the machine has no time for it");
   const vitest = join(ROOT, "node_modules", "vitest", "vitest.mjs");
   const words = [
     process.execPath,
@@ -99,6 +107,12 @@ function declareTests({ testResults }: Report, run: MachineRun): void {
           throw new Error(`${file.message}\n${run.output}`);
         });
       }
+    }
+    // A worker that crashes after its tests, or an error outside of any: vitest tells it by its exit code alone.
+    if (run.code !== 0 && !testResults.some(({ status }) => status === "failed")) {
+      it("ends well", () => {
+        throw new Error(`vitest ended with ${run.code} inside\n${run.output.slice(-8_000)}`);
+      });
     }
   });
 }
