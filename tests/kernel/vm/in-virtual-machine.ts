@@ -3,10 +3,11 @@
  *
  * In: a test file, which runs its tests itself where the kernel has IPVS and calls this where it has not. Out: the same
  * tests, passed, failed or skipped as they were inside. What the machine needs (the prober, the compiled NAT compiler) is
- * built before it starts.
+ * built before it starts, and the command is bundled: compiling is what an emulated processor is slowest at.
  */
 import { dirname, join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
+import { packCommand } from "../../../setup/bundle-command.mjs";
 import { runningKernelHasIpvs } from "../../../setup/debian-kernel.mjs";
 import { missingForKernelTests } from "../../../setup/kernel-requirements.mjs";
 import { buildWasmModule } from "../../../setup/wasm.mjs";
@@ -66,11 +67,14 @@ async function runVitest(exchange: Exchange, file: string): Promise<MachineRun> 
   const prober = await buildProber();
   if (!(await buildWasmModule()))
     throw new Error("the NAT compiler could not be built, and the machine has no time for it");
+  const packed = join(ROOT, ".cache", "packed");
+  await packCommand(packed);
   const vitest = join(ROOT, "node_modules", "vitest", "vitest.mjs");
   const words = [
     process.execPath,
     vitest,
-    ...["run", "--project=kernel-long", relative(ROOT, file)],
+    // A worker that is a process would start Node once more.
+    ...["run", "--project=kernel-long", "--pool=threads", relative(ROOT, file)],
     ...["--reporter=default", "--reporter=json", `--outputFile.json=${exchange.file("report.json")}`],
     ...(process.env.FAIRLEAD_VM_VITEST?.split(" ") ?? []),
   ];
@@ -81,6 +85,7 @@ async function runVitest(exchange: Exchange, file: string): Promise<MachineRun> 
       PATH: [dirname(process.execPath), process.env.PATH, "/usr/sbin", "/sbin"].join(":"),
       FAIRLEAD_IPVS_HERE: "yes",
       FAIRLEAD_PROBER: prober,
+      FAIRLEAD_COMMAND: join(packed, "bin", "fairlead.mjs"),
       FAIRLEAD_PATIENCE: "6",
       NO_COLOR: "1",
     },
