@@ -5,6 +5,7 @@
 import { expect, it } from "vitest";
 import { FAMILIES, type Family, HOSTS, type HostName, hostPort } from "./addresses.ts";
 import { AgentRunner } from "./agent.ts";
+import { describeChurn } from "./churn.ts";
 import { addForeignIpvs, ipvsSnapshot, type RealServer, realServers } from "./ipvs-state.ts";
 import { writeKubeProxyIpvs } from "./kube-proxy-ipvs.ts";
 import {
@@ -59,6 +60,8 @@ async function untilReal(
 }
 
 function describeIpvs(): void {
+  describeChurn("ipvs", { services: 200, rounds: 40, changesARound: 100 });
+
   describeNode("IPVS", ["ipvs"], (node) => {
     it("writes nothing when nothing has changed, leaves what is others' alone, and nothing after --cleanup", async () => {
       await addForeignRules(node().lab);

@@ -5,6 +5,7 @@
 import { expect, it } from "vitest";
 import { FAMILIES, HOSTS, hostPort } from "./addresses.ts";
 import { describeNode, type NodeUnderTest, serviceWith } from "./node-under-test.ts";
+import { randomNumbers } from "./random.ts";
 import { replay, serveUntouched } from "./replay.ts";
 import { SERVICES } from "./services.ts";
 import type { Backend, Finding, Vector } from "./table.ts";
@@ -18,17 +19,6 @@ const WITNESS = "single";
 const ELIGIBLE = SERVICES.filter(
   ({ name }) => !SHARING.includes(name) && name !== WITNESS && name !== "sticky",
 );
-
-/** Small, seeded, and good enough to choose Services with (Mulberry32). */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** The Service that a vector asks for. */
 function serviceOf(vector: Vector): string {
