@@ -20,7 +20,11 @@ import {
 import { addForeignRules, snapshot, withoutNumbers } from "./rules.ts";
 import { SERVICES } from "./services.ts";
 
-const ALL_PROGRAMMERS = Object.keys(PROGRAMMERS) as readonly ProgrammerName[];
+const ALL_PROGRAMMERS = [
+  "nftables",
+  "iptables-nft",
+  "iptables-legacy",
+] as const satisfies readonly ProgrammerName[];
 /** Without remembered sources, whose entries come and go with the packets. */
 const LASTING = SERVICES.filter((service) => service.name !== "sticky");
 
