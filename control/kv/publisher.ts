@@ -232,7 +232,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
     let set: ShardSet;
     try {
       const sinceLast = delta;
-      delta = { since: config, hosts: new Map(), backends: new Map() };
+      delta = {
+        since: config,
+        hosts: new Map(),
+        backends: new Map(),
+        backend: (name) => (Object.hasOwn(config.backends, name) ? config.backends[name] : undefined),
+      };
       set = await cutShards(config, { keys, previous: lastSet, clusters, delta: sinceLast });
       lastSet = set;
     } catch (error) {
@@ -366,6 +371,7 @@ function joined({ since, hosts, backends }: ConfigDelta, later: ConfigDelta): Co
     since,
     hosts: later.hosts.size === 0 ? hosts : new Map([...hosts, ...later.hosts]),
     backends: new Map([...backends, ...later.backends]),
+    backend: later.backend,
   };
 }
 
