@@ -9,10 +9,9 @@
 import type { EdgeConfig } from "../edge-config/config.ts";
 import type { ClusterSource, ClusterState } from "./cluster-source.ts";
 import type { CompiledEdge, EdgeCompiler } from "./edge.ts";
-import type { Publisher } from "./kv/publisher.ts";
+import type { Publisher, SubmissionOrigin } from "./kv/publisher.ts";
 import type { Log } from "./log.ts";
 import type { ServiceMetrics } from "./service-metrics.ts";
-import type { Traces } from "./traces.ts";
 import type { ControlView } from "./view.ts";
 
 export interface ServiceOptions {
@@ -20,7 +19,6 @@ export interface ServiceOptions {
   readonly publisher: Publisher;
   readonly sources: readonly ClusterSource[];
   readonly metrics: Pick<ServiceMetrics, "gathered" | "compiled">;
-  readonly traces?: Pick<Traces, "compiled">;
   readonly log: Log;
 }
 
@@ -45,16 +43,21 @@ const RECOVERED =
   "Its state has not come since this service leads; the edge goes on with what was published last.";
 
 export function createService(options: ServiceOptions): Service {
-  const { compiler, publisher, sources, metrics, traces, log } = options;
+  const { compiler, publisher, sources, metrics, log } = options;
   const watched = new Map(sources.map((source) => [source.cluster, source]));
   const missing = new Set(watched.keys());
   let pointerIsRead = false;
   let pointerRead = Promise.withResolvers<void>();
   let edge: CompiledEdge | undefined;
 
-  const publish = (): void => {
+  const publish = (origin?: SubmissionOrigin): void => {
     if (edge === undefined || !pointerIsRead || notReady() !== undefined) return;
-    publisher.submit(edge.config, edge.clusters, edge.delta);
+    const { config, clusters, delta } = edge;
+    publisher.submit(config, {
+      clusters,
+      ...(delta === undefined ? {} : { delta }),
+      ...(origin === undefined ? {} : { origin }),
+    });
   };
   const notReady = (): string | undefined => {
     if (!publisher.status().leading) return undefined; // A follower is ready to lead; it has nothing to wait for.
@@ -68,14 +71,14 @@ export function createService(options: ServiceOptions): Service {
   };
 
   const put = (cluster: string, state: ClusterState): void => {
-    metrics.gathered(Date.now() - state.receivedAtMs);
+    const gatherMs = Math.max(0, Date.now() - state.receivedAtMs);
+    metrics.gathered(gatherMs);
     const startedMs = performance.now();
     edge = compiler.update(cluster, state);
-    const compiledMs = performance.now() - startedMs;
-    metrics.compiled(compiledMs);
-    traces?.compiled(state.receivedAtMs, compiledMs);
+    const compileMs = performance.now() - startedMs;
+    metrics.compiled(compileMs);
     if (missing.delete(cluster)) log.info("the first state of a cluster is here", { cluster });
-    publish();
+    publish({ gatherMs, compileMs });
   };
 
   const silent = (clusters: readonly string[]): readonly string[] => {

@@ -77,8 +77,7 @@ export type PublisherEvent =
   | {
       readonly kind: "published";
       readonly result: Extract<PublishResult, { kind: "published" }>;
-      /** From the first change of the burst to the start of the run; cutting; writing. */
-      readonly timings: { readonly waitedMs: number; readonly cutMs: number; readonly writeMs: number };
+      readonly timings: PublicationTimings;
     }
   | { readonly kind: "unchanged" }
   | { readonly kind: "pinned"; readonly generation: number }
@@ -90,6 +89,32 @@ export type PublisherEvent =
   | { readonly kind: "repaired"; readonly result: Extract<PublishResult, { kind: "published" }> }
   | { readonly kind: "swept"; readonly shards: number }
   | { readonly kind: "upkeep-failed"; readonly error: Error };
+
+/** How a configuration came about, in milliseconds. */
+export interface SubmissionOrigin {
+  /** From the arrival of its first change to its compilation. */
+  readonly gatherMs: number;
+  readonly compileMs: number;
+}
+
+/** Where the time of a burst's first change went, one after the other, in milliseconds. */
+export interface PublicationTimings extends Partial<SubmissionOrigin> {
+  /** For the burst to be over, for the budget, and for the publication before. */
+  readonly waitedMs: number;
+  /** Into shards. */
+  readonly cutMs: number;
+  /** To KV: shards, then the pointer. */
+  readonly writeMs: number;
+}
+
+/** What may be known of a configuration beside itself. */
+export interface Submission {
+  /** See `ShardDirectory`. */
+  readonly clusters?: readonly string[];
+  /** Saves work where it is since the configuration that was submitted before. */
+  readonly delta?: ConfigDelta;
+  readonly origin?: SubmissionOrigin;
+}
 
 export interface PublisherStatus {
   readonly leading: boolean;
@@ -104,11 +129,8 @@ export interface PublisherStatus {
 }
 
 export interface Publisher {
-  /**
-   * Publishes this configuration soon, unless a newer one comes before. `clusters`: see `ShardDirectory`. `delta` saves
-   * work where it is since the configuration that was submitted before.
-   */
-  readonly submit: (config: EdgeConfig, clusters?: readonly string[], delta?: ConfigDelta) => void;
+  /** Publishes this configuration soon, unless a newer one comes before. */
+  readonly submit: (config: EdgeConfig, about?: Submission) => void;
   /** Resolves once nothing waits and nothing runs; while not leading, once nothing runs. */
   readonly settled: () => Promise<void>;
   /** Begins a term: KV is read anew and the newest configuration published at once. */
@@ -162,7 +184,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
   let delta: ConfigDelta | undefined;
   let published: ShardSet | undefined;
   let lastSet: ShardSet | undefined;
-  let waitingSinceMs: number | undefined;
+  /** The first change that is not published yet. */
+  let waiting: { readonly sinceMs: number; readonly origin?: SubmissionOrigin | undefined } | undefined;
   let isPublishing = false;
   let failures = 0;
   let lastError: string | undefined;
@@ -197,7 +220,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
   };
   const announceIdle = (): void => {
-    if (queued > 0 || (leading && !closed && waitingSinceMs !== undefined)) return;
+    if (queued > 0 || (leading && !closed && waiting !== undefined)) return;
     for (const resolve of idle) resolve();
     idle = [];
   };
@@ -216,18 +239,18 @@ export function createPublisher(options: PublisherOptions): Publisher {
 
   const run = async (): Promise<void> => {
     const config = newest;
-    const sinceMs = waitingSinceMs;
-    if (config === undefined || sinceMs === undefined || !leading || closed) return;
-    waitingSinceMs = undefined;
+    const first = waiting;
+    if (config === undefined || first === undefined || !leading || closed) return;
+    waiting = undefined;
     isPublishing = true;
     try {
-      await publishOnce(config, sinceMs);
+      await publishOnce(config, first);
     } finally {
       isPublishing = false;
     }
   };
 
-  const publishOnce = async (config: EdgeConfig, sinceMs: number): Promise<void> => {
+  const publishOnce = async (config: EdgeConfig, first: NonNullable<typeof waiting>): Promise<void> => {
     const startedMs = performance.now();
     let set: ShardSet;
     try {
@@ -252,8 +275,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
       lastError = undefined;
       published = set;
       if (result.kind === "published") {
-        const timings = {
-          waitedMs: startedMs - sinceMs,
+        const timings: PublicationTimings = {
+          ...first.origin,
+          waitedMs: startedMs - first.sinceMs,
           cutMs: cutAtMs - startedMs,
           writeMs: performance.now() - cutAtMs,
         };
@@ -263,7 +287,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       }
     } catch (error) {
       lastError = messageOf(error);
-      waitingSinceMs ??= sinceMs;
+      waiting ??= first;
       if (error instanceof DeposedError) {
         leading = false;
         onEvent({ kind: "deposed", error });
@@ -293,7 +317,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   upkeepTimer.unref();
 
   return {
-    submit: (config, names, change) => {
+    submit: (config, { clusters: names, delta: change, origin } = {}) => {
       if (config !== newest)
         delta =
           delta !== undefined && change !== undefined && change.since === newest
@@ -301,8 +325,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
             : undefined;
       newest = config;
       clusters = names;
-      const first = waitingSinceMs === undefined;
-      waitingSinceMs ??= performance.now();
+      const first = waiting === undefined;
+      waiting ??= { sinceMs: performance.now(), origin };
       // While a retry is due, a newer configuration waits with it: a lock-out must not be knocked at.
       if (first && failures === 0) schedule(pace.debounceMs);
     },
@@ -315,13 +339,13 @@ export function createPublisher(options: PublisherOptions): Publisher {
       leading = true;
       failures = 0;
       publication.forget();
-      if (newest !== undefined) waitingSinceMs ??= performance.now();
+      if (newest !== undefined) waiting ??= { sinceMs: performance.now() };
       schedule(0);
     },
     withdraw: () => {
       newest = undefined;
       delta = undefined;
-      waitingSinceMs = undefined;
+      waiting = undefined;
       clearTimeout(timer);
       announceIdle();
     },
@@ -339,7 +363,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
           ? {}
           : { generation: pointer.generation, epoch: pointer.epoch, createdAt: pointer.createdAt }),
         ...(current?.history.pinned === undefined ? {} : { pinned: current.history.pinned }),
-        pending: waitingSinceMs !== undefined || isPublishing,
+        pending: waiting !== undefined || isPublishing,
         ...(lastError === undefined ? {} : { lastError }),
       };
     },
@@ -352,7 +376,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     rollback: (generation) => enqueue(() => publication.rollback(generation)),
     unpin: async () => {
       await enqueue(() => publication.unpin());
-      if (newest !== undefined) waitingSinceMs ??= performance.now();
+      if (newest !== undefined) waiting ??= { sinceMs: performance.now() };
       schedule(0);
     },
     close: async () => {
