@@ -6,6 +6,7 @@
  * In: states. Out: configurations for the publisher, and a view for the API.
  */
 
+import { shareModel } from "../cluster/shared-model.ts";
 import type { EdgeConfig } from "../edge-config/config.ts";
 import type { ClusterSource, ClusterState } from "./cluster-source.ts";
 import type { CompiledEdge, EdgeCompiler } from "./edge.ts";
@@ -136,7 +137,8 @@ export function createService(options: ServiceOptions): Service {
         });
       },
       push: {
-        put,
+        put: (cluster, state) =>
+          put(cluster, { ...state, model: shareModel(compiler.clusters().get(cluster)?.model, state.model) }),
         remove: (cluster) => {
           if (watched.has(cluster)) return false;
           const wasMissing = missing.delete(cluster);
