@@ -76,7 +76,7 @@ test("a contested host without dates goes to the first cluster by name, and the 
 /** One step of two clusters: which of them, which Ingress, its host and its age; or that it goes. */
 const step = fc.record({
   cluster: fc.constantFrom("a", "b"),
-  name: fc.constantFrom("w", "x", "y", "z"),
+  name: fc.constantFrom<ObjectName>("shop/w", "shop/x", "blog/y", "blog/z"),
   host: fc.constantFrom("one.example", "two.example", "three.example", "kept.example"),
   created: fc.constantFrom(undefined, "2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"),
   isGone: fc.boolean(),
@@ -84,7 +84,13 @@ const step = fc.record({
 });
 
 test("changes of clusters, one after the other, give what all at once give, and the delta tells them", () => {
-  const policies = [undefined, { hosts: [{ host: "kept.example", cluster: "b" }] }];
+  const rule = { host: "kept.example", cluster: "b" };
+  const policies = [
+    undefined,
+    { hosts: [rule] },
+    { sharing: "namespace" },
+    { sharing: "namespace", hosts: [rule] },
+  ];
   fc.assert(
     fc.property(fc.array(step, { maxLength: 12 }), fc.constantFrom(...policies), (steps, policy) => {
       const edge = createEdgeCompiler({}, readOwnershipRules(policy));
@@ -92,7 +98,7 @@ test("changes of clusters, one after the other, give what all at once give, and 
       let before: CompiledEdge | undefined;
       for (const { cluster: name, name: ingressName, host, created, isGone, endpoint } of steps) {
         const last = states.get(name) ?? asWatched(modelOf(service("shop/web", ["http=80>8080"])));
-        const made = ingress(`shop/${ingressName}`, {
+        const made = ingress(ingressName, {
           rules: { [host]: ["/ web:80"] },
           ...(created === undefined ? {} : { created }),
         });
@@ -100,7 +106,7 @@ test("changes of clusters, one after the other, give what all at once give, and 
         const model: ClusterModel = {
           ...last,
           ingresses: (last.ingresses as SortedMap<ObjectName, Ingress>).with(
-            new Map<ObjectName, Ingress | undefined>([[`shop/${ingressName}`, isGone ? undefined : made]]),
+            new Map<ObjectName, Ingress | undefined>([[ingressName, isGone ? undefined : made]]),
           ),
           endpointSlices: new Map([["shop/web", slices]]),
         };
