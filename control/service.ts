@@ -50,8 +50,10 @@ export function createService(options: ServiceOptions): Service {
   let pointerIsRead = false;
   let pointerRead = Promise.withResolvers<void>();
   let edge: CompiledEdge | undefined;
+  /** Of a state that was not submitted yet. */
+  let origin: SubmissionOrigin | undefined;
 
-  const publish = (origin?: SubmissionOrigin): void => {
+  const publish = (): void => {
     if (edge === undefined || !pointerIsRead || notReady() !== undefined) return;
     const { config, clusters, delta } = edge;
     publisher.submit(config, {
@@ -59,6 +61,7 @@ export function createService(options: ServiceOptions): Service {
       ...(delta === undefined ? {} : { delta }),
       ...(origin === undefined ? {} : { origin }),
     });
+    origin = undefined;
   };
   const notReady = (): string | undefined => {
     if (!publisher.status().leading) return undefined; // A follower is ready to lead; it has nothing to wait for.
@@ -79,7 +82,8 @@ export function createService(options: ServiceOptions): Service {
     const compileMs = performance.now() - startedMs;
     metrics.compiled(compileMs);
     if (missing.delete(cluster)) log.info("the first state of a cluster is here", { cluster });
-    publish({ gatherMs, compileMs });
+    origin = { gatherMs, compileMs };
+    publish();
   };
 
   const silent = (clusters: readonly string[]): readonly string[] => {
