@@ -10,6 +10,7 @@
  */
 
 import type { Diagnostic } from "../diagnostic.ts";
+import { later } from "../later.ts";
 import type { ClusterModel, ObjectName } from "../model.ts";
 import type { KubernetesApi } from "./api.ts";
 import type { BackoffLimits } from "./backoff.ts";
@@ -102,7 +103,8 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
   let lastChanges = 0;
   let changes = 0;
   let isFirst = true;
-  let timer: NodeJS.Timeout | undefined;
+  /** The next model, where one is due. */
+  let callOff: (() => void) | undefined;
   let waitTimer: NodeJS.Timeout | undefined;
   const startedMs = new WeakMap<Reflector, number>();
 
@@ -112,14 +114,11 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
     schedule();
   };
   const schedule = (): void => {
-    if (timer !== undefined || stopping.signal.aborted) return;
-    timer = setTimeout(
-      () => {
-        timer = undefined;
-        tell();
-      },
-      Math.max(0, lastToldMs + distance() - performance.now()),
-    );
+    if (callOff !== undefined || stopping.signal.aborted) return;
+    callOff = later(lastToldMs + distance() - performance.now(), () => {
+      callOff = undefined;
+      tell();
+    });
   };
 
   const sink: ReflectorSink = {
@@ -237,7 +236,7 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
     },
     close: () => {
       stopping.abort();
-      clearTimeout(timer);
+      callOff?.();
       clearTimeout(waitTimer);
       for (const reflector of reflectors()) reflector.stop();
     },

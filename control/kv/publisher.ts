@@ -7,6 +7,7 @@
  * anew and does only what is missing, so a run may stop anywhere.
  */
 
+import { later } from "../../cluster/later.ts";
 import type { EdgeConfig } from "../../edge-config/config.ts";
 import type { ConfigKeys } from "../../edge-config/config-keys.ts";
 import type { Pointer } from "../../edge-config/pointer.ts";
@@ -191,7 +192,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
   let lastError: string | undefined;
   let leading = options.epoch === undefined;
   let closed = false;
-  let timer: NodeJS.Timeout | undefined;
+  /** The next run. */
+  let callOff: () => void = () => {};
   let idle: (() => void)[] = [];
   /** Everything that touches KV runs in this one queue. */
   let queue: Promise<unknown> = Promise.resolve();
@@ -226,15 +228,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
   };
 
   const schedule = (inMs: number): void => {
-    clearTimeout(timer);
+    callOff();
     if (closed || !leading) return;
-    timer = setTimeout(
-      () => {
-        timer = undefined;
-        void enqueue(run);
-      },
-      Math.max(0, inMs),
-    );
+    callOff = later(inMs, () => void enqueue(run));
   };
 
   const run = async (): Promise<void> => {
@@ -346,12 +342,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
       newest = undefined;
       delta = undefined;
       waiting = undefined;
-      clearTimeout(timer);
+      callOff();
       announceIdle();
     },
     follow: () => {
       leading = false;
-      clearTimeout(timer);
+      callOff();
       announceIdle();
     },
     status: () => {
@@ -381,7 +377,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     },
     close: async () => {
       closed = true;
-      clearTimeout(timer);
+      callOff();
       clearInterval(upkeepTimer);
       await queue;
       if (leading && publication.current() !== undefined) await publication.saveHistory().catch(() => {});
