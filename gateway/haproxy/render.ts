@@ -124,6 +124,8 @@ function renderDefaults({ connectTimeoutMs }: HaproxySettings): string {
     "option clitcpka",
     "option srvtcpka",
     "option http-no-delay",
+    "# A reload ends a kept connection with its next answer, never under a request that is on its way.",
+    "option idle-close-on-response",
     `timeout connect ${connectTimeoutMs}ms`,
     "timeout client 24d",
     "timeout server 24d",

@@ -6,6 +6,7 @@
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { Agent, type IncomingMessage, request } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -198,6 +199,24 @@ async function readAll(socket: Socket): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
+/** Tokens for a pod on this machine, by one key. */
+function signer(id: string, fill: number): (port: number) => Promise<string> {
+  const { sign } = createTokenSigner(parseTokenKeys(key(id, fill)));
+  return async (port) =>
+    await sign({ address: "127.0.0.1", port, scheme: "http", host: "status.example" }, Date.now());
+}
+
+/** The status of a POST to `/healthz` of whatever the token names. */
+async function post(port: number, token: string, agent: Agent): Promise<number> {
+  const options = { port, host: "127.0.0.1", path: "/healthz", method: "POST", agent };
+  const asked = request({ ...options, headers: { [TOKEN_HEADER]: token } });
+  asked.end("body");
+  const [answer] = (await once(asked, "response")) as [IncomingMessage];
+  answer.resume();
+  await once(answer, "end");
+  return answer.statusCode ?? 0;
+}
+
 const [A, B, C] = ["127.0.1.1", "127.0.1.2", "127.0.1.3"];
 const said = (address: string): string => `${address}:hello:bye`;
 const TCP = (): readonly string[] => ["--tcp-services", "ingress-nginx/tcp-services", "--all-tcp-services"];
@@ -267,6 +286,18 @@ describe.skipIf(!haveHaproxy)("fairlead gateway follow", () => {
         answers.set(answer, (answers.get(answer) ?? 0) + 1);
       }
     });
+    // Requests over kept connections, which none may lose: a POST is never sent twice.
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    closing.push(() => agent.destroy());
+    const statuses = new Map<number | string, number>();
+    const caller = (async () => {
+      const sign = signer("k1", 1);
+      while (!isOver) {
+        const token = await sign(gateway.statusPort);
+        const status = await post(gateway.port, token, agent).catch((error: Error) => error.message);
+        statuses.set(status, (statuses.get(status) ?? 0) + 1);
+      }
+    })();
     for (let change = 0; change < 20; change += 2) {
       const [servers, reloads] = [await counted(gateway, "servers"), await counted(gateway, "reload")];
       await gateway.write("db-slice.yaml", slice("db", podPort, change % 4 === 0 ? [A, B] : [A, C]));
@@ -276,8 +307,9 @@ describe.skipIf(!haveHaproxy)("fairlead gateway follow", () => {
       await vi.waitFor(async () => expect(await counted(gateway, "reload")).toBe(reloads + 1), WAIT);
     }
     isOver = true;
-    await Promise.all(clients);
+    await Promise.all([...clients, caller]);
     expect([...answers.keys()].sort()).toEqual([A, B, C].map(said));
+    expect([...statuses.keys()]).toEqual([200]);
   });
 
   test("a broken manifest costs nothing, and what is wrong is said in one sentence", async () => {
@@ -366,15 +398,9 @@ describe.skipIf(!haveHaproxy)("fairlead gateway follow", () => {
 
   test("a key that is added to its file is accepted by the running HAProxy", async () => {
     const { gateway } = await database([A]);
-    const signer = createTokenSigner(parseTokenKeys(key("k2", 2)));
-    const target = {
-      address: "127.0.0.1",
-      port: gateway.statusPort,
-      scheme: "http",
-      host: "status.example",
-    } as const;
+    const sign = signer("k2", 2);
     const ask = async (): Promise<number> => {
-      const token = await signer.sign(target, Date.now());
+      const token = await sign(gateway.statusPort);
       const url = `http://127.0.0.1:${gateway.port}/healthz`;
       return (await fetch(url, { headers: { [TOKEN_HEADER]: token } })).status;
     };
