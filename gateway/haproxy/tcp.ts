@@ -32,13 +32,16 @@ export function renderTcp(
   { passthrough, tcpServices, tcpAddress, connectTimeoutMs }: TcpSettings,
   backends: readonly TcpBackend[],
 ): readonly string[] {
-  const served = new Set(backends.map(({ name }) => name));
+  const services = new Map(tcpServices.map((service) => [serviceName(service.port), service]));
   const sections = [
     ...(passthrough === undefined ? [] : [renderPassthrough(passthrough)]),
-    ...tcpServices
-      .filter(({ port }) => served.has(serviceName(port)))
-      .map((service) => renderTcpService(service, tcpAddress)),
-    ...backends.map(renderTcpBackend),
+    ...backends.flatMap((backend) => {
+      const service = services.get(backend.name);
+      return [
+        ...(service === undefined ? [] : [renderTcpService(service, tcpAddress)]),
+        renderTcpBackend(backend),
+      ];
+    }),
   ];
   return sections.length === 0 ? [] : [renderDefaults(connectTimeoutMs), ...sections];
 }
