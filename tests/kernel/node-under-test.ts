@@ -23,6 +23,12 @@ export const PROGRAMMERS = {
   ipvs: { backend: "ipvs" },
 } as const satisfies Record<string, Programmer>;
 export type ProgrammerName = keyof typeof PROGRAMMERS;
+/** What every kernel has. IPVS has tests of its own, which run in a virtual machine where it is missing. */
+export const ALWAYS_THERE = [
+  "nftables",
+  "iptables-nft",
+  "iptables-legacy",
+] as const satisfies readonly ProgrammerName[];
 /** Pods hang on their node by a link each. */
 const ROUTED: readonly ProgrammerName[] = ["iptables-legacy", "ipvs"];
 
