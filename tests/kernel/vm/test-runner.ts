@@ -17,7 +17,6 @@ interface Test {
   readonly kind: "test";
   readonly name: string;
   readonly body: Body | undefined;
-  readonly timeoutMs: number;
 }
 
 interface Suite {
@@ -43,10 +42,8 @@ export interface TestReport {
   readonly complete: boolean;
 }
 
-const PATIENCE = Number(process.env.FAIRLEAD_PATIENCE ?? 1);
-/** Those of the project `kernel-long` in `vitest.config.ts`. */
-const TEST_TIMEOUT_MS = 60_000 * PATIENCE;
-const HOOK_TIMEOUT_MS = 120_000 * PATIENCE;
+/** What a test allows itself is meant for a machine that is not emulated; only one that hangs is ended. */
+const TIMEOUT_MS = 15 * 60_000;
 
 const root = newSuite("");
 let current = root;
@@ -73,11 +70,7 @@ export function it(
   name: string,
   ...rest: readonly [Body] | readonly [{ readonly timeout?: number }, Body]
 ): void {
-  const [options, body] = rest.length === 1 ? [{}, rest[0]] : rest;
-  const { timeout } = options as { readonly timeout?: number };
-  // What a test allows itself is meant for a machine that is not emulated.
-  const timeoutMs = timeout === undefined ? TEST_TIMEOUT_MS : timeout * PATIENCE;
-  current.members.push({ kind: "test", name, body, timeoutMs });
+  current.members.push({ kind: "test", name, body: rest.length === 1 ? rest[0] : rest[1] });
 }
 
 it.each =
@@ -87,7 +80,7 @@ it.each =
   };
 
 it.skip = (name: string): void => {
-  current.members.push({ kind: "test", name, body: undefined, timeoutMs: 0 });
+  current.members.push({ kind: "test", name, body: undefined });
 };
 
 export function beforeAll(hook: Body): void {
@@ -140,7 +133,7 @@ export async function runTests(reportFile: string, only: string): Promise<boolea
   ): Promise<void> => {
     if (!hasChosen(suite, suites)) return;
     if (suite.name !== "") tell(`${suites.join(" > ")} …`);
-    const before = await failureOf(suite.beforeAll, HOOK_TIMEOUT_MS);
+    const before = await failureOf(suite.beforeAll);
     const hooks = [...suite.afterEach, ...afterEachTest];
     if (before !== undefined) fail(suite, suites, before);
     else
@@ -149,8 +142,8 @@ export async function runTests(reportFile: string, only: string): Promise<boolea
         else if (member.body === undefined) end(suites, member, "skipped");
         else if (chosen(suites, member)) {
           const began = performance.now();
-          const failure = await failureOf([member.body], member.timeoutMs);
-          const after = await failureOf(hooks, HOOK_TIMEOUT_MS);
+          const failure = await failureOf([member.body]);
+          const after = await failureOf(hooks);
           const failed = failure ?? after;
           end(suites, member, failed === undefined ? "passed" : "failed", failed);
           const seconds = (performance.now() - began) / 1000;
@@ -158,23 +151,25 @@ export async function runTests(reportFile: string, only: string): Promise<boolea
           report(false);
         }
       }
-    const after = await failureOf(suite.afterAll, HOOK_TIMEOUT_MS);
-    if (after !== undefined)
-      end(suites, { kind: "test", name: "its end", body: undefined, timeoutMs: 0 }, "failed", after);
+    const after = await failureOf(suite.afterAll);
+    if (after !== undefined) end(suites, { kind: "test", name: "its end", body: undefined }, "failed", after);
   };
   await run(root, [], []);
   report(true);
   return results.every(({ status }) => status !== "failed");
 }
 
-async function failureOf(bodies: readonly Body[], timeoutMs: number): Promise<string | undefined> {
+async function failureOf(bodies: readonly Body[]): Promise<string | undefined> {
   for (const body of bodies) {
     let timer: NodeJS.Timeout | undefined;
     try {
       await Promise.race([
         Promise.resolve().then(body),
         new Promise((_, reject) => {
-          timer = setTimeout(() => reject(new Error(`it took longer than ${timeoutMs / 1000} s`)), timeoutMs);
+          timer = setTimeout(
+            () => reject(new Error(`it took longer than ${TIMEOUT_MS / 1000} s`)),
+            TIMEOUT_MS,
+          );
         }),
       ]);
     } catch (error) {
