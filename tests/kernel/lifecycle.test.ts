@@ -38,7 +38,7 @@ async function kernelEvents(node: NodeUnderTest, action: () => Promise<unknown>)
       await namespaces.must("node-a", "nft", ["-f", "-"], {
         input: `add table inet ${name}\ndelete table inet ${name}\n`,
       });
-      await Promise.race([once(reader, "line"), new Promise((resolve) => setTimeout(resolve, 100))]);
+      await once(reader, "line", { signal: AbortSignal.timeout(100) }).catch(() => {});
     }
   };
   await marked("mark-begin");
