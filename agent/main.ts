@@ -235,6 +235,7 @@ export async function planOnce(options: AgentOptions): Promise<string> {
     usable.families.length > 0 ? await createReadBack(settings.backend, families).listing({}) : [];
   compiler.handOver();
   const plan = nat.reconcile(listings);
+  const transactions = printTransactions(plan.transactions);
   log.show("compiling", compiler.diagnostics());
   const beside: Awaited<ReturnType<SideRulesRunner["plan"]>>[number][] = [];
   if (usable.families.length > 0)
@@ -243,7 +244,7 @@ export async function planOnce(options: AgentOptions): Promise<string> {
   if (plan.empty && beside.length === 0) say("The kernel holds these rules already; there is nothing to do.");
   const encoder = new TextEncoder();
   return (
-    printTransactions(plan.transactions) +
+    transactions +
     printTransactions(beside.map(({ program, text }) => ({ program, text: encoder.encode(text) })))
   );
 }

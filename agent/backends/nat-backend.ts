@@ -5,7 +5,7 @@
  * The compiler's committed state moves only when the kernel has taken every transaction of a plan.
  */
 
-import type { Nat, NatDiagnostic, NatPlan } from "../../wasm-nat/nat.ts";
+import type { Nat, NatPlan } from "../../wasm-nat/nat.ts";
 import { KernelError } from "../kernel/kernel-error.ts";
 import { applyTransaction, type KernelOptions } from "../kernel/transactions.ts";
 import type { Audit, Backend, Written } from "./backend.ts";
@@ -19,7 +19,8 @@ export interface NatBackendOptions {
   readonly kernel?: KernelOptions;
   /** What stood in the kernel when it was read back, before anything is written. */
   readonly onListing?: (text: string | Uint8Array) => void;
-  readonly onDiagnostics?: (diagnostics: readonly NatDiagnostic[]) => void;
+  /** Something was compiled; `Nat.diagnostics` tells what there is to say about it. */
+  readonly onDiagnostics?: () => void;
   /** Changes were refused again and again, so everything that stood was replaced. */
   readonly onReplaced?: () => void;
   readonly nowMs?: () => number;
@@ -158,9 +159,8 @@ export class NatBackend implements Backend {
     }
   }
 
-  async #carryOut({ transactions, diagnostics }: NatPlan): Promise<Written> {
+  async #carryOut({ transactions }: NatPlan): Promise<Written> {
     const { nat, onDiagnostics } = this.#options;
-    onDiagnostics?.(diagnostics);
     let changes = 0;
     const underway = new Set<Promise<void>>();
     try {
@@ -179,6 +179,8 @@ export class NatBackend implements Backend {
           () => {},
         );
       }
+      // By now all is compiled; a first load is while it is carried out.
+      onDiagnostics?.();
       await Promise.all(underway);
     } catch (error) {
       // What is still at work must have ended before the kernel is read back.

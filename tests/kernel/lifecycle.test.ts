@@ -12,16 +12,15 @@ import { clusterIpOf, serviceNamed } from "./destinations.ts";
 import { NODES, objectsOf, writeObjects } from "./manifest.ts";
 import { manyServices } from "./many-services.ts";
 import {
+  ALWAYS_THERE,
   describeNode,
   type NodeUnderTest,
   PROGRAMMERS,
-  type ProgrammerName,
   serviceWith,
 } from "./node-under-test.ts";
 import { addForeignRules, snapshot, withoutNumbers } from "./rules.ts";
 import { SERVICES } from "./services.ts";
 
-const ALL_PROGRAMMERS = Object.keys(PROGRAMMERS) as readonly ProgrammerName[];
 /** Without remembered sources, whose entries come and go with the packets. */
 const LASTING = SERVICES.filter((service) => service.name !== "sticky");
 
@@ -50,7 +49,7 @@ async function kernelEvents(node: NodeUnderTest, action: () => Promise<unknown>)
   return lines.filter((line) => !line.includes("mark-") && !line.startsWith("# new generation"));
 }
 
-describeNode("lifecycle", ALL_PROGRAMMERS, (node, programmer) => {
+describeNode("lifecycle", ALWAYS_THERE, (node, programmer) => {
   it("writes nothing when nothing has changed", async () => {
     await node().program(LASTING);
     const before = await snapshot(node().lab);

@@ -28,7 +28,7 @@ export async function snapshot(lab: Lab): Promise<readonly string[]> {
 }
 
 /** `*nat` lines and the rules under them; built-in chains and counters are not told. */
-function rulesOfSave(saved: string): readonly string[] {
+export function rulesOfSave(saved: string): readonly string[] {
   let table = "";
   return saved.split("\n").flatMap((line) => {
     if (line.startsWith("*")) table = line.slice(1);

@@ -13,11 +13,10 @@ import {
 } from "./kube-proxy-rules.ts";
 import { endpointHost } from "./manifest.ts";
 import {
+  ALWAYS_THERE,
   describeNode,
   eventually,
   type NodeUnderTest,
-  PROGRAMMERS,
-  type ProgrammerName,
   serviceWith,
 } from "./node-under-test.ts";
 import type { Held, Outcome } from "./prober.ts";
@@ -133,7 +132,7 @@ async function expectUnbroken(talks: readonly Talk[]): Promise<void> {
   }
 }
 
-describeNode("take-over", Object.keys(PROGRAMMERS) as readonly ProgrammerName[], (node) => {
+describeNode("take-over", ALWAYS_THERE, (node) => {
   it.each(MODES)("from kube-proxy in mode %s", { timeout: 120_000 }, async (mode) => {
     const { lab, agent } = node();
     await lab.namespaces.must("node-a", "nft", ["flush", "ruleset"]);

@@ -3,12 +3,14 @@
  *
  * In: a test file, which runs its tests itself where the kernel has IPVS and calls this where it has not. Out: the same
  * tests, passed, failed or skipped as they were inside. What the machine needs (the prober, the compiled NAT compiler) is
- * built before it starts.
+ * built before it starts, and the command is bundled: compiling is what an emulated processor is slowest at.
  */
 import { dirname, join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
+import { packCommand } from "../../../setup/bundle-command.mjs";
 import { runningKernelHasIpvs } from "../../../setup/debian-kernel.mjs";
 import { missingForKernelTests } from "../../../setup/kernel-requirements.mjs";
+import { buildWasmModule } from "../../../setup/wasm.mjs";
 import { buildProber } from "../prober.ts";
 import { Exchange, type MachineRun, runInVirtualMachine, whatTheMachineLacks } from "./virtual-machine.ts";
 
@@ -49,8 +51,13 @@ export async function describeInVirtualMachine(file: string): Promise<void> {
   try {
     const run = await runVitest(exchange, file);
     const text = exchange.read("report.json");
-    if (text === undefined) declareFailure(run);
-    else declareTests(JSON.parse(text) as Report, run);
+    const report = text === undefined ? undefined : (JSON.parse(text) as Report);
+    if (
+      report === undefined ||
+      !report.testResults.some(({ assertionResults }) => assertionResults.length > 0)
+    )
+      declareFailure(run);
+    else declareTests(report, run);
   } finally {
     exchange.remove();
   }
@@ -58,11 +65,16 @@ export async function describeInVirtualMachine(file: string): Promise<void> {
 
 async function runVitest(exchange: Exchange, file: string): Promise<MachineRun> {
   const prober = await buildProber();
+  if (!(await buildWasmModule()))
+    throw new Error("the NAT compiler could not be built, and the machine has no time for it");
+  const packed = join(ROOT, ".cache", "packed");
+  await packCommand(packed);
   const vitest = join(ROOT, "node_modules", "vitest", "vitest.mjs");
   const words = [
     process.execPath,
     vitest,
-    ...["run", "--project=kernel-long", relative(ROOT, file)],
+    // A worker that is a process would start Node once more.
+    ...["run", "--project=kernel-long", "--pool=threads", relative(ROOT, file)],
     ...["--reporter=default", "--reporter=json", `--outputFile.json=${exchange.file("report.json")}`],
     ...(process.env.FAIRLEAD_VM_VITEST?.split(" ") ?? []),
   ];
@@ -73,6 +85,7 @@ async function runVitest(exchange: Exchange, file: string): Promise<MachineRun> 
       PATH: [dirname(process.execPath), process.env.PATH, "/usr/sbin", "/sbin"].join(":"),
       FAIRLEAD_IPVS_HERE: "yes",
       FAIRLEAD_PROBER: prober,
+      FAIRLEAD_COMMAND: join(packed, "bin", "fairlead.mjs"),
       FAIRLEAD_PATIENCE: "6",
       NO_COLOR: "1",
     },
@@ -99,6 +112,12 @@ function declareTests({ testResults }: Report, run: MachineRun): void {
           throw new Error(`${file.message}\n${run.output}`);
         });
       }
+    }
+    // A worker that crashes after its tests, or an error outside of any: vitest tells it by its exit code alone.
+    if (run.code !== 0 && !testResults.some(({ status }) => status === "failed")) {
+      it("ends well", () => {
+        throw new Error(`vitest ended with ${run.code} inside\n${run.output.slice(-8_000)}`);
+      });
     }
   });
 }
