@@ -193,7 +193,7 @@ describeNode("a load of many transactions", ["nftables"], (node) => {
   });
 });
 
-describeNode("Services that come and go among many", ALL_PROGRAMMERS, (node, { backend }) => {
+describeNode("Services that come and go among many", ALWAYS_THERE, (node, { backend }) => {
   it("are never there without their endpoints", async () => {
     const many = manyServices(backend === "nftables" ? 4_000 : 600, 3);
     const witnesses = ["single", "web"].map((name) => serviceWith(name, ["a1"])).flatMap(objectsOf);
