@@ -6,8 +6,9 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { expect, it } from "vitest";
+import { FAMILIES, HOSTS, hostPort } from "./addresses.ts";
 import { AgentRunner } from "./agent.ts";
-import { serviceNamed } from "./destinations.ts";
+import { clusterIpOf, serviceNamed } from "./destinations.ts";
 import { NODES, objectsOf, writeObjects } from "./manifest.ts";
 import { manyServices } from "./many-services.ts";
 import {
@@ -37,7 +38,7 @@ async function kernelEvents(node: NodeUnderTest, action: () => Promise<unknown>)
       await namespaces.must("node-a", "nft", ["-f", "-"], {
         input: `add table inet ${name}\ndelete table inet ${name}\n`,
       });
-      await Promise.race([once(reader, "line"), new Promise((resolve) => setTimeout(resolve, 100))]);
+      await once(reader, "line", { signal: AbortSignal.timeout(100) }).catch(() => {});
     }
   };
   await marked("mark-begin");
@@ -189,6 +190,31 @@ describeNode("a load of many transactions", ["nftables"], (node) => {
     const { code, stdout, stderr } = await node().agent.agent("--once", "--dry-run", "-f", node().manifest);
     expect({ code, stdout }).toEqual({ code: 0, stdout: "" });
     expect(stderr).toContain("nothing to do");
+  });
+});
+
+describeNode("Services that come and go among many", ALWAYS_THERE, (node, { backend }) => {
+  it("are never there without their endpoints", async () => {
+    const many = manyServices(backend === "nftables" ? 4_000 : 600, 3);
+    const witnesses = ["single", "web"].map((name) => serviceWith(name, ["a1"])).flatMap(objectsOf);
+    await node().agent.agent("--cleanup");
+    const loads = FAMILIES.map((family) => ({
+      family,
+      load: node().load("pod", "single cluster http", { concurrency: 2, pauseMs: 1, family }),
+    }));
+    for (const objects of [[...many, ...witnesses], []]) {
+      await writeObjects(node().manifest, [...NODES, ...objects]);
+      await node().agent.program(node().manifest);
+    }
+    for (const { family, load } of loads) {
+      load.stop();
+      const { refused, silent, errors, endpoints } = await load.done;
+      expect({ refused, silent, errors }).toEqual({ refused: 0, silent: 0, errors: 0 });
+      // Before and after, the world answers in the Service's place.
+      expect([...endpoints.keys()].sort()).toEqual(
+        [hostPort(HOSTS.a1[family], 8080), hostPort(clusterIpOf(serviceNamed("single"))[family], 80)].sort(),
+      );
+    }
   });
 });
 

@@ -276,6 +276,9 @@ const OBJECTS = read(`
   ipv6 only-v6 node http      | a1 b1 +masq |             |             | a1 b1 +masq
   ipv4 only-v6 external http  | untouched   |             |             | untouched
   ipv4 only-v6 node http      | untouched   |             |             | untouched
+  on-the-node external http   | a1 b1 +masq | a1 b1 +masq | a1 b1 +masq | a1 b1 +masq
+  on-the-node external tcp/82 | untouched   |             | untouched   | untouched
+  on-the-node cluster http    | a1 b1       |             | a1 b1 +masq | a1 b1 +masq
   shares external alt         | b1 +masq    |             | b1 +masq    | b1 +masq
   older external http         | a1 +masq    |             | a1 +masq    | a1 +masq
   older cluster http          | a1          |             | a1 +masq    | a1 +masq
@@ -359,6 +362,13 @@ const MASQUERADE_ALL = read(`
   np node http                | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
   np-local node http          | a1 b1 b2       | a1 b1 b2       | a1 b1 b2 +masq | a1
   lb-local vip http           | a1 b1          | a1 b1          | a1 b1 +masq    | a1
+`);
+
+const ANOTHER_MARK = read(`
+                              | a1          | pod            | node           | client
+  web cluster http            | a1 a2 b1    | a1 a2 b1       | a1 a2 b1 +masq | a1 a2 b1 +masq
+  np node dns                 |             | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
+  lb-local vip http           |             | a1 b1          | a1 b1 +masq    | a1
 `);
 
 const NODE_PORTS_EVERYWHERE = read(`
@@ -452,6 +462,11 @@ export const SCENES: readonly Scene[] = [
     name: "the range of ClusterIPs is known",
     flags: [...CLUSTER_CIDR, "--service-cidr", "172.30.0.0/16,fd00:172:30::/64"],
     vectors: SERVICE_RANGE,
+  },
+  {
+    name: "another bit of the mark",
+    flags: [...CLUSTER_CIDR, "--masquerade-bit", "20"],
+    vectors: ANOTHER_MARK,
   },
   { name: "masquerade-all", flags: [...CLUSTER_CIDR, "--masquerade-all"], vectors: MASQUERADE_ALL },
   {
