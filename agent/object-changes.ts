@@ -6,6 +6,7 @@
  */
 
 import type { ClusterModel, ConfigMap, EndpointSlice, Node, ObjectName, Service } from "../cluster/model.ts";
+import { SortedMap } from "../cluster/sorted-map.ts";
 
 export interface ObjectChanges {
   readonly services: readonly Service[];
@@ -32,16 +33,14 @@ export function isEmptyChange(changes: ObjectChanges): boolean {
   );
 }
 
-/** Remembers the objects of the last model. */
+/** Remembers the last model. */
 export class ModelDifference {
   readonly #nodeName: string;
   readonly #configMapNames: readonly ObjectName[];
-  readonly #services = new Map<ObjectName, Service>();
-  /** Told names by the Service, so that an unchanged list of slices costs one comparison. */
-  readonly #byService = new Map<
-    ObjectName,
-    { list: readonly EndpointSlice[]; names: readonly ObjectName[] }
-  >();
+  #before: Pick<ClusterModel, "services" | "endpointSlices"> = {
+    services: new Map(),
+    endpointSlices: new Map(),
+  };
   #node: Node | null | undefined;
   readonly #configMaps = new Map<ObjectName, ConfigMap | null>();
 
@@ -52,65 +51,24 @@ export class ModelDifference {
 
   /** The changes from the model before; of the first one everything. */
   take(model: ClusterModel): ObjectChanges {
+    const before = this.#before;
+    this.#before = { services: model.services, endpointSlices: model.endpointSlices };
     const services: Service[] = [];
-    const touched = new Set<ObjectName>();
-    for (const [name, service] of model.services) {
-      if (this.#services.get(name) === service) continue;
-      this.#services.set(name, service);
-      services.push(service);
-      touched.add(name);
-    }
     const deletedServices: ObjectName[] = [];
-    if (this.#services.size > model.services.size)
-      for (const name of this.#services.keys()) if (!model.services.has(name)) deletedServices.push(name);
-    for (const name of deletedServices) {
-      this.#services.delete(name);
+    const touched = new Set<ObjectName>();
+    for (const name of changedKeys(before.services, model.services)) {
+      const service = model.services.get(name);
+      if (service === undefined) deletedServices.push(name);
+      else services.push(service);
       touched.add(name);
     }
     return {
       services,
       deletedServices,
-      ...this.#takeSlices(model, touched),
+      ...takeSlices(before.endpointSlices, model.endpointSlices, touched),
       touched,
       ...this.#takeNode(model),
       configMaps: this.#takeConfigMaps(model),
-    };
-  }
-
-  #takeSlices(
-    { endpointSlices }: ClusterModel,
-    touched: Set<ObjectName>,
-  ): Pick<ObjectChanges, "endpointSlices" | "deletedEndpointSlices"> {
-    const changed: EndpointSlice[] = [];
-    const dropped: ObjectName[] = [];
-    for (const [service, list] of endpointSlices) {
-      const before = this.#byService.get(service);
-      if (before !== undefined && sameItems(before.list, list)) continue;
-      touched.add(service);
-      const names: ObjectName[] = [];
-      for (const [index, slice] of list.entries()) {
-        const told = nameToTell(service, slice, index);
-        const name: ObjectName = `${told.meta.namespace}/${told.meta.name}`;
-        names.push(name);
-        if (before?.list[before.names.indexOf(name)] === slice) continue;
-        changed.push(told);
-      }
-      for (const name of before?.names ?? []) if (!names.includes(name)) dropped.push(name);
-      this.#byService.set(service, { list, names });
-    }
-    if (this.#byService.size > endpointSlices.size) {
-      for (const [service, { names }] of this.#byService) {
-        if (endpointSlices.has(service)) continue;
-        dropped.push(...names);
-        touched.add(service);
-        this.#byService.delete(service);
-      }
-    }
-    // A slice that has moved to another Service was put there, and is not gone.
-    const put = new Set(changed.map(({ meta }) => `${meta.namespace}/${meta.name}`));
-    return {
-      endpointSlices: changed,
-      deletedEndpointSlices: dropped.filter((name) => !put.has(name)),
     };
   }
 
@@ -133,15 +91,57 @@ export class ModelDifference {
   }
 }
 
-/** Slices that no API has named get names that none of the API's can have. */
-function nameToTell(service: ObjectName, slice: EndpointSlice, index: number): EndpointSlice {
-  if (slice.source === "EndpointSlice") return slice;
-  const name = `${service.slice(service.indexOf("/") + 1)}:${slice.source}:${index}`;
-  return { ...slice, meta: { ...slice.meta, name } };
+function takeSlices(
+  before: ClusterModel["endpointSlices"],
+  now: ClusterModel["endpointSlices"],
+  touched: Set<ObjectName>,
+): Pick<ObjectChanges, "endpointSlices" | "deletedEndpointSlices"> {
+  const changed: EndpointSlice[] = [];
+  const put = new Set<ObjectName>();
+  const dropped: ObjectName[] = [];
+  for (const service of changedKeys(before, now)) {
+    const old = new Map(
+      (before.get(service) ?? []).map((slice, index) => [nameOf(service, slice, index), slice]),
+    );
+    let isTouched = !now.has(service);
+    for (const [index, slice] of (now.get(service) ?? []).entries()) {
+      const name = nameOf(service, slice, index);
+      const isSame = old.get(name) === slice;
+      old.delete(name);
+      if (isSame) continue;
+      isTouched = true;
+      put.add(name);
+      changed.push(named(slice, name));
+    }
+    dropped.push(...old.keys());
+    if (isTouched || old.size > 0) touched.add(service);
+  }
+  // A slice that has moved to another Service was put there, and is not gone.
+  return { endpointSlices: changed, deletedEndpointSlices: dropped.filter((name) => !put.has(name)) };
 }
 
-function sameItems<T>(left: readonly T[], right: readonly T[]): boolean {
-  return (
-    left === right || (left.length === right.length && left.every((item, index) => item === right[index]))
-  );
+/** The keys whose values are not the very same in both, those that are in one of the two only included. */
+function* changedKeys<V>(
+  before: ReadonlyMap<ObjectName, V>,
+  now: ReadonlyMap<ObjectName, V>,
+): Iterable<ObjectName> {
+  if (before === now) return;
+  if (before instanceof SortedMap && now instanceof SortedMap) {
+    yield* now.changedSince(before) as Iterable<ObjectName>;
+    return;
+  }
+  for (const [key, value] of now) if (before.get(key) !== value) yield key;
+  for (const key of before.keys()) if (!now.has(key)) yield key;
+}
+
+/** Slices that no API has named get names that none of the API's can have. */
+function nameOf(service: ObjectName, { source, meta }: EndpointSlice, index: number): ObjectName {
+  const name =
+    source === "EndpointSlice" ? meta.name : `${service.slice(service.indexOf("/") + 1)}:${source}:${index}`;
+  return `${meta.namespace}/${name}`;
+}
+
+function named(slice: EndpointSlice, name: ObjectName): EndpointSlice {
+  if (slice.source === "EndpointSlice") return slice;
+  return { ...slice, meta: { ...slice.meta, name: name.slice(name.indexOf("/") + 1) } };
 }

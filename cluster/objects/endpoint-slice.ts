@@ -8,6 +8,7 @@
 import { parseIpAddress } from "../ip-address.ts";
 import type { Endpoint, EndpointPort, EndpointSlice, ObjectMeta, ObjectName } from "../model.ts";
 import type { FieldReader } from "./field-reader.ts";
+import { kept } from "./kept.ts";
 import { isDnsSubdomain } from "./names.ts";
 import { quote } from "./report.ts";
 import { readProtocol } from "./service.ts";
@@ -51,7 +52,15 @@ export function readEndpointSlice(root: FieldReader, meta: ObjectMeta): Endpoint
     );
     return undefined;
   }
-  return { kind: "EndpointSlice", source: "EndpointSlice", meta, serviceName, addressType, ports, endpoints };
+  return {
+    kind: "EndpointSlice",
+    source: "EndpointSlice",
+    meta,
+    serviceName,
+    addressType,
+    ports,
+    endpoints: kept(endpoints),
+  };
 }
 
 function readPorts(root: FieldReader): readonly EndpointPort[] {
@@ -60,7 +69,7 @@ function readPorts(root: FieldReader): readonly EndpointPort[] {
     const port = readEndpointPort(reader);
     if (port !== undefined) ports.push(port);
   }
-  return ports;
+  return kept(ports);
 }
 
 export function readEndpointPort(reader: FieldReader): EndpointPort | undefined {
@@ -102,7 +111,7 @@ function readEndpoint(
   const pod = readPodReference(reader, namespace);
   if (reader.failed || addresses.length === 0) return undefined;
   return {
-    addresses,
+    addresses: kept(addresses),
     ready,
     serving,
     terminating,

@@ -8,6 +8,7 @@
 import { parseIpAddress, parseIpRange } from "../ip-address.ts";
 import type { LoadBalancerIngress, ObjectMeta, Protocol, Service, ServicePort } from "../model.ts";
 import type { FieldReader } from "./field-reader.ts";
+import { kept } from "./kept.ts";
 import { DNS_SUBDOMAIN_RULE, isDnsLabel, isDnsSubdomain, isPortName } from "./names.ts";
 import { describeValue, quote } from "./report.ts";
 
@@ -75,13 +76,13 @@ export function readService(root: FieldReader, meta: ObjectMeta): Service | unde
     kind: "Service",
     meta,
     type,
-    clusterIPs,
+    clusterIPs: kept(clusterIPs),
     ...(externalName === undefined ? {} : { externalName }),
-    ports,
+    ports: kept(ports),
     ...(selector === undefined ? {} : { selector }),
-    externalIPs: readAddresses(spec, "externalIPs"),
-    loadBalancerSourceRanges: readSourceRanges(spec),
-    loadBalancerIngress: readLoadBalancerIngress(root),
+    externalIPs: kept(readAddresses(spec, "externalIPs")),
+    loadBalancerSourceRanges: kept(readSourceRanges(spec)),
+    loadBalancerIngress: kept(readLoadBalancerIngress(root)),
     internalTrafficPolicy: spec.word("internalTrafficPolicy", POLICIES) ?? "Cluster",
     externalTrafficPolicy: spec.word("externalTrafficPolicy", POLICIES) ?? "Cluster",
     ...(healthCheckNodePort === undefined || healthCheckNodePort === 0 ? {} : { healthCheckNodePort }),

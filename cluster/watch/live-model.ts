@@ -121,19 +121,20 @@ class SortedObjects<K extends WatchedKind> implements Store {
 /** EndpointSlices under the names of their Services. */
 class SlicesByService implements Store {
   readonly #slices = new Map<string, EndpointSlice>();
-  readonly #byService = new Map<string, Map<string, EndpointSlice>>();
+  /** In order of their names. A list that was given out is never changed. */
+  readonly #byService = new Map<string, readonly EndpointSlice[]>();
   readonly #view = new SortedView<readonly EndpointSlice[]>();
 
   put(name: string, object: KubernetesObject): boolean {
     if (object.kind !== "EndpointSlice") return false;
     const before = this.#slices.get(name);
     if (before !== undefined && isDeepStrictEqual(before, object)) return false;
-    if (before !== undefined) this.#remove(name, before);
-    this.#slices.set(name, object);
     const service = serviceOf(object);
-    const members = this.#byService.get(service) ?? new Map<string, EndpointSlice>();
-    this.#byService.set(service, members);
-    members.set(name, object);
+    if (before !== undefined && serviceOf(before) !== service) this.#remove(before);
+    this.#slices.set(name, object);
+    const others = (this.#byService.get(service) ?? []).filter((other) => other !== before);
+    const place = others.findIndex((other) => object.meta.name < other.meta.name);
+    this.#byService.set(service, others.toSpliced(place < 0 ? others.length : place, 0, object));
     this.#view.touch(service);
     return true;
   }
@@ -142,24 +143,19 @@ class SlicesByService implements Store {
     const before = this.#slices.get(name);
     if (before === undefined) return false;
     this.#slices.delete(name);
-    this.#remove(name, before);
+    this.#remove(before);
     return true;
   }
 
   view(): ClusterModel["endpointSlices"] {
-    return this.#view.of((service) => {
-      const members = this.#byService.get(service);
-      return members === undefined
-        ? undefined
-        : [...members.values()].sort((a, b) => (a.meta.name < b.meta.name ? -1 : 1));
-    }) as ClusterModel["endpointSlices"];
+    return this.#view.of((service) => this.#byService.get(service)) as ClusterModel["endpointSlices"];
   }
 
-  #remove(name: string, slice: EndpointSlice): void {
+  #remove(slice: EndpointSlice): void {
     const service = serviceOf(slice);
-    const members = this.#byService.get(service);
-    members?.delete(name);
-    if (members?.size === 0) this.#byService.delete(service);
+    const others = (this.#byService.get(service) ?? []).filter((other) => other !== slice);
+    if (others.length > 0) this.#byService.set(service, others);
+    else this.#byService.delete(service);
     this.#view.touch(service);
   }
 }

@@ -161,6 +161,9 @@ pub fn compile_service(
             }
         }
     }
+    // They stay for as long as the Service does, and most have one port: room for four would be the most of it.
+    rules.ports.shrink_to_fit();
+    rules.cluster_ips.shrink_to_fit();
     rules
 }
 
@@ -206,6 +209,7 @@ impl Port<'_> {
             }
         }
         entries.sort();
+        entries.shrink_to_fit();
         entries
     }
 

@@ -30,8 +30,8 @@ pub struct Machine {
     settings: Settings,
     node: Node,
     services: BTreeMap<ObjectName, Service>,
-    /// By Service, which may not be known.
-    slices: BTreeMap<ObjectName, BTreeMap<ObjectName, EndpointSlice>>,
+    /// By Service, which may not be known; in order of their names. Most have one, so a map of them would be mostly room.
+    slices: BTreeMap<ObjectName, Vec<EndpointSlice>>,
     /// The Service of each slice.
     homes: BTreeMap<ObjectName, ObjectName>,
     claims: Claims,
@@ -175,11 +175,15 @@ impl Machine {
             self.remove_slice(&slice.name);
         }
         let slices = self.slices.entry(home.clone()).or_default();
-        if slices.get(&slice.name) == Some(&slice) {
-            return;
+        match slices.binary_search_by(|other| other.name.cmp(&slice.name)) {
+            Ok(place) if slices[place] == slice => return,
+            Ok(place) => slices[place] = slice,
+            Err(place) => {
+                self.homes.insert(slice.name.clone(), home.clone());
+                slices.reserve_exact(1);
+                slices.insert(place, slice);
+            }
         }
-        self.homes.insert(slice.name.clone(), home.clone());
-        slices.insert(slice.name.clone(), slice);
         self.changed.insert(home);
     }
 
@@ -192,7 +196,7 @@ impl Machine {
     fn remove_slice(&mut self, name: &ObjectName) {
         let Some(home) = self.homes.remove(name) else { return };
         if let Some(slices) = self.slices.get_mut(&home) {
-            slices.remove(name);
+            slices.retain(|slice| slice.name != *name);
             if slices.is_empty() {
                 self.slices.remove(&home);
             }
@@ -251,7 +255,7 @@ impl Machine {
     fn weight(&self, name: &ObjectName) -> usize {
         let Some(service) = self.services.get(name) else { return 0 };
         let endpoints: usize =
-            self.slices.get(name).into_iter().flatten().map(|(_, slice)| slice.endpoints.len()).sum();
+            self.slices.get(name).into_iter().flatten().map(|slice| slice.endpoints.len()).sum();
         let places = service.cluster_ips.len() + service.external_ips.len() + service.load_balancer_ips.len();
         service.cluster_ips.len() + service.ports.len() * (1 + places + endpoints)
     }
@@ -287,8 +291,7 @@ impl Machine {
             let mut diagnostics = Vec::new();
             let rules = match self.services.get(name) {
                 Some(service) => {
-                    let slices: Vec<&EndpointSlice> =
-                        self.slices.get(name).map_or(Vec::new(), |slices| slices.values().collect());
+                    let slices: Vec<&EndpointSlice> = self.slices.get(name).into_iter().flatten().collect();
                     compile_service(service, &slices, context, &self.claims, &mut diagnostics)
                 }
                 None => ServiceRules::default(),

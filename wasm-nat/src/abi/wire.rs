@@ -353,14 +353,15 @@ impl ServiceWire<'_> {
             }
             scheduler
         });
-        let ports = self.ports.iter().map(|(name, protocol_name, port, node_port)| {
-            Ok(ServicePort {
+        let mut ports = Vec::with_capacity(self.ports.len());
+        for (name, protocol_name, port, node_port) in &self.ports {
+            ports.push(ServicePort {
                 name: name.as_ref().into(),
                 protocol: protocol(protocol_name)?,
                 port: *port,
                 node_port: (*node_port != 0).then_some(*node_port),
-            })
-        });
+            });
+        }
         let policy = |local: bool| if local { Policy::Local } else { Policy::Cluster };
         Ok(Service {
             created: self.created.as_deref().and_then(parse_time),
@@ -369,7 +370,7 @@ impl ServiceWire<'_> {
             external_ips,
             load_balancer_ips,
             source_ranges,
-            ports: ports.collect::<Result<_, String>>()?,
+            ports,
             internal_policy: policy(self.internal_local),
             external_policy: policy(self.external_local),
             health_check_node_port: self.health_check_node_port.filter(|port| *port > 0),
@@ -438,9 +439,11 @@ impl SliceWire<'_> {
         let name = object_name(&self.name)?;
         let namespace = name.as_str().split('/').next().unwrap_or_default();
         let family = family(&self.address_type).ok();
-        let ports = self.ports.iter().map(|(name, protocol_name, port)| {
-            Ok(EndpointPort { name: name.as_ref().into(), protocol: protocol(protocol_name)?, port: *port })
-        });
+        let mut ports = Vec::with_capacity(self.ports.len());
+        for (name, protocol_name, port) in &self.ports {
+            let (name, protocol) = (name.as_ref().into(), protocol(protocol_name)?);
+            ports.push(EndpointPort { name, protocol, port: *port });
+        }
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
         for (place, endpoint) in self.endpoints.iter().enumerate().filter(|_| family.is_some()) {
             let address =
@@ -471,7 +474,7 @@ impl SliceWire<'_> {
         }
         Ok(EndpointSlice {
             service: ObjectName::new(namespace, &self.service),
-            ports: ports.collect::<Result<_, String>>()?,
+            ports,
             family,
             endpoints,
             name,

@@ -1,0 +1,8 @@
+/** Lists of objects that stay in memory for months, ten thousands of them. */
+
+const EMPTY: readonly never[] = [];
+
+/** The same list without the room that V8 leaves behind a pushed item, 16 further ones; those without items are one list. */
+export function kept<T>(list: readonly T[]): readonly T[] {
+  return list.length === 0 ? EMPTY : list.slice();
+}
