@@ -192,8 +192,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
   let lastError: string | undefined;
   let leading = options.epoch === undefined;
   let closed = false;
-  /** The next run. */
-  let callOff: () => void = () => {};
+  /** Calls the next run off; absent: none is due. */
+  let callOff: (() => void) | undefined;
   let idle: (() => void)[] = [];
   /** Everything that touches KV runs in this one queue. */
   let queue: Promise<unknown> = Promise.resolve();
@@ -227,10 +227,17 @@ export function createPublisher(options: PublisherOptions): Publisher {
     idle = [];
   };
 
+  const unschedule = (): void => {
+    callOff?.();
+    callOff = undefined;
+  };
   const schedule = (inMs: number): void => {
-    callOff();
+    unschedule();
     if (closed || !leading) return;
-    callOff = later(inMs, () => void enqueue(run));
+    callOff = later(inMs, () => {
+      callOff = undefined;
+      void enqueue(run);
+    });
   };
 
   const run = async (): Promise<void> => {
@@ -244,6 +251,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
     } finally {
       isPublishing = false;
     }
+    // One that came during a repetition waited for it.
+    if (waiting !== undefined && callOff === undefined) schedule(pace.debounceMs);
   };
 
   const publishOnce = async (config: EdgeConfig, first: NonNullable<typeof waiting>): Promise<void> => {
@@ -260,6 +269,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       set = await cutShards(config, { keys, previous: lastSet, clusters, delta: sinceLast });
       lastSet = set;
     } catch (error) {
+      failures = 0; // Nothing is tried again.
       lastError = messageOf(error);
       onEvent({ kind: "rejected", error: error as Error });
       return;
@@ -342,12 +352,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
       newest = undefined;
       delta = undefined;
       waiting = undefined;
-      callOff();
+      unschedule();
       announceIdle();
     },
     follow: () => {
       leading = false;
-      callOff();
+      unschedule();
       announceIdle();
     },
     status: () => {
@@ -377,7 +387,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     },
     close: async () => {
       closed = true;
-      callOff();
+      unschedule();
       clearInterval(upkeepTimer);
       await queue;
       if (leading && publication.current() !== undefined) await publication.saveHistory().catch(() => {});

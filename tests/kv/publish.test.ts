@@ -221,6 +221,37 @@ describe("failures", () => {
     expect(kinds()).toEqual(["published", "failed", "published"]);
   });
 
+  test("a configuration that comes while a failed one is tried again is published after it", async () => {
+    const publisher = start();
+    let requests = 0;
+    server.fault = ({ operation }) => {
+      requests++;
+      if (requests === 1) return { kind: "status", status: 503 };
+      // The repetition is under way, and will succeed.
+      if (operation === "put") {
+        server.fault = () => undefined;
+        publisher.submit(configWith("10.0.0.3:80"));
+      }
+      return undefined;
+    };
+    await publish(publisher, configWith("10.0.0.2:80"));
+    expect(kinds()).toEqual(["failed", "published", "published"]);
+    expect([...server.store.values()].join()).toContain("10.0.0.3:80");
+  });
+
+  test("a configuration that breaks its contract, after a failure: the next one is published", async () => {
+    const publisher = start();
+    let requests = 0;
+    server.fault = () => (requests++ === 0 ? { kind: "status", status: 503 } : undefined);
+    const good = configWith("10.0.0.2:80");
+    publisher.submit(good);
+    while (!kinds().includes("failed")) await new Promise((resolve) => setImmediate(resolve));
+    await publish(publisher, { ...good, backends: {} });
+    expect(kinds()).toEqual(["failed", "rejected"]);
+    await publish(publisher, good);
+    expect(kinds()).toEqual(["failed", "rejected", "published"]);
+  });
+
   test("a refusal keeps its reason in the status until it is repaired", async () => {
     server.fault = () => ({ kind: "status", status: 403 });
     const publisher = start();
