@@ -173,7 +173,7 @@ describe.skipIf(reason !== undefined)(
       await server.apply(slice("web", [PODS[2]]));
       await vi.waitFor(() => expect(plain(9001)).toBe(PODS[2]), WAIT);
       await vi.waitFor(async () => expect(await readyz()).toBe("ok\n"), WAIT);
-    });
+    }, 120_000);
 
     test("its rights are to read, and no Secret", async () => {
       const api = connectKubernetes({
