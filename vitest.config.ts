@@ -17,6 +17,8 @@ const patience = Number(process.env.FAIRLEAD_PATIENCE ?? 1);
 /** Minutes each: loads that go on, statistics, a virtual machine. `npm run test:kernel-long` runs them. */
 const LONG_KERNEL_TESTS = [
   "tests/kernel/balance.test.ts",
+  "tests/kernel/churn.long.test.ts",
+  "tests/kernel/ipvs.test.ts",
   "tests/kernel/sequences.test.ts",
   "tests/kernel/updates.test.ts",
   "tests/kernel/vectors.ipvs.test.ts",

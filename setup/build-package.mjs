@@ -4,36 +4,16 @@
  * Node strips no types under `node_modules`, so the package holds bundled JavaScript: the command with everything it
  * imports but the Worker's runtime (`miniflare`, which is a dependency), the edge Worker, the NAT compiler.
  */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, sep } from "node:path";
 import { pathToFileURL } from "node:url";
+import { bundleCommand } from "./bundle-command.mjs";
 import { root, say } from "./process.mjs";
 
 const dist = join(root, "dist");
 
-/** Packages that stay packages: they hold programs, or are needed only in a checkout. */
-const EXTERNAL = ["esbuild", "miniflare"];
-
 const { build } = await import("esbuild");
-rmSync(dist, { recursive: true, force: true });
-mkdirSync(dist);
-const bundle = await build({
-  metafile: true,
-  entryPoints: { fairlead: join(root, "cli", "main.ts") },
-  outdir: dist,
-  bundle: true,
-  // Commands load what they need when they run: each heavy part is a file of its own.
-  splitting: true,
-  format: "esm",
-  platform: "node",
-  target: "node24",
-  external: EXTERNAL,
-  // Packages of CommonJS ask for Node's modules with require.
-  banner: {
-    js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
-  },
-  logLevel: "warning",
-});
+const bundle = await bundleCommand(dist);
 const { bundleWorker } = await import(pathToFileURL(join(root, "cli", "dev", "worker-bundle.ts")).href);
 writeFileSync(join(dist, "worker.js"), await bundleWorker());
 // Not what is shipped: only which files the Worker's bundle has.
@@ -49,8 +29,6 @@ const workerBundle = await build({
 const bundled = [bundle, workerBundle].flatMap(({ metafile }) => Object.keys(metafile.inputs));
 writeFileSync(join(dist, "THIRD-PARTY-LICENSES.txt"), licencesOf(bundled));
 cpSync(join(root, "cli", "dev", "workerd-with-parent.sh"), join(dist, "workerd-with-parent.sh"));
-const wasm = join(root, "wasm-nat", "dist", "wasm_nat.wasm");
-if (existsSync(wasm)) cpSync(wasm, join(dist, "wasm_nat.wasm"));
 say(`built ${dist}`);
 
 /** The licence texts of the packages whose files are in a bundle; their licences ask to travel with copies. */

@@ -94,12 +94,16 @@ export function restoreError(
  * The text that removes every chain that `isOurs` names and every rule that jumps to one, and nothing else; `undefined`
  * where there is nothing to remove. Counters and rules of others stay as they are.
  */
-export function planRemoval(saved: string, isOurs: (chain: string) => boolean): string | undefined {
+export function planRemoval(
+  saved: string,
+  isOursIn: (chain: string, table: string) => boolean,
+): string | undefined {
   let table = "";
+  const isOurs = (chain: string): boolean => isOursIn(chain, table.slice(1));
   const chains: string[] = [];
   const jumps: string[] = [];
   for (const line of saved.split("\n")) {
-    if (line.startsWith("*")) table = line;
+    if (line.startsWith("*")) table = line.trim();
     else if (line.startsWith(":")) {
       const chain = line.slice(1, line.indexOf(" "));
       if (isOurs(chain)) chains.push(chain);
@@ -124,11 +128,14 @@ export function planRemoval(saved: string, isOurs: (chain: string) => boolean): 
 /** Removes chains of every table as `planRemoval` says. True: there was something to remove. */
 export async function removeChains(
   programs: IptablesPrograms,
-  isOurs: (chain: string) => boolean,
+  isOurs: (chain: string, table: string) => boolean,
   options: IptablesOptions = {},
 ): Promise<boolean> {
   const saved = await saveTables(programs, options);
-  const plans = saved.split(/^(?=\*)/m).map((table) => planRemoval(table, isOurs));
+  const plans = saved.split(/^(?=\*)/m).map((text) => {
+    const table = /^\*(\S+)/.exec(text)?.[1] ?? "";
+    return planRemoval(text, (chain) => isOurs(chain, table));
+  });
   const plan = plans.filter((text) => text !== undefined);
   await restoreIptables(programs, plan, options);
   return plan.length > 0;

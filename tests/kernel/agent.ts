@@ -12,7 +12,8 @@ import { type Finished, run } from "./netns.ts";
 import type { Backend } from "./table.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
-const COMMAND = join(ROOT, "bin", "fairlead.mjs");
+/** In a virtual machine, the bundled command: an emulated processor takes many times longer over the sources. */
+const COMMAND = process.env.FAIRLEAD_COMMAND ?? join(ROOT, "bin", "fairlead.mjs");
 
 /** The kernel interface behind the `iptables` command; each distribution has made its choice. */
 export type IptablesVariant = "nft" | "legacy";

@@ -7,19 +7,30 @@ import { AgentRunner, type Programmer, type RunningAgent } from "./agent.ts";
 import { type Destination, readDestination, serviceNamed } from "./destinations.ts";
 import { Lab, type PodNetwork } from "./lab.ts";
 import { NODES, objectsOf, writeObjects } from "./manifest.ts";
+import { PATIENCE } from "./netns.ts";
 import type { Outcome } from "./prober.ts";
 import { describeKernel } from "./requirements.ts";
 import { type EndpointText, SERVICES, type TestService } from "./services.ts";
 
 export const WITH_DETECTOR = ["--cluster-cidr", `${CLUSTER_CIDRS.ipv4},${CLUSTER_CIDRS.ipv6}`] as const;
 
-/** The two backends, iptables over both of its kernel interfaces. */
+/** The three backends, iptables over both of its kernel interfaces. */
 export const PROGRAMMERS = {
   nftables: { backend: "nftables" },
   "iptables-nft": { backend: "iptables", variant: "nft" },
   "iptables-legacy": { backend: "iptables", variant: "legacy" },
+  /** Only where the kernel has it. */
+  ipvs: { backend: "ipvs" },
 } as const satisfies Record<string, Programmer>;
 export type ProgrammerName = keyof typeof PROGRAMMERS;
+/** What every kernel has. IPVS has tests of its own, which run in a virtual machine where it is missing. */
+export const ALWAYS_THERE = [
+  "nftables",
+  "iptables-nft",
+  "iptables-legacy",
+] as const satisfies readonly ProgrammerName[];
+/** Pods hang on their node by a link each. */
+const ROUTED: readonly ProgrammerName[] = ["iptables-legacy", "ipvs"];
 
 export class NodeUnderTest {
   readonly lab: Lab;
@@ -48,7 +59,12 @@ export class NodeUnderTest {
 
   /** Starts the agent as it runs on a node; it is ended after the test at the latest. */
   start(...flags: readonly string[]): RunningAgent {
-    const running = this.agent.start("-f", this.manifest, ...WITH_DETECTOR, ...flags);
+    return this.startWith(...WITH_DETECTOR, ...flags);
+  }
+
+  /** The same with these flags alone. */
+  startWith(...flags: readonly string[]): RunningAgent {
+    const running = this.agent.start("-f", this.manifest, ...flags);
     this.#running.push(running);
     return running;
   }
@@ -62,7 +78,7 @@ export class NodeUnderTest {
     from: HostName,
     destination: string,
     family: Family = "ipv4",
-    timeoutMs = 3_000,
+    timeoutMs = 3_000 * PATIENCE,
   ): Promise<string> {
     const { protocol, address, port } = readDestination(destination);
     const outcome = await this.lab.probe(from, protocol, address[family], port, timeoutMs);
@@ -88,7 +104,7 @@ export class NodeUnderTest {
   /** Asks until the answer is as wanted. */
   async until(want: string, from: HostName, destination: string, family: Family = "ipv4"): Promise<void> {
     await eventually(
-      () => this.ask(from, destination, family, 500),
+      () => this.ask(from, destination, family, 500 * PATIENCE),
       (answer) => answer === want,
       `${from} → ${destination} to be ${want}`,
     );
@@ -130,12 +146,12 @@ export async function eventually<T>(
   what: string,
   seconds = 15,
 ): Promise<T> {
-  const deadline = performance.now() + seconds * 1000;
+  const deadline = performance.now() + seconds * PATIENCE * 1000;
   for (;;) {
     const seen = await look();
     if (isGood(seen)) return seen;
     if (performance.now() > deadline) {
-      throw new Error(`waited ${seconds} s for ${what}; at last: ${JSON.stringify(seen)}`);
+      throw new Error(`waited ${seconds * PATIENCE} s for ${what}; at last: ${JSON.stringify(seen)}`);
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -149,7 +165,7 @@ export function describeNode(
 ): void {
   for (const programmerName of programmers) {
     const programmer: Programmer = PROGRAMMERS[programmerName];
-    const podNetwork: PodNetwork = programmerName === "iptables-legacy" ? "routed" : "bridged";
+    const podNetwork: PodNetwork = ROUTED.includes(programmerName) ? "routed" : "bridged";
     describeKernel(`${name}, ${programmerName}`, () => {
       let node: NodeUnderTest | undefined;
       beforeAll(async () => {
