@@ -3,12 +3,12 @@
 import { isIP } from "node:net";
 import { listen } from "../control/listen.ts";
 import { createMetrics } from "../control/metrics.ts";
-import type { FollowOutcome } from "../gateway/haproxy/follower.ts";
+import type { FollowOutcome, FollowReport } from "../gateway/haproxy/follower.ts";
 
 export interface GatewayStatus {
   /** A configuration is installed with which HAProxy can start. */
   readonly ready: () => void;
-  readonly brought: (outcome: FollowOutcome) => void;
+  readonly brought: (report: FollowReport) => void;
   readonly close: () => Promise<void>;
 }
 
@@ -20,6 +20,7 @@ export async function createGatewayStatus(
   const metrics = createMetrics();
   let isReady = false;
   let last: FollowOutcome | undefined;
+  let refused: string | undefined;
   let changedAtSeconds: number | undefined;
   const changes = metrics.counter(
     "fairlead_gateway_changes_total",
@@ -34,7 +35,7 @@ export async function createGatewayStatus(
   gauge(
     "fairlead_gateway_refused",
     "1 while the newest configuration is refused.",
-    () => last?.kind === "refused",
+    () => refused !== undefined,
   );
   gauge(
     "fairlead_gateway_haproxy_connected",
@@ -54,7 +55,7 @@ export async function createGatewayStatus(
 
   const problem = (): string | undefined => {
     if (!isReady) return "No configuration has been written yet.";
-    if (last?.kind === "refused") return `The newest configuration is refused: ${last.reason}.`;
+    if (refused !== undefined) return `The newest configuration is refused: ${refused}.`;
     if (last?.kind === "installed") return `HAProxy does not answer: ${last.reason}.`;
     return sourceProblem();
   };
@@ -82,17 +83,24 @@ export async function createGatewayStatus(
     ready: () => {
       isReady = true;
     },
-    brought: (outcome) => {
+    brought: (report) => {
+      const { outcome } = report;
       if (outcome.kind === "servers" || outcome.kind === "reload") {
         changes.add(1, { by: outcome.kind });
         changedAtSeconds = Date.now() / 1_000;
       }
-      if (outcome.kind === "refused" && last?.kind !== "refused") refusals.add(1);
-      // That nothing was to be done, or not yet, says nothing new about how it is.
-      if (outcome.kind !== "unchanged" || last?.kind === "refused") last = outcome;
+      const reason = refusalOf(report);
+      if (reason !== undefined && reason !== refused) refusals.add(1);
+      refused = reason;
+      last = outcome;
     },
     close: () => listening.close(),
   };
+}
+
+/** Why HAProxy has not all of the newest configuration; undefined: it has. */
+export function refusalOf({ outcome, refused }: FollowReport): string | undefined {
+  return refused ?? (outcome.kind === "refused" ? outcome.reason : undefined);
 }
 
 function placeOf(address: string): { readonly host: string; readonly port: number } {

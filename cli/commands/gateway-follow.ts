@@ -31,7 +31,7 @@ import {
   type OpenGatewaySource,
   openGatewaySource,
 } from "../gateway-source.ts";
-import { createGatewayStatus } from "../gateway-status.ts";
+import { createGatewayStatus, refusalOf } from "../gateway-status.ts";
 import { addKubernetesOptions, apiAccess, type KubernetesFlags } from "../kubernetes-input.ts";
 import { addCompilerOptions, addFileOption, compileOptions } from "../manifest-input.ts";
 import { stopOnSignals } from "../stop-signal.ts";
@@ -93,7 +93,17 @@ async function follow(flags: FollowFlags, environment: NodeJS.ProcessEnv): Promi
   const say = (line: string): void => void process.stderr.write(`fairlead: ${asSentence(line)}\n`);
   const source = sourceOf(flags);
   const compile = await createCompile(flags);
-  await readSettings(flags, environment); // Whatever is wrong with it is told before anything begins.
+  let settings = await readSettings(flags, environment); // What is wrong with it is told before anything begins.
+  /** The sentence on what cannot be read any more; the settings from before stay. */
+  const readAgain = async (): Promise<string | undefined> => {
+    try {
+      settings = await readSettings(flags, environment);
+      return undefined;
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      return `${message.replace(/\.$/, "")}; what was read before stays`;
+    }
+  };
   const { HaproxyFollower } = await import("../../gateway/haproxy/follower.ts");
   const follower = new HaproxyFollower({
     folder: absolutePath(resolve(flags.out)),
@@ -137,7 +147,7 @@ async function follow(flags: FollowFlags, environment: NodeJS.ProcessEnv): Promi
       clearTimeout(timer);
       let againMs = LOOK_AGAIN_MS;
       try {
-        const settings = await readSettings(flags, environment);
+        const unread = await readAgain();
         if (source === undefined || newest !== undefined || !isReady) {
           const tcp = newest === undefined ? undefined : readTcpSettings(newest.model, flags, compile);
           const report = await follower.bring({ ...settings, ...tcp?.settings });
@@ -146,8 +156,8 @@ async function follow(flags: FollowFlags, environment: NodeJS.ProcessEnv): Promi
             ...(tcp?.diagnostics ?? []),
             ...diagnosticsOf(report, flags),
           ]);
-          status.brought(report.outcome);
-          trouble.tell(sentenceOf(report.outcome));
+          status.brought(report);
+          trouble.tell(unread ?? sentenceOf(report));
           againMs = againAfter(report.outcome);
         }
         if (!isReady && (await follower.isInstalled())) {
@@ -208,20 +218,14 @@ function diagnosticsOf({ portsWithout }: FollowReport, { tcpServices }: FollowFl
 }
 
 /** What a person shall know; undefined: nothing is wrong. */
-function sentenceOf(outcome: FollowOutcome): string | undefined {
-  switch (outcome.kind) {
-    case "refused":
-      return `HAProxy refuses the new configuration, and the last good one stays: ${outcome.reason}`;
-    case "installed":
-      return `the configuration is written, and HAProxy finds it when it starts: ${outcome.reason}`;
-    case "unchanged":
-    case "servers":
-    case "reload":
-    case "early":
-      return undefined;
-    default:
-      return outcome satisfies never;
-  }
+function sentenceOf(report: FollowReport): string | undefined {
+  const refusal = refusalOf(report);
+  if (refusal !== undefined)
+    return `HAProxy refuses the new configuration, and the last good one stays: ${refusal}`;
+  const { outcome } = report;
+  return outcome.kind === "installed"
+    ? `the configuration is written, and HAProxy finds it when it starts: ${outcome.reason}`
+    : undefined;
 }
 
 function againAfter(outcome: FollowOutcome): number {

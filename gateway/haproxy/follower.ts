@@ -43,6 +43,11 @@ export type FollowOutcome =
 
 export interface FollowReport {
   readonly outcome: FollowOutcome;
+  /**
+   * One clause: files that flags name (keys, certificates) are refused, and the outcome is that of the last good ones with
+   * the wanted hosts and services.
+   */
+  readonly refused?: string;
   /** TCP services that are left out because their port cannot be had, and the system's word for why. */
   readonly portsWithout: ReadonlyMap<number, string>;
 }
@@ -66,6 +71,8 @@ export class HaproxyFollower {
   /** What the worker with this process id has read or was given. */
   #running: { readonly worker: number; readonly text: string; readonly withoutServers: string } | undefined;
   #refused: { readonly text: string; readonly reason: string; readonly untilMs: number } | undefined;
+  /** The last ones that were taken. */
+  #good: FollowedSettings | undefined;
   #reloadedAtMs = Number.NEGATIVE_INFINITY;
   #portsWithout: ReadonlyMap<number, string> = new Map();
 
@@ -87,10 +94,27 @@ export class HaproxyFollower {
     if (outcome.kind === "refused") {
       const before = this.#portsWithout.size;
       await this.#findPortsWithout(wanted);
-      // The others need not wait for a port that somebody else has.
-      if (this.#portsWithout.size > before) outcome = await this.#bring(without(wanted, this.#portsWithout));
+      if (this.#portsWithout.size > before) {
+        // The others need not wait for a port that somebody else has; once it is free, all of it is tried again.
+        this.#refused = undefined;
+        outcome = await this.#bring(without(wanted, this.#portsWithout));
+      }
     }
-    return { outcome, portsWithout: this.#portsWithout };
+    const portsWithout = this.#portsWithout;
+    if (outcome.kind !== "refused" || this.#good === undefined) {
+      if (outcome.kind !== "early") this.#good = wanted;
+      return { outcome, portsWithout };
+    }
+    // Endpoints go on, whatever is wrong with a certificate.
+    const { passthrough, tcpAddress, ...others } = this.#good;
+    const mixed = {
+      ...others,
+      ...(wanted.passthrough === undefined ? {} : { passthrough: wanted.passthrough }),
+      ...(wanted.tcpAddress === undefined ? {} : { tcpAddress: wanted.tcpAddress }),
+      tcpServices: wanted.tcpServices,
+    };
+    const { reason } = outcome;
+    return { outcome: await this.#bring(without(mixed, portsWithout)), refused: reason, portsWithout };
   }
 
   async #bring(settings: FollowedSettings): Promise<FollowOutcome> {
@@ -119,7 +143,6 @@ export class HaproxyFollower {
       this.#running = undefined;
       return { kind: "installed", reason: worker };
     }
-    this.#refused = undefined;
     this.#running = undefined;
     if (serversOnly && (await setServers(this.#master, tcpBackendsOf(placed)))) {
       this.#running = { worker, text, withoutServers };

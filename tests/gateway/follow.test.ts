@@ -350,18 +350,19 @@ describe.skipIf(!haveHaproxy)("fairlead gateway follow", () => {
     closing.push(() => authority.close());
     const { cert, key: privateKey } = await authority.issue("gateway.example.com");
     const pods = new Pods();
-    await pods.start(A);
+    for (const address of [A, B]) await pods.start(address);
     const [dbPort = 0] = await freePorts(1);
     const podPort = await pods.port;
     const pem = `${cert}${privateKey}`;
+    const database = (address: string): readonly unknown[] => [
+      tcpServices({ [dbPort]: "shop/db:5432" }),
+      service("db", podPort),
+      slice("db", podPort, [address]),
+    ];
     let certificateFile = "";
     const gateway = await startGateway(
       {
-        "all.yaml": [
-          tcpServices({ [dbPort]: "shop/db:5432" }),
-          service("db", podPort),
-          slice("db", podPort, [A]),
-        ],
+        "all.yaml": database(A),
       },
       async (folder) => {
         certificateFile = join(folder, "listen.pem");
@@ -383,6 +384,9 @@ describe.skipIf(!haveHaproxy)("fairlead gateway follow", () => {
     expect(await (await fetch(`http://127.0.0.1:${gateway.statusPort}/readyz`)).text()).toContain(
       "is refused",
     );
+    // Endpoints need no certificate.
+    await gateway.write("all.yaml", ...database(B));
+    await vi.waitFor(async () => expect(await talk(dbPort)).toBe(said(B)), WAIT);
 
     const renewed = await authority.issue("gateway.example.com");
     await writeFile(certificateFile, `${renewed.cert}${renewed.key}`);

@@ -120,6 +120,38 @@ describe.each([
   });
 });
 
+test("the token of the gateway's ServiceAccount is for the container that follows the cluster alone", () => {
+  const deployment = kustomizeBase(GATEWAY).find(({ kind }) => kind === "Deployment") as unknown as {
+    readonly spec: { readonly template: { readonly spec: GatewayPod } };
+  };
+  const pod = deployment.spec.template.spec;
+  expect(pod.automountServiceAccountToken).toBe(false);
+  const containers = [...pod.initContainers, ...pod.containers];
+  const withMount = (name: string): readonly string[] =>
+    containers
+      .filter(({ volumeMounts }) => volumeMounts.some((mount) => mount.name === name))
+      .map((container) => container.name);
+  expect(withMount("token")).toEqual(["follow"]);
+  expect(withMount("keys")).toEqual(["follow"]);
+  expect(withMount("run")).toEqual(["follow", "haproxy"]);
+  // Both see the configuration at one path, since it is checked where it is used.
+  const paths = containers.map(
+    ({ volumeMounts }) => volumeMounts.find(({ name }) => name === "configuration")?.mountPath,
+  );
+  expect(new Set(paths).size).toBe(1);
+});
+
+interface GatewayPod {
+  readonly automountServiceAccountToken: boolean;
+  readonly initContainers: readonly GatewayContainer[];
+  readonly containers: readonly GatewayContainer[];
+}
+
+interface GatewayContainer {
+  readonly name: string;
+  readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[];
+}
+
 test("cloudflared may call the gateway, at the port that the Worker is told", () => {
   const manifests = [
     ...kustomizeBase(GATEWAY),

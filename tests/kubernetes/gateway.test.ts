@@ -66,7 +66,7 @@ describe.skipIf(reason !== undefined)(
       space.run(`curl -s --max-time 5 http://127.0.0.1:${port}/ || true`);
     const tls = (host: string): string =>
       space.run(
-        `curl -s --max-time 5 --cacert ${folder}/ca.crt --connect-to ::127.0.0.1:8443 https://${host}/ || true`,
+        `curl -s --max-time 5 --cacert ${folder}/ca.crt --connect-to ::127.0.0.1:9443 https://${host}/ || true`,
       );
     const readyz = async (): Promise<string> =>
       await (await fetch(`http://127.0.0.1:${statusPort}/readyz`)).text();
@@ -98,10 +98,12 @@ describe.skipIf(reason !== undefined)(
         ...["gateway", "follow", "--kubeconfig", kubeconfig, "--status-listen", `127.0.0.1:${statusPort}`],
         ...["--out", join(folder, "out"), "--master-socket", join(folder, "master.sock")],
         ...["--keys-file", join(folder, "keys"), "--allowed-cidrs", "10.0.0.0/8"],
-        ...["--passthrough-listen", ":8443", "--tcp-services", "ingress-nginx/tcp-services"],
+        ...["--listen", "127.0.0.1:9080", "--health-listen", "127.0.0.1:9081"],
+        ...["--passthrough-listen", ":9443", "--tcp-services", "ingress-nginx/tcp-services"],
         ...["--all-tcp-services", "--max-connections", "200", "--reload-distance", "0.05"],
       ]);
       await program.waitFor(program.stdout, /^ready$/);
+      // Its ports are none of the pods', which have them on other addresses of this very machine.
       const configuration = join(folder, "out", "current", "haproxy.cfg");
       haproxy = inSpace("haproxy", "-W", "-db", "-S", join(folder, "master.sock"), "-f", configuration);
     });
@@ -171,7 +173,7 @@ describe.skipIf(reason !== undefined)(
       await server.apply(slice("web", [PODS[2]]));
       await vi.waitFor(() => expect(plain(9001)).toBe(PODS[2]), WAIT);
       await vi.waitFor(async () => expect(await readyz()).toBe("ok\n"), WAIT);
-    });
+    }, 120_000);
 
     test("its rights are to read, and no Secret", async () => {
       const api = connectKubernetes({
