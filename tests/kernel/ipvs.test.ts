@@ -3,9 +3,10 @@
  * kube-proxy while it serves. What a packet meets is `vectors.ipvs.test.ts`'s.
  */
 import { expect, it } from "vitest";
-import { FAMILIES, type Family, HOSTS, type HostName, hostPort } from "./addresses.ts";
+import { CLUSTER_CIDRS, FAMILIES, type Family, HOSTS, type HostName, hostPort } from "./addresses.ts";
 import { AgentRunner } from "./agent.ts";
 import { describeChurn } from "./churn.ts";
+import { clusterIpOf, serviceNamed } from "./destinations.ts";
 import { addForeignIpvs, ipvsSnapshot, type RealServer, realServers } from "./ipvs-state.ts";
 import { writeKubeProxyIptables } from "./kube-proxy-iptables.ts";
 import { writeKubeProxyIpvs } from "./kube-proxy-ipvs.ts";
@@ -73,7 +74,10 @@ function describeIpvs(): void {
       const again = await node().agent.agent("--once", "--dry-run", "-f", node().manifest, ...WITH_DETECTOR);
       expect({ code: again.code, stdout: again.stdout }).toEqual({ code: 0, stdout: "" });
       expect(again.stderr).toContain("nothing to do");
-      expect((await node().agent.agent("--cleanup")).code).toBe(0);
+      expect(await node().agent.agent("--cleanup")).toMatchObject({
+        code: 0,
+        stderr: expect.stringContaining("Removed: "),
+      });
       expect(await ipvsSnapshot(node().lab)).toEqual(before);
       expect(await node().ask("pod", "web cluster http")).toBe("untouched");
       expect((await node().agent.agent("--cleanup")).code, "nothing there is no error").toBe(0);
@@ -180,6 +184,35 @@ function describeIpvs(): void {
         "the endpoint to be removed",
       );
       await second.end("SIGTERM");
+    });
+
+    it("explain tells what the kernel holds; what leaves the cluster has an address of the node", async () => {
+      await node().program([serviceWith("web", ["a1", "b1"])]);
+      expect(await node().agent.explain(node().manifest, `${WEB}:80`)).toMatchObject({
+        owner: { service: "default/web", kind: "ClusterIP" },
+        kernel: { endpoints: [at("a1"), at("b1")] },
+        findings: [],
+      });
+      const { lab } = node();
+      const outside = FAMILIES.map((family) => clusterIpOf(serviceNamed("single"))[family]);
+      const sources = () =>
+        Promise.all(
+          outside.map(async (address) => {
+            const outcome = await lab.probe("pod", "tcp", address, 80);
+            return outcome.kind === "answered" ? outcome.seen : outcome.kind;
+          }),
+        );
+      // Nobody's addresses now, so that the world answers.
+      expect(await sources()).toEqual(FAMILIES.map((family) => HOSTS.pod[family]));
+      await node().program(
+        [serviceWith("web", ["a1", "b1"])],
+        ...["--non-masquerade-cidrs", `${CLUSTER_CIDRS.ipv4},${CLUSTER_CIDRS.ipv6}`],
+      );
+      expect(await sources()).toEqual(FAMILIES.map((family) => HOSTS["node-a"][family]));
+      await node().program([serviceWith("web", ["a1", "b1"])]);
+      expect(await sources(), "without the policy nothing of it is left").toEqual(
+        FAMILIES.map((family) => HOSTS.pod[family]),
+      );
     });
 
     it("what somebody else removes comes back: servers, endpoints, sets' elements, rules, addresses, the link", async () => {
