@@ -11,6 +11,7 @@ import type { ExposedService } from "../cluster/exposed-services.ts";
 import type { ClusterModel, ConfigMap, IpFamily, Node, ObjectName } from "../cluster/model.ts";
 import { type NatSettings as CompilerSettings, createNat, type Nat } from "../wasm-nat/nat.ts";
 import { readTranslatedServices } from "./exposed-services.ts";
+import { resolveLocalDetector } from "./local-detector.ts";
 import { nodeAddresses } from "./node-addresses.ts";
 import { isEmptyChange, ModelDifference, type ObjectChanges } from "./object-changes.ts";
 import type { NatSettings } from "./settings.ts";
@@ -25,8 +26,8 @@ export interface ClusterCompilerOptions {
   /** For a family without addresses in the Node object; default: those of this machine's interfaces. */
   readonly interfaces?: () => readonly string[];
   /**
-   * Also this node's, after those of the Node object. IPVS has to know every address that has node ports, where other
-   * backends let the kernel's routing table tell.
+   * Also this node's, after those of the Node object. IPVS has to know every address that has node ports, and a trace
+   * every address; rules of the other backends let the kernel's routing table tell.
    */
   readonly furtherAddresses?: () => readonly string[];
 }
@@ -85,9 +86,11 @@ export class ClusterCompiler {
     return nodePortAddresses(this.#options.settings, this.#addresses());
   }
 
-  /** About ConfigMaps, then about everything that was handed over. */
+  /** About ConfigMaps and the Node, then about everything that was handed over. */
   diagnostics(): readonly Diagnostic[] {
-    return [...this.#diagnostics, ...this.nat.diagnostics()];
+    const { settings, families } = this.#options;
+    const { diagnostics } = resolveLocalDetector(settings, families, this.#node);
+    return [...this.#diagnostics, ...diagnostics, ...this.nat.diagnostics()];
   }
 
   /** About ConfigMaps alone. */
@@ -143,8 +146,9 @@ export class ClusterCompiler {
 export async function createClusterCompiler(
   settings: NatSettings,
   families: readonly IpFamily[],
+  furtherAddresses: () => readonly string[] = () => [],
 ): Promise<ClusterCompiler> {
-  return new ClusterCompiler({ nat: await createNat(), settings, families });
+  return new ClusterCompiler({ nat: await createNat(), settings, families, furtherAddresses });
 }
 
 export function configMapNames({ tcpServices, udpServices }: NatSettings): readonly ObjectName[] {
@@ -163,7 +167,7 @@ function compilerSettings(
     backend: settings.backend,
     node: { name: settings.node, ...(zone === undefined ? {} : { zone }), addresses },
     families,
-    localDetector: settings.localDetector,
+    localDetector: resolveLocalDetector(settings, families, node).detector,
     masqueradeAll: settings.masqueradeAll,
     masqueradeBit: settings.masqueradeBit,
     nodePortAddresses: settings.nodePortAddresses.map((which) =>

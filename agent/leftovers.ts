@@ -162,7 +162,7 @@ async function chainsToRemove(
 export function leftoverChains(
   inUse: "iptables" | "ipvs" | undefined,
   sideRules: readonly SideRulesName[],
-): (chain: string, table: string) => boolean {
+): ChainsToRemove["isLeftover"] {
   const unused = SIDE_RULES.filter((name) => !sideRules.includes(name)).map((name) => sideChain(name));
   const isUnused = (chain: string): boolean => unused.some((prefix) => chain.startsWith(prefix));
   const isOfServices = (chain: string): boolean => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain);
@@ -170,7 +170,8 @@ export function leftoverChains(
     case undefined:
       return (chain) => isOfServices(chain) || isUnused(chain);
     case "iptables":
-      // `mangle` is used by IPVS alone.
+      // In mangle kube-proxy has a chain by which it notices that tables were flushed, and IPVS its own; ours are in nat
+      // and filter.
       return (chain, table) =>
         (table === "mangle" ? isOfServices(chain) : IPVS_CHAIN.test(chain)) || isUnused(chain);
     case "ipvs":

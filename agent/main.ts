@@ -7,9 +7,11 @@
 
 import type { ClusterModel, IpFamily } from "../cluster/model.ts";
 import { createNat } from "../wasm-nat/nat.ts";
+import type { Backend } from "./backends/backend.ts";
 import { createReadBack } from "./backends/read-back.ts";
 import { ClusterCompiler, configMapNames } from "./compiler.ts";
 import { DiagnosticLog } from "./diagnostic-log.ts";
+import { KernelError } from "./kernel/kernel-error.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
@@ -59,6 +61,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     backend: node.backend({
       onListing: (listing) => sweeper?.suspect(rememberedDestinations(listing)),
       onDiagnostics: () => diagnostics.show("compiling", compiler.diagnostics()),
+      onReplaced: () => say(REPLACED),
     }),
     onSynced: ({ kind, changes, durationMs }) => {
       metrics.synced(kind, durationMs);
@@ -181,12 +184,13 @@ export async function programOnce(options: AgentOptions): Promise<void> {
   });
   const changes = compiler.note(model);
   if (changes !== undefined) follower.take(model, changes, compiler.exposed());
-  await node
-    .backend({
+  await resyncAtOnce(
+    node.backend({
       onListing: (listing) => sweeper?.suspect(rememberedDestinations(listing)),
       onDiagnostics: () => log.show("compiling", compiler.diagnostics()),
-    })
-    .resync();
+      onReplaced: () => say(REPLACED),
+    }),
+  );
   for (const runner of createSideRules(options, node.families, () => model.pods.values()))
     await runner.once();
   const [{ problems, openIpvsConnections }] = await Promise.all([
@@ -199,6 +203,18 @@ export async function programOnce(options: AgentOptions): Promise<void> {
     );
   for (const problem of problems) say(problem);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
+}
+
+/** No loop comes after it: refused resyncs are repeated until the backend has tried everything that it knows. */
+async function resyncAtOnce(backend: Backend): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await backend.resync();
+      return;
+    } catch (error) {
+      if (!(error instanceof KernelError) || attempt === MOST_RESYNCS_AT_ONCE) throw error;
+    }
+  }
 }
 
 /** `fairlead agent --dry-run`: what `--once` would apply, as text. Needs no rights where the kernel cannot be read. */
@@ -220,6 +236,7 @@ export async function planOnce(options: AgentOptions): Promise<string> {
     usable.families.length > 0 ? await createReadBack(settings.backend, families).listing({}) : [];
   compiler.handOver();
   const plan = nat.reconcile(listings);
+  const transactions = printTransactions(plan.transactions);
   log.show("compiling", compiler.diagnostics());
   const beside: Awaited<ReturnType<SideRulesRunner["plan"]>>[number][] = [];
   if (usable.families.length > 0)
@@ -228,7 +245,7 @@ export async function planOnce(options: AgentOptions): Promise<string> {
   if (plan.empty && beside.length === 0) say("The kernel holds these rules already; there is nothing to do.");
   const encoder = new TextEncoder();
   return (
-    printTransactions(plan.transactions) +
+    transactions +
     printTransactions(beside.map(({ program, text }) => ({ program, text: encoder.encode(text) })))
   );
 }
@@ -246,6 +263,10 @@ export async function initializeNode(options: AgentOptions): Promise<void> {
   await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
 }
 
+/** Two by what is read back; then what stands is replaced. */
+const MOST_RESYNCS_AT_ONCE = 3;
+const REPLACED =
+  "What stood in the kernel took no changes any more, so the rules of this node's Services were replaced as a whole.";
 /** What changed while the first rules were made is written by then. */
 const QUIET_AFTER_START_MS = 5_000;
 /** Between two looks at what changes without the cluster. */

@@ -2,7 +2,6 @@
  * What has to be there before the first rule: rights and programs, kernel settings, the compiler, and the backend around it.
  */
 
-import type { Diagnostic } from "../cluster/diagnostic.ts";
 import type { IpFamily } from "../cluster/model.ts";
 import { createNat } from "../wasm-nat/nat.ts";
 import type { Backend } from "./backends/backend.ts";
@@ -24,7 +23,8 @@ export interface PreparedNode {
 
 interface BackendListeners {
   readonly onListing: (text: string | Uint8Array) => void;
-  readonly onDiagnostics: (diagnostics: readonly Diagnostic[]) => void;
+  readonly onDiagnostics: () => void;
+  readonly onReplaced: () => void;
 }
 
 /** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */

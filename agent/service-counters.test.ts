@@ -97,6 +97,7 @@ COMMIT`;
   const filter = `*filter
 [4:240] -A KUBE-SERVICES -d 172.30.0.42/32 -p tcp -m comment --comment "shop/empty has no endpoints" -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable
 [3:180] -A KUBE-SERVICES -d 172.30.0.44/32 -p tcp -m comment --comment "shop/far has no local endpoints" -m tcp --dport 80 -j DROP
+[2:120] -A KUBE-SERVICES -d 198.51.100.9/32 -p tcp -m comment --comment "shop/lb:http traffic not accepted by KUBE-FW-725HGKZRJ7FIV26U" -m tcp --dport 80 -j DROP
 COMMIT`;
   const script = `case "$3" in nat) echo '${rules}';; filter) echo '${filter}';; esac`;
   const through = ["sh", "-c", `shift 0; ${script}`];
@@ -125,11 +126,12 @@ COMMIT`;
     refusals: [
       { family: "IPv4", reason: "no-endpoints", connections: 4 },
       { family: "IPv4", reason: "no-local-endpoints", connections: 3 },
+      { family: "IPv4", reason: "source-not-allowed", connections: 2 },
     ],
     masqueraded: new Map([["IPv4", 1]]),
     rules: [
       { family: "IPv4", table: "nat", rules: 4 },
-      { family: "IPv4", table: "filter", rules: 2 },
+      { family: "IPv4", table: "filter", rules: 3 },
     ],
   });
 });

@@ -7,8 +7,11 @@ import type { BackendName } from "./backends/backend.ts";
 export interface NatSettings {
   readonly node: string;
   readonly backend: BackendName;
-  /** What counts as coming from a Pod. Ranges are canonical; a family without a range has no detector. */
-  readonly localDetector: NatLocalDetector;
+  /**
+   * What counts as coming from a Pod. Ranges are canonical; a family without a range has no detector. `nodePodCidrs`: the
+   * Pod ranges of this node's object.
+   */
+  readonly localDetector: NatLocalDetector | { readonly kind: "nodePodCidrs" };
   readonly masqueradeAll: boolean;
   /** Bit of the packet mark that asks for masquerading: 14 is the mark 0x4000. */
   readonly masqueradeBit: number;

@@ -20,6 +20,7 @@ import { registerNat } from "./commands/nat.ts";
 import { registerPush } from "./commands/push.ts";
 import { registerTls } from "./commands/tls.ts";
 import { asSentence, describeError, exitCodeOf, UsageError } from "./failure.ts";
+import { readSwitchVariables } from "./switches.ts";
 
 /** In the order in which `fairlead --help` lists them. */
 const REGISTER_COMMANDS: readonly ((program: Command) => void)[] = [
@@ -48,7 +49,10 @@ export function buildProgram(): Command {
     .helpCommand("help [command]", "Show help for a command")
     .configureHelp({ showGlobalOptions: false });
   for (const register of REGISTER_COMMANDS) register(program);
-  for (const command of withSubcommands(program)) throwInsteadOfExit(command);
+  for (const command of withSubcommands(program)) {
+    throwInsteadOfExit(command);
+    readSwitchVariables(command);
+  }
   return program;
 }
 

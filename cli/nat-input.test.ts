@@ -47,7 +47,24 @@ test("all flags, canonical", () => {
 });
 
 test.each([
+  ["--node-pod-cidrs", { kind: "nodePodCidrs" }],
+  ["--pod-interface=cni0", { kind: "interface", name: "cni0" }],
+  ["--pod-interface-prefix=veth", { kind: "interfacePrefix", prefix: "veth" }],
+] as const)("Pods are told by %s", (flag, localDetector) => {
+  expect(settings("--node", "n1", flag)).toMatchObject({ localDetector });
+});
+
+test("localhost is a name for both loopback ranges", () => {
+  expect(settings("--node", "n1", "--nodeport-addresses", "localhost,primary").nodePortAddresses).toEqual([
+    { cidr: "127.0.0.0/8" },
+    { cidr: "::1/128" },
+    "primary",
+  ]);
+});
+
+test.each([
   [[], /--node/],
+  [["--node", "n1", "--node-pod-cidrs", "--cluster-cidr", "10.0.0.0/8"], /exclude each other/],
   [["--node", "n1", "--masquerade-bit", "32"], /no bit from 0 to 31/],
   [["--node", "n1", "--pod-interface", "a b"], /no name of an interface/],
   [["--node", "n1", "--pod-interface", "cni0", "--cluster-cidr", "10.0.0.0/8"], /exclude each other/],

@@ -21,6 +21,7 @@ export interface NatFlags {
   readonly node?: string;
   readonly backend: BackendName;
   readonly clusterCidr: readonly string[];
+  readonly nodePodCidrs?: true;
   readonly podInterface?: string;
   readonly podInterfacePrefix?: string;
   readonly masqueradeAll?: true;
@@ -66,6 +67,12 @@ export function addNatOptions(command: Command): Command {
     )
     .addOption(
       new Option(
+        "--node-pod-cidrs",
+        "in place of --cluster-cidr: traffic from the Pod ranges of this node (podCIDRs of its Node object) is that of Pods",
+      ).env("FAIRLEAD_NODE_POD_CIDRS"),
+    )
+    .addOption(
+      new Option(
         "--pod-interface <name>",
         "in place of --cluster-cidr: traffic that comes in here is that of Pods",
       )
@@ -101,7 +108,7 @@ export function addNatOptions(command: Command): Command {
     .addOption(
       new Option(
         "--nodeport-addresses <which>",
-        "which addresses of the node have node ports: primary, all, or ranges, by commas (default: primary for nftables, all for iptables and ipvs)",
+        "which addresses of the node have node ports: primary, localhost (127.0.0.1 by iptables alone), all, or ranges, by commas (default: primary for nftables, all for iptables and ipvs)",
       )
         .argParser(nodePortAddressList)
         .env("FAIRLEAD_NODEPORT_ADDRESSES"),
@@ -179,12 +186,13 @@ export function natSettings(flags: NatFlags): NatSettings {
 }
 
 function localDetector(flags: NatFlags): NatSettings["localDetector"] {
-  const { clusterCidr, podInterface, podInterfacePrefix } = flags;
-  const given = [clusterCidr[0], podInterface, podInterfacePrefix].filter((value) => value !== undefined);
-  if (given.length > 1)
+  const { clusterCidr, nodePodCidrs, podInterface, podInterfacePrefix } = flags;
+  const given = [clusterCidr[0], nodePodCidrs, podInterface, podInterfacePrefix];
+  if (given.filter((value) => value !== undefined).length > 1)
     throw new UsageError(
-      "--cluster-cidr, --pod-interface and --pod-interface-prefix exclude each other: each says alone what comes from Pods.",
+      "--cluster-cidr, --node-pod-cidrs, --pod-interface and --pod-interface-prefix exclude each other: each says alone what comes from Pods.",
     );
+  if (nodePodCidrs) return { kind: "nodePodCidrs" };
   if (podInterface !== undefined) return { kind: "interface", name: podInterface };
   if (podInterfacePrefix !== undefined) return { kind: "interfacePrefix", prefix: podInterfacePrefix };
   return clusterCidr.length === 0 ? { kind: "none" } : { kind: "cidrs", cidrs: clusterCidr };
@@ -218,16 +226,21 @@ export function packetSocket(text: string): Socket {
   return { address: address.text, port };
 }
 
-function nodeName(text: string): string {
-  if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(text))
-    throw new InvalidArgumentError(`${JSON.stringify(text)} is no name of a node.`);
-  return text;
+/** `10.0.0.2,fd00::2`. */
+export function addressList(text: string): readonly string[] {
+  return text.split(",").map((part) => packetAddress(part.trim()));
 }
 
 /** As the kernel takes them (IFNAMSIZ), without what a rule's text would need quotes for. */
-function interfaceName(text: string): string {
+export function interfaceName(text: string): string {
   if (!/^[A-Za-z0-9_.:@-]{1,15}$/.test(text))
     throw new InvalidArgumentError(`${JSON.stringify(text)} is no name of an interface.`);
+  return text;
+}
+
+function nodeName(text: string): string {
+  if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(text))
+    throw new InvalidArgumentError(`${JSON.stringify(text)} is no name of a node.`);
   return text;
 }
 
@@ -255,9 +268,13 @@ function range(text: string): string {
 
 function nodePortAddressList(text: string): readonly NodePortAddresses[] {
   const parts = text.split(",").map((part) => part.trim());
-  const found = parts.map((part) => (part === "primary" || part === "all" ? part : { cidr: range(part) }));
-  return found;
+  return parts.flatMap((part): readonly NodePortAddresses[] => {
+    if (part === "primary" || part === "all") return [part];
+    return (part === "localhost" ? LOOPBACK : [range(part)]).map((cidr) => ({ cidr }));
+  });
 }
+
+const LOOPBACK = ["127.0.0.0/8", "::1/128"] as const;
 
 function objectName(text: string): ObjectName {
   const [namespace, name, ...rest] = text.split("/");

@@ -10,11 +10,25 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 const TURN_MILLISECONDS = 15;
 
 export class Turns {
+  readonly #turnMs: number;
   #began = performance.now();
+
+  /** `turnMs`: how long a turn may last, in milliseconds. */
+  constructor(turnMs = TURN_MILLISECONDS) {
+    this.#turnMs = turnMs;
+  }
 
   /** True once the present turn has lasted long enough; then `await next()`. */
   isOver(): boolean {
-    return performance.now() - this.#began > TURN_MILLISECONDS;
+    return performance.now() - this.#began > this.#turnMs;
+  }
+
+  /** Does something with each item, in as many turns as it takes. */
+  async each<T>(items: Iterable<T>, action: (item: T) => void): Promise<void> {
+    for (const item of items) {
+      if (this.isOver()) await this.next();
+      action(item);
+    }
   }
 
   async next(): Promise<void> {

@@ -130,9 +130,9 @@ export function createControlApi({
         ? {}
         : {
             edge: {
-              hosts: Object.keys(edge.config.hosts).length,
-              backends: Object.keys(edge.config.backends).length,
-              endpoints: Object.values(edge.config.backends).reduce(
+              hosts: edge.hosts.size,
+              backends: edge.backends.size,
+              endpoints: Array.from(edge.backends.values()).reduce(
                 (sum, one) => sum + one.endpoints.length,
                 0,
               ),

@@ -6,7 +6,7 @@
  */
 
 import type { Diagnostic } from "../cluster/diagnostic.ts";
-import type { EdgeConfig } from "../edge-config/config.ts";
+import type { Backend, BackendName, EdgeConfig, HostConfig } from "../edge-config/config.ts";
 import type { ConfigDelta } from "../edge-config/shards.ts";
 import type { ClusterState } from "./cluster-source.ts";
 import { type Compiler, createCompiler } from "./compile/compile.ts";
@@ -16,10 +16,14 @@ import type { OwnershipRules } from "./ownership.ts";
 
 export interface CompiledEdge {
   readonly config: EdgeConfig;
+  /** Those of `config`, which makes its records when they are asked for. */
+  readonly hosts: ReadonlyMap<string, HostConfig>;
+  readonly backends: ReadonlyMap<BackendName, Backend>;
   /** Absent where it is not known to be little. */
   readonly delta?: ConfigDelta;
   /** In order of the clusters' names. */
   readonly clusters: readonly string[];
+  /** The very same list as before when nothing else is to be said. */
   readonly diagnostics: readonly ClusterDiagnostic[];
 }
 
@@ -39,7 +43,6 @@ interface Member {
   readonly tag: Tagger;
   readonly state?: ClusterState;
   readonly compiled: ClusterConfig;
-  readonly delta: ConfigDelta | undefined;
   readonly diagnostics: readonly ClusterDiagnostic[];
 }
 
@@ -47,20 +50,15 @@ export function createEdgeCompiler(options: CompileOptions, rules: OwnershipRule
   const members = new Map<string, Member>();
   const merger = createMerger(rules);
 
+  const join = createJoiner<ClusterDiagnostic>();
+
   const merged = (): CompiledEdge => {
     const sorted = [...members].sort(([left], [right]) => (left < right ? -1 : 1));
-    const { config, diagnostics } = merger.merge(sorted.map(([, { compiled }]) => compiled));
-    const [only] = sorted;
-    const clusters = sorted.map(([name]) => name);
-    // A configuration that is handed on as it is.
-    if (only !== undefined && sorted.length === 1 && config === only[1].compiled.config) {
-      const { delta, diagnostics: own } = only[1];
-      return { config, clusters, diagnostics: own, ...(delta === undefined ? {} : { delta }) };
-    }
+    const { diagnostics, ...result } = merger.merge(sorted.map(([, { compiled }]) => compiled));
     return {
-      config,
-      clusters,
-      diagnostics: [...sorted.flatMap(([, member]) => member.diagnostics), ...diagnostics],
+      ...result,
+      clusters: sorted.map(([name]) => name),
+      diagnostics: join([...sorted.map(([, member]) => member.diagnostics), diagnostics]),
     };
   };
 
@@ -70,20 +68,19 @@ export function createEdgeCompiler(options: CompileOptions, rules: OwnershipRule
       const compiler = before?.compiler ?? createCompiler(options);
       const tag = before?.tag ?? createTagger(cluster);
       const restricted = rules.restrict(cluster, state.model);
-      const { config, diagnostics, delta } = compiler.compile(restricted.model);
+      const { diagnostics, ...compiled } = compiler.compile(restricted.model);
       members.set(cluster, {
         compiler,
         tag,
         state,
-        compiled: { cluster, model: state.model, config },
-        delta,
+        compiled: { cluster, model: state.model, ...compiled },
         diagnostics: tag([state.diagnostics, restricted.diagnostics, diagnostics]),
       });
       return merged();
     },
     recover: (cluster, config) => {
       const compiled = { cluster, config };
-      members.set(cluster, { tag: createTagger(cluster), compiled, delta: undefined, diagnostics: [] });
+      members.set(cluster, { tag: createTagger(cluster), compiled, diagnostics: [] });
       return merged();
     },
     remove: (cluster) => {
@@ -98,16 +95,28 @@ export function createEdgeCompiler(options: CompileOptions, rules: OwnershipRule
 type Tagger = (lists: readonly (readonly Diagnostic[])[]) => readonly ClusterDiagnostic[];
 
 function createTagger(cluster: string): Tagger {
-  let before: {
-    readonly lists: readonly (readonly Diagnostic[])[];
-    readonly tagged: readonly ClusterDiagnostic[];
+  const join = createJoiner<Diagnostic>();
+  let before: { readonly all: readonly Diagnostic[]; readonly tagged: readonly ClusterDiagnostic[] };
+  before = { all: [], tagged: [] };
+  return (lists) => {
+    const all = join(lists);
+    if (all !== before.all) before = { all, tagged: all.map((one) => ({ ...one, cluster })) };
+    return before.tagged;
   };
-  before = { lists: [], tagged: [] };
+}
+
+/** Lists as one; the very same one for the same ones. */
+function createJoiner<T>(): (lists: readonly (readonly T[])[]) => readonly T[] {
+  let before: { readonly lists: readonly (readonly T[])[]; readonly joined: readonly T[] };
+  before = { lists: [], joined: [] };
   return (all) => {
     const lists = all.filter((list) => list.length > 0);
     const isSame =
       lists.length === before.lists.length && lists.every((list, at) => list === before.lists[at]);
-    if (!isSame) before = { lists, tagged: lists.flat().map((one) => ({ ...one, cluster })) };
-    return before.tagged;
+    if (!isSame) {
+      const [only] = lists;
+      before = { lists, joined: lists.length === 1 && only !== undefined ? only : lists.flat() };
+    }
+    return before.joined;
   };
 }

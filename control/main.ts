@@ -101,7 +101,6 @@ export async function runControl({
     publisher,
     sources,
     metrics,
-    ...(traces === undefined ? {} : { traces }),
     log,
   });
   metrics.observe(service.view, budget);
@@ -175,15 +174,14 @@ function logEvent(event: PublisherEvent, log: Log): void {
   switch (event.kind) {
     case "published": {
       const { pointer, writtenShards, writtenBytes } = event.result;
-      const { waitedMs, cutMs, writeMs } = event.timings;
       log.info("published", {
         generation: pointer.generation,
         epoch: pointer.epoch,
         shards: writtenShards.length,
         bytes: writtenBytes,
-        waitedMs: Math.round(waitedMs),
-        cutMs: Math.round(cutMs),
-        writeMs: Math.round(writeMs),
+        ...Object.fromEntries(
+          Object.entries(event.timings).map(([stage, ms]) => [stage, Math.round(ms * 10) / 10]),
+        ),
       });
       return;
     }

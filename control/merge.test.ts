@@ -1,7 +1,12 @@
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { buildClusterModel } from "../cluster/build.ts";
 import { readManifestText } from "../cluster/files.ts";
+import type { ClusterModel, Ingress, ObjectName } from "../cluster/model.ts";
+import { SortedMap } from "../cluster/sorted-map.ts";
 import type { EdgeConfig, HostConfig } from "../edge-config/config.ts";
+import { ingress, modelOf, service, slice } from "../tests/cluster-model.ts";
+import { type CompiledEdge, createEdgeCompiler } from "./edge.ts";
 import { type ClusterConfig, createMerger } from "./merge.ts";
 import { readOwnershipRules } from "./ownership.ts";
 
@@ -67,6 +72,79 @@ test("a contested host without dates goes to the first cluster by name, and the 
   expect(diagnostics).toHaveLength(1);
   expect(diagnostics[0]).toMatchObject({ cluster: "b", object: "shop/web", severity: "error" });
 });
+
+/** One step of two clusters: which of them, which Ingress, its host and its age; or that it goes. */
+const step = fc.record({
+  cluster: fc.constantFrom("a", "b"),
+  name: fc.constantFrom<ObjectName>("shop/w", "shop/x", "blog/y", "blog/z"),
+  host: fc.constantFrom("one.example", "two.example", "three.example", "kept.example"),
+  created: fc.constantFrom(undefined, "2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"),
+  isGone: fc.boolean(),
+  endpoint: fc.nat(3),
+});
+
+test("changes of clusters, one after the other, give what all at once give, and the delta tells them", () => {
+  const rule = { host: "kept.example", cluster: "b" };
+  const policies = [
+    undefined,
+    { hosts: [rule] },
+    { sharing: "namespace" },
+    { sharing: "namespace", hosts: [rule] },
+  ];
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 12 }), fc.constantFrom(...policies), (steps, policy) => {
+      const edge = createEdgeCompiler({}, readOwnershipRules(policy));
+      const states = new Map<string, ClusterModel>();
+      let before: CompiledEdge | undefined;
+      for (const { cluster: name, name: ingressName, host, created, isGone, endpoint } of steps) {
+        const last = states.get(name) ?? asWatched(modelOf(service("shop/web", ["http=80>8080"])));
+        const made = ingress(ingressName, {
+          rules: { [host]: ["/ web:80"] },
+          ...(created === undefined ? {} : { created }),
+        });
+        const slices = [slice("shop/web", ["http=8080"], [`10.0.0.${endpoint}`])];
+        const model: ClusterModel = {
+          ...last,
+          ingresses: (last.ingresses as SortedMap<ObjectName, Ingress>).with(
+            new Map<ObjectName, Ingress | undefined>([[ingressName, isGone ? undefined : made]]),
+          ),
+          endpointSlices: new Map([["shop/web", slices]]),
+        };
+        states.set(name, model);
+        const now = edge.update(name, { model, diagnostics: [], receivedAtMs: 0 });
+        const anew = createEdgeCompiler({}, readOwnershipRules(policy));
+        let all: CompiledEdge | undefined;
+        for (const [one, state] of states)
+          all = anew.update(one, { model: state, diagnostics: [], receivedAtMs: 0 });
+        expect(JSON.stringify(now.config)).toBe(JSON.stringify(all?.config));
+        expect(now.diagnostics).toEqual(all?.diagnostics);
+        expect(new Map(now.hosts)).toEqual(new Map(Object.entries(now.config.hosts)));
+        expect(new Map(now.backends)).toEqual(new Map(Object.entries(now.config.backends)));
+        if (now.delta !== undefined) {
+          expect(now.delta.since).toBe(before?.config);
+          expect({
+            hosts: withChanges(now.delta.since.hosts, now.delta.hosts),
+            backends: withChanges(now.delta.since.backends, now.delta.backends),
+          }).toEqual({ hosts: now.config.hosts, backends: now.config.backends });
+        } else expect(before === undefined || now.clusters.length > before.clusters.length).toBe(true);
+        before = now;
+      }
+    }),
+    { numRuns: 200 },
+  );
+});
+
+function asWatched(model: ClusterModel): ClusterModel {
+  return { ...model, ingresses: SortedMap.from(model.ingresses) };
+}
+
+function withChanges<T>(
+  record: Readonly<Record<string, T>>,
+  changes: ReadonlyMap<string, T | undefined>,
+): Readonly<Record<string, T | undefined>> {
+  const entries = Object.entries<T | undefined>({ ...record, ...Object.fromEntries(changes) });
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
+}
 
 const TWO_NAMESPACES = ["old", "young"]
   .map(

@@ -5,13 +5,16 @@
  * did not get. A host belongs to one cluster: the one that a rule of ownership names, or else the one whose
  * Ingress for it is the oldest. The others get nothing of it, and are told so.
  *
- * Objects that need no change are handed on as they are, which is what the writer of shards goes by. A single
+ * Objects that need no change are handed on as they are, which is what the writer of shards goes by, and where each
+ * cluster tells what it has changed, nothing else is looked at. A single
  * cluster's configuration is handed on whole. In a merged one every host tells its owner, so that a configuration that
  * was published can be taken apart again (`recovery.ts`).
  */
 
+import { isDeepStrictEqual } from "node:util";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
 import type { ClusterModel } from "../cluster/model.ts";
+import { SortedMap } from "../cluster/sorted-map.ts";
 import type {
   Backend,
   BackendName,
@@ -20,6 +23,8 @@ import type {
   HostOwner,
   Route,
 } from "../edge-config/config.ts";
+import type { ConfigDelta } from "../edge-config/shards.ts";
+import { lazyConfig } from "./compile/lazy-config.ts";
 import type { OwnershipRules } from "./ownership.ts";
 
 export interface ClusterConfig {
@@ -27,10 +32,21 @@ export interface ClusterConfig {
   /** Absent: the configuration was read back from the edge. Its hosts tell their ages then, if anybody knows them. */
   readonly model?: ClusterModel;
   readonly config: EdgeConfig;
+  /** Those of `config`, which need not make its records then. */
+  readonly hosts?: ReadonlyMap<string, HostConfig>;
+  readonly backends?: ReadonlyMap<BackendName, Backend>;
+  /** Absent where what has changed is not known to be little. */
+  readonly delta?: ConfigDelta | undefined;
 }
 
 export interface MergeResult {
   readonly config: EdgeConfig;
+  /** Those of `config`. */
+  readonly hosts: ReadonlyMap<string, HostConfig>;
+  readonly backends: ReadonlyMap<BackendName, Backend>;
+  /** Since the result before; absent where what has changed is not known to be little. */
+  readonly delta?: ConfigDelta;
+  /** The very same list as before when nothing else is to be said. */
   readonly diagnostics: readonly ClusterDiagnostic[];
 }
 
@@ -47,6 +63,7 @@ export interface Merger {
 export function createMerger(rules: OwnershipRules): Merger {
   /** By cluster: what an object became in merged configurations, for as long as somebody holds it. */
   const copies = new Map<string, WeakMap<object, object>>();
+  let before: Merged | undefined;
 
   const remembered = <T extends object>(cluster: string, value: T, make: () => T): T => {
     const known = copies.get(cluster) ?? new WeakMap<object, object>();
@@ -55,49 +72,122 @@ export function createMerger(rules: OwnershipRules): Merger {
     known.set(value, copy);
     return copy as T;
   };
+  const mergeHost = (name: string, claims: readonly Claim[]): MergedHost => {
+    const owner = oldestClaim(claims.filter(({ cluster }) => rules.allowsCluster(name, cluster)));
+    return {
+      config: owner && remembered(owner.cluster, owner.host, () => ownedHost(owner)),
+      losses: claims.flatMap((claim) => (claim === owner ? [] : losses(name, claim, owner))),
+    };
+  };
+  const mergeBackend = (cluster: string, backend: Backend): Backend =>
+    remembered(cluster, backend, () => renameBackends(backend, (own) => qualified(cluster, own)));
+
+  const mergeAll = (clusters: readonly ClusterConfig[]): Merged => {
+    const hosts: [string, HostConfig][] = [];
+    const lost: [string, readonly ClusterDiagnostic[]][] = [];
+    for (const [name, claims] of claimsOf(clusters)) {
+      const host = mergeHost(name, claims);
+      if (host.config !== undefined) hosts.push([name, host.config]);
+      if (host.losses.length > 0) lost.push([name, host.losses]);
+    }
+    const backends = clusters.flatMap((one) =>
+      Array.from(backendsIn(one), ([name, backend]): [BackendName, Backend] => [
+        qualified(one.cluster, name),
+        mergeBackend(one.cluster, backend),
+      ]),
+    );
+    return mergedOf(clusters, SortedMap.from(hosts), SortedMap.from(backends), SortedMap.from(lost));
+  };
+
+  /** Hosts and backends that some cluster has changed, and no others. */
+  const mergeChanges = (last: Merged, clusters: readonly ClusterConfig[]): Merged => {
+    const names = new Set<string>();
+    const backends = new Map<BackendName, Backend | undefined>();
+    for (const [at, { cluster, config, delta }] of clusters.entries()) {
+      if (config === last.clusters[at]?.config) continue;
+      for (const name of delta?.hosts.keys() ?? []) names.add(name);
+      for (const [name, backend] of delta?.backends ?? [])
+        backends.set(qualified(cluster, name), backend && mergeBackend(cluster, backend));
+    }
+    const hosts = new Map<string, HostConfig | undefined>();
+    const lost = new Map<string, readonly ClusterDiagnostic[] | undefined>();
+    for (const name of names) {
+      const host = mergeHost(name, claimsOn(name, clusters));
+      if (host.config !== last.hosts.get(name)) hosts.set(name, host.config);
+      if (!isDeepStrictEqual(host.losses, last.losses.get(name) ?? []))
+        lost.set(name, host.losses.length > 0 ? host.losses : undefined);
+    }
+    const [nowHosts, nowBackends] = [last.hosts.with(hosts), last.backends.with(backends)];
+    const delta: ConfigDelta = {
+      since: last.result.config,
+      hosts,
+      backends,
+      backend: (name) => nowBackends.get(name),
+    };
+    const merged = mergedOf(clusters, nowHosts, nowBackends, last.losses.with(lost));
+    const diagnostics = lost.size === 0 ? last.result.diagnostics : merged.result.diagnostics;
+    return { ...merged, result: { ...merged.result, delta, diagnostics } };
+  };
 
   return {
     merge: (clusters) => {
-      const diagnostics: ClusterDiagnostic[] = [];
       const [only] = clusters;
-      if (clusters.length === 1 && only !== undefined && rules.allowsEverything)
-        return { config: only.config, diagnostics };
-
-      const hosts = new Map<string, HostConfig>();
-      const backends = new Map<BackendName, Backend>();
-      for (const [host, claims] of claimsOf(clusters)) {
-        const allowed = claims.filter(({ cluster }) => rules.allowsCluster(host, cluster));
-        const owner = oldestClaim(allowed);
-        if (owner !== undefined)
-          hosts.set(
-            host,
-            remembered(owner.cluster, owner.host, () => ownedHost(owner)),
-          );
-        for (const claim of claims) {
-          if (claim !== owner) diagnostics.push(...losses(host, claim, owner));
-        }
+      if (clusters.length === 1 && only !== undefined && rules.allowsEverything) {
+        before = undefined;
+        const { config, delta } = only;
+        const hosts = only.hosts ?? new Map(hostsIn(only));
+        const backends = only.backends ?? new Map(backendsIn(only));
+        return { config, hosts, backends, diagnostics: NONE, ...(delta === undefined ? {} : { delta }) };
       }
-      for (const { cluster, config } of clusters) {
-        for (const name of Object.keys(config.backends)) {
-          const backend = config.backends[name];
-          if (backend === undefined) continue;
-          const make = (): Backend => renameBackends(backend, (own) => qualified(cluster, own));
-          backends.set(qualified(cluster, name), remembered(cluster, backend, make));
-        }
-      }
-      // What holds for the whole edge can have one author; that is the first cluster by name.
-      const policies = only?.config.policies;
-      return {
-        config: {
-          version: 1,
-          ...(policies === undefined ? {} : { policies }),
-          hosts: Object.fromEntries(hosts),
-          backends: Object.fromEntries(backends),
-        },
-        diagnostics,
-      };
+      before =
+        before !== undefined && isNear(before.clusters, clusters)
+          ? mergeChanges(before, clusters)
+          : mergeAll(clusters);
+      return before.result;
     },
   };
+}
+
+const NONE: readonly ClusterDiagnostic[] = [];
+
+interface MergedHost {
+  /** Absent: nobody may have it. */
+  readonly config: HostConfig | undefined;
+  readonly losses: readonly ClusterDiagnostic[];
+}
+
+/** What one merge made, for the next one. */
+interface Merged {
+  readonly clusters: readonly ClusterConfig[];
+  readonly hosts: SortedMap<string, HostConfig>;
+  readonly backends: SortedMap<BackendName, Backend>;
+  /** By host: what is told to those who did not get it. */
+  readonly losses: SortedMap<string, readonly ClusterDiagnostic[]>;
+  readonly result: MergeResult;
+}
+
+function mergedOf(
+  clusters: readonly ClusterConfig[],
+  hosts: SortedMap<string, HostConfig>,
+  backends: SortedMap<BackendName, Backend>,
+  lost: SortedMap<string, readonly ClusterDiagnostic[]>,
+): Merged {
+  // What holds for the whole edge can have one author; that is the first cluster by name.
+  const policies = clusters[0]?.config.policies;
+  const config = lazyConfig(policies === undefined ? {} : { policies }, hosts, backends);
+  const diagnostics = [...lost.values()].flat();
+  return { clusters, hosts, backends, losses: lost, result: { config, hosts, backends, diagnostics } };
+}
+
+/** The same clusters, each with the same configuration or one that tells how it differs from that. */
+function isNear(before: readonly ClusterConfig[], now: readonly ClusterConfig[]): boolean {
+  return (
+    before.length === now.length &&
+    now.every(({ cluster, config, delta }, at) => {
+      const last = before[at];
+      return cluster === last?.cluster && (config === last.config || delta?.since === last.config);
+    })
+  );
 }
 
 interface Claim {
@@ -108,17 +198,31 @@ interface Claim {
 
 function claimsOf(clusters: readonly ClusterConfig[]): ReadonlyMap<string, readonly Claim[]> {
   const claims = new Map<string, Claim[]>();
-  for (const { cluster, model, config } of clusters) {
-    for (const name of Object.keys(config.hosts)) {
-      const host = config.hosts[name];
-      if (host === undefined) continue;
-      const claim = { cluster, host, model };
+  for (const one of clusters) {
+    for (const [name, host] of hostsIn(one)) {
+      const claim = { cluster: one.cluster, host, model: one.model };
       const others = claims.get(name);
       if (others === undefined) claims.set(name, [claim]);
       else others.push(claim);
     }
   }
   return claims;
+}
+
+function claimsOn(name: string, clusters: readonly ClusterConfig[]): readonly Claim[] {
+  return clusters.flatMap(({ cluster, model, config, hosts }) => {
+    const inRecord = hosts === undefined && Object.hasOwn(config.hosts, name);
+    const host = inRecord ? config.hosts[name] : hosts?.get(name);
+    return host === undefined ? [] : [{ cluster, host, model }];
+  });
+}
+
+function hostsIn({ hosts, config }: ClusterConfig): Iterable<readonly [string, HostConfig]> {
+  return hosts ?? Object.entries(config.hosts);
+}
+
+function backendsIn({ backends, config }: ClusterConfig): Iterable<readonly [BackendName, Backend]> {
+  return backends ?? Object.entries(config.backends);
 }
 
 /** Ages are looked up for contested hosts only; an Ingress without a date is younger than any dated one. */

@@ -6,9 +6,11 @@
  * Not here: which of several claims wins (`merge.ts`).
  */
 
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
 import type { ClusterModel, Ingress, ObjectName } from "../cluster/model.ts";
+import { SortedMap } from "../cluster/sorted-map.ts";
 
 const rule = z.strictObject({
   /** `shop.example.com`, `*.example.com` (every name below, at any depth) or `*`. */
@@ -31,7 +33,10 @@ export interface OwnershipRules {
   /** Nothing to check at all. */
   readonly allowsEverything: boolean;
   readonly allowsCluster: (host: string, cluster: string) => boolean;
-  /** The model without the hosts that its namespaces may not use; the very same model if nothing is taken. */
+  /**
+   * The model without the hosts that its namespaces may not use; the very same model if nothing is taken. Of a cluster's
+   * models only what has changed since the one before is looked at.
+   */
   readonly restrict: (
     cluster: string,
     model: ClusterModel,
@@ -50,6 +55,7 @@ export function readOwnershipRules(value: unknown): OwnershipRules {
   const { hosts, sharing } = parsed.data;
   const find = (host: string): z.infer<typeof rule> | undefined =>
     hosts.find((one) => fits(one.host.toLowerCase(), host));
+  const before = new Map<string, Restricted>();
 
   return {
     allowsEverything: hosts.length === 0 && sharing === "cluster",
@@ -58,36 +64,118 @@ export function readOwnershipRules(value: unknown): OwnershipRules {
       return found?.cluster === undefined || found.cluster === cluster;
     },
     restrict: (cluster, model) => {
-      if (hosts.length === 0 && sharing === "cluster") return { model, diagnostics: [] };
-      const owners = sharing === "namespace" ? oldestNamespaces(model) : undefined;
-      const diagnostics: Diagnostic[] = [];
-      const ingresses = new Map<ObjectName, Ingress>();
-      for (const [name, ingress] of model.ingresses) {
-        ingresses.set(
-          name,
-          withoutHosts(
-            ingress,
-            (host) => {
-              const found = find(host);
-              const { namespace } = ingress.meta;
-              const owner = owners?.get(host);
-              if (found?.cluster !== undefined && found.cluster !== cluster)
-                return `the rule for ${found.host} gives it to the cluster ${found.cluster}`;
-              if (found?.namespace !== undefined && found.namespace !== namespace)
-                return `the rule for ${found.host} gives it to the namespace ${found.namespace}`;
-              if (found?.namespace === undefined && owner !== undefined && owner !== namespace)
-                return `the namespace ${owner} has had it for longer`;
-              return undefined;
-            },
-            diagnostics,
-          ),
-        );
+      if (hosts.length === 0 && sharing === "cluster") return { model, diagnostics: NONE };
+      const last = before.get(cluster);
+      const { ingresses } = model;
+      const changed =
+        last?.ingresses instanceof SortedMap && ingresses instanceof SortedMap
+          ? (ingresses as SortedMap<ObjectName, Ingress>).changedSince(
+              last.ingresses as SortedMap<ObjectName, Ingress>,
+            )
+          : undefined;
+      const kept = changed === undefined ? undefined : last;
+      const names = new Set(changed ?? ingresses.keys());
+      const claims =
+        sharing === "namespace" ? claimsAfter(kept?.claims, names, kept?.ingresses, ingresses) : undefined;
+      // Whoever has a host that another namespace gained or lost is judged anew.
+      for (const [host, now] of claims?.changed ?? []) {
+        const old = kept?.claims?.get(host) ?? [];
+        if (ownerOf(old) !== ownerOf(now)) for (const claim of [...old, ...now]) names.add(claim.ingress);
       }
+      const whyNot = (namespace: string, host: string): string | undefined => {
+        const found = find(host);
+        if (found?.cluster !== undefined && found.cluster !== cluster)
+          return `the rule for ${found.host} gives it to the cluster ${found.cluster}`;
+        if (found?.namespace !== undefined && found.namespace !== namespace)
+          return `the rule for ${found.host} gives it to the namespace ${found.namespace}`;
+        const owner = ownerOf(claims?.all.get(host) ?? []);
+        if (found?.namespace === undefined && owner !== undefined && owner !== namespace)
+          return `the namespace ${owner} has had it for longer`;
+        return undefined;
+      };
+      const restricted = new Map<ObjectName, Ingress | undefined>();
+      const told = new Map<ObjectName, readonly Diagnostic[] | undefined>();
+      for (const name of names) {
+        const ingress = ingresses.get(name);
+        const own: Diagnostic[] = [];
+        restricted.set(
+          name,
+          ingress && withoutHosts(ingress, (host) => whyNot(ingress.meta.namespace, host), own),
+        );
+        if (!isDeepStrictEqual(own, kept?.told.get(name) ?? []))
+          told.set(name, own.length > 0 ? own : undefined);
+      }
+      const nowTold = (kept?.told ?? SortedMap.from<ObjectName, readonly Diagnostic[]>([])).with(told);
+      const now: Restricted = {
+        ingresses,
+        restricted: (kept?.restricted ?? SortedMap.from<ObjectName, Ingress>([])).with(restricted),
+        told: nowTold,
+        claims: claims?.all,
+        diagnostics: kept?.told === nowTold ? kept.diagnostics : [...nowTold.values()].flat(),
+      };
+      before.set(cluster, now);
+      const { diagnostics } = now;
       return diagnostics.length === 0
         ? { model, diagnostics }
-        : { model: { ...model, ingresses }, diagnostics };
+        : { model: { ...model, ingresses: now.restricted }, diagnostics };
     },
   };
+}
+
+const NONE: readonly Diagnostic[] = [];
+
+/** What the last state of a cluster became, for the next one. */
+interface Restricted {
+  readonly ingresses: ClusterModel["ingresses"];
+  readonly restricted: SortedMap<ObjectName, Ingress>;
+  readonly told: SortedMap<ObjectName, readonly Diagnostic[]>;
+  /** Only where namespaces may not share a host. */
+  readonly claims: HostClaims | undefined;
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+/** By host, every Ingress that names it. */
+type HostClaims = SortedMap<string, readonly HostClaim[]>;
+
+interface HostClaim {
+  readonly ingress: ObjectName;
+  readonly namespace: string;
+  /** Orders claims. */
+  readonly age: string;
+}
+
+/** The claims after these Ingresses have changed, and those of the hosts that they name. */
+function claimsAfter(
+  claims: HostClaims | undefined,
+  names: ReadonlySet<ObjectName>,
+  before: ClusterModel["ingresses"] | undefined,
+  now: ClusterModel["ingresses"],
+): { readonly all: HostClaims; readonly changed: ReadonlyMap<string, readonly HostClaim[]> } {
+  const known = claims ?? SortedMap.from<string, readonly HostClaim[]>([]);
+  const changed = new Map<string, readonly HostClaim[]>();
+  const change = (host: string, make: (list: readonly HostClaim[]) => readonly HostClaim[]): void => {
+    changed.set(host, make(changed.get(host) ?? known.get(host) ?? []));
+  };
+  for (const name of names) {
+    const [old, ingress] = [before?.get(name), now.get(name)];
+    for (const host of old === undefined ? [] : hostsOf(old))
+      change(host, (list) => list.filter((claim) => claim.ingress !== name));
+    if (ingress === undefined) continue;
+    const { namespace, creationTimestamp } = ingress.meta;
+    const claim = { ingress: name, namespace, age: `${creationTimestamp ?? "~"} ${namespace}` };
+    for (const host of new Set(hostsOf(ingress))) change(host, (list) => [...list, claim]);
+  }
+  const changes = new Map(
+    Array.from(changed, ([host, list]) => [host, list.length > 0 ? list : undefined] as const),
+  );
+  return { all: known.with(changes), changed };
+}
+
+/** The namespace that has had the host for longest. */
+function ownerOf(claims: readonly HostClaim[]): string | undefined {
+  let oldest: HostClaim | undefined;
+  for (const claim of claims) if (oldest === undefined || claim.age < oldest.age) oldest = claim;
+  return oldest?.namespace;
 }
 
 function fits(pattern: string, host: string): boolean {
@@ -99,19 +187,6 @@ function fits(pattern: string, host: string): boolean {
 function hostsOf(ingress: Ingress): readonly string[] {
   const hosts = ingress.rules.map(({ host }) => (host === "" ? "*" : host));
   return ingress.defaultBackend === undefined ? hosts : [...hosts, "*"];
-}
-
-function oldestNamespaces(model: ClusterModel): ReadonlyMap<string, string> {
-  const owners = new Map<string, { readonly namespace: string; readonly age: string }>();
-  for (const ingress of model.ingresses.values()) {
-    const { namespace, creationTimestamp } = ingress.meta;
-    const age = `${creationTimestamp ?? "~"} ${namespace}`;
-    for (const host of hostsOf(ingress)) {
-      const owner = owners.get(host);
-      if (owner === undefined || age < owner.age) owners.set(host, { namespace, age });
-    }
-  }
-  return new Map([...owners].map(([host, { namespace }]) => [host, namespace]));
 }
 
 /** Taken-off hosts of an Ingress are remembered, so that an unchanged Ingress stays the same object. */

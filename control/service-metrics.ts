@@ -61,7 +61,7 @@ export function createServiceMetrics(metrics: Metrics): ServiceMetrics {
       stages.observe(event.timings.cutMs / 1_000, { stage: "cut" });
       stages.observe(event.timings.writeMs / 1_000, { stage: "write" });
     },
-    gathered: (durationMs) => stages.observe(Math.max(0, durationMs) / 1_000, { stage: "gather" }),
+    gathered: (durationMs) => stages.observe(durationMs / 1_000, { stage: "gather" }),
     compiled: (durationMs) => stages.observe(durationMs / 1_000, { stage: "compile" }),
     heldBack: () => heldBack.add(1),
     observe: (view, budget) => {
@@ -84,11 +84,9 @@ export function createServiceMetrics(metrics: Metrics): ServiceMetrics {
         "When this replica published last.",
         () => one(publishedAtSeconds || undefined),
       );
-      metrics.gauge("fairlead_control_hosts", "Hosts at the edge.", () =>
-        one(countOf(view.edge()?.config.hosts)),
-      );
+      metrics.gauge("fairlead_control_hosts", "Hosts at the edge.", () => one(view.edge()?.hosts.size));
       metrics.gauge("fairlead_control_backends", "Backends at the edge.", () =>
-        one(countOf(view.edge()?.config.backends)),
+        one(view.edge()?.backends.size),
       );
       metrics.gauge("fairlead_control_cluster_ingresses", "Ingresses of a cluster.", () =>
         view.clusters().map(({ name, model }) => [{ cluster: name }, model?.ingresses.size ?? 0]),
@@ -128,8 +126,4 @@ export function createServiceMetrics(metrics: Metrics): ServiceMetrics {
     },
     text: metrics.text,
   };
-}
-
-function countOf(record: Readonly<Record<string, unknown>> | undefined): number | undefined {
-  return record === undefined ? undefined : Object.keys(record).length;
 }

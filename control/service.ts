@@ -6,13 +6,13 @@
  * In: states. Out: configurations for the publisher, and a view for the API.
  */
 
+import { shareModel } from "../cluster/shared-model.ts";
 import type { EdgeConfig } from "../edge-config/config.ts";
 import type { ClusterSource, ClusterState } from "./cluster-source.ts";
 import type { CompiledEdge, EdgeCompiler } from "./edge.ts";
-import type { Publisher } from "./kv/publisher.ts";
+import type { Publisher, SubmissionOrigin } from "./kv/publisher.ts";
 import type { Log } from "./log.ts";
 import type { ServiceMetrics } from "./service-metrics.ts";
-import type { Traces } from "./traces.ts";
 import type { ControlView } from "./view.ts";
 
 export interface ServiceOptions {
@@ -20,7 +20,6 @@ export interface ServiceOptions {
   readonly publisher: Publisher;
   readonly sources: readonly ClusterSource[];
   readonly metrics: Pick<ServiceMetrics, "gathered" | "compiled">;
-  readonly traces?: Pick<Traces, "compiled">;
   readonly log: Log;
 }
 
@@ -45,16 +44,24 @@ const RECOVERED =
   "Its state has not come since this service leads; the edge goes on with what was published last.";
 
 export function createService(options: ServiceOptions): Service {
-  const { compiler, publisher, sources, metrics, traces, log } = options;
+  const { compiler, publisher, sources, metrics, log } = options;
   const watched = new Map(sources.map((source) => [source.cluster, source]));
   const missing = new Set(watched.keys());
   let pointerIsRead = false;
   let pointerRead = Promise.withResolvers<void>();
   let edge: CompiledEdge | undefined;
+  /** Of a state that was not submitted yet. */
+  let origin: SubmissionOrigin | undefined;
 
   const publish = (): void => {
     if (edge === undefined || !pointerIsRead || notReady() !== undefined) return;
-    publisher.submit(edge.config, edge.clusters, edge.delta);
+    const { config, clusters, delta } = edge;
+    publisher.submit(config, {
+      clusters,
+      ...(delta === undefined ? {} : { delta }),
+      ...(origin === undefined ? {} : { origin }),
+    });
+    origin = undefined;
   };
   const notReady = (): string | undefined => {
     if (!publisher.status().leading) return undefined; // A follower is ready to lead; it has nothing to wait for.
@@ -68,13 +75,14 @@ export function createService(options: ServiceOptions): Service {
   };
 
   const put = (cluster: string, state: ClusterState): void => {
-    metrics.gathered(Date.now() - state.receivedAtMs);
+    const gatherMs = Math.max(0, Date.now() - state.receivedAtMs);
+    metrics.gathered(gatherMs);
     const startedMs = performance.now();
     edge = compiler.update(cluster, state);
-    const compiledMs = performance.now() - startedMs;
-    metrics.compiled(compiledMs);
-    traces?.compiled(state.receivedAtMs, compiledMs);
+    const compileMs = performance.now() - startedMs;
+    metrics.compiled(compileMs);
     if (missing.delete(cluster)) log.info("the first state of a cluster is here", { cluster });
+    origin = { gatherMs, compileMs };
     publish();
   };
 
@@ -133,7 +141,8 @@ export function createService(options: ServiceOptions): Service {
         });
       },
       push: {
-        put,
+        put: (cluster, state) =>
+          put(cluster, { ...state, model: shareModel(compiler.clusters().get(cluster)?.model, state.model) }),
         remove: (cluster) => {
           if (watched.has(cluster)) return false;
           const wasMissing = missing.delete(cluster);

@@ -33,13 +33,12 @@ afterAll(() => collector.close());
 const published = {
   kind: "published",
   result: { kind: "published", pointer: { generation: 7 }, writtenShards: ["s/1"], writtenBytes: 300 },
-  timings: { waitedMs: 20, cutMs: 3, writeMs: 40 },
+  timings: { gatherMs: 495, compileMs: 5, waitedMs: 20, cutMs: 3, writeMs: 40 },
 } as unknown as PublisherEvent;
 
 test("a publication is one trace, whose parts lie within it", async () => {
   const traces = createTraces({ url, headers: { "x-team": "edge" }, serviceName: "control" }, () => {});
   const seen = once(collector, "trace");
-  traces.compiled(Date.now() - 500, 5);
   traces.publisherEvent(published);
   const [body, headers] = (await seen) as [
     { resourceSpans: [{ scopeSpans: [{ spans: readonly SpanSeen[] }] }] },

@@ -1,13 +1,13 @@
 /**
  * Traces of publications: from the arrival of a change to its finished write, where did the time go.
  *
- * In: the moments that the service and the publisher tell anyway. Out: one trace a publication in OTLP over HTTP with
+ * In: the times that the publisher tells anyway. Out: one trace a publication in OTLP over HTTP with
  * JSON (OpenTelemetry protocol 1.x, `POST <endpoint>/v1/traces`), sent beside the work and never waited for: a collector
  * that is slow or gone costs traces and nothing else.
  *
  *     change ─┬─ gather   from the first change of a state to its compilation
- *             ├─ compile  of the newest state before the publication
- *             ├─ wait     for the burst to be over, and for the budget
+ *             ├─ compile
+ *             ├─ wait     for the burst to be over, for the budget, and for the publication before
  *             ├─ cut      into shards
  *             └─ write    to KV: shards, then the pointer
  */
@@ -23,8 +23,6 @@ export interface TraceSettings {
 }
 
 export interface Traces {
-  /** A state was compiled: when its first change arrived and how long it took, ending now. Milliseconds since 1970. */
-  readonly compiled: (receivedAtMs: number, durationMs: number) => void;
   readonly publisherEvent: (event: PublisherEvent) => void;
 }
 
@@ -43,8 +41,6 @@ export function createTraces(
   { url, headers, serviceName }: TraceSettings,
   onFailure: (sentence: string) => void,
 ): Traces {
-  /** Of the states that are not published yet: the first change, and the last compilation. */
-  let pending: { readonly receivedAtMs: number; readonly compile: Span } | undefined;
   let underWay = 0;
   let hasFailed = false;
 
@@ -63,35 +59,19 @@ export function createTraces(
   };
 
   return {
-    compiled: (receivedAtMs, durationMs) => {
-      const endMs = Date.now();
-      pending = {
-        receivedAtMs: pending?.receivedAtMs ?? receivedAtMs,
-        compile: { name: "compile", startMs: endMs - durationMs, endMs },
-      };
-    },
     publisherEvent: (event) => {
-      if (event.kind === "unchanged") pending = undefined;
       if (event.kind !== "published") return;
+      const { gatherMs, compileMs, waitedMs, cutMs, writeMs } = event.timings;
+      const stages = { gather: gatherMs, compile: compileMs, wait: waitedMs, cut: cutMs, write: writeMs };
       const endMs = Date.now();
-      const { waitedMs, cutMs, writeMs } = event.timings;
-      const cutEndMs = endMs - writeMs;
-      const cutStartMs = cutEndMs - cutMs;
-      const own: Span[] = [
-        { name: "wait", startMs: cutStartMs - waitedMs, endMs: cutStartMs },
-        { name: "cut", startMs: cutStartMs, endMs: cutEndMs },
-        { name: "write", startMs: cutEndMs, endMs },
-      ];
-      const before: Span[] =
-        pending === undefined
-          ? []
-          : [
-              { name: "gather", startMs: pending.receivedAtMs, endMs: pending.compile.startMs },
-              pending.compile,
-            ];
-      pending = undefined;
-      const children = [...before, ...own];
-      const startMs = Math.min(...children.map((span) => span.startMs));
+      // One after the other, up to now.
+      const children: Span[] = [];
+      let startMs = endMs;
+      for (const [name, ms] of Object.entries(stages).reverse()) {
+        if (ms === undefined) continue;
+        children.unshift({ name, startMs: startMs - ms, endMs: startMs });
+        startMs -= ms;
+      }
       if (underWay >= MOST_UNDER_WAY) return;
       underWay++;
       send([{ name: "change", startMs, endMs }, ...children], {

@@ -26,44 +26,156 @@ export function hostHash(host: string): number {
   return (hash ^ (hash >>> 16)) >>> 0;
 }
 
-/**
- * Cuts hosts, sorted by hash, into the fewest prefixes of which none weighs more than `maxWeight`.
- * Heavier ones remain only where hosts cannot be told apart: a single host, or equal hashes.
- */
-export function cutDirectory<T extends { readonly hash: number; readonly weight: number }>(
-  sorted: readonly T[],
-  maxWeight: number,
-): readonly DirectoryEntry<readonly T[]>[] {
-  const entries: DirectoryEntry<readonly T[]>[] = [];
-  const sums = new Float64Array(sorted.length + 1);
-  sorted.forEach(({ weight }, at) => {
-    sums[at + 1] = (sums[at] ?? 0) + weight;
-  });
-  /** `start`: the first hash under the prefix. */
-  const cut = (from: number, to: number, prefix: string, start: number): void => {
-    if (from === to) return;
-    const weight = (sums[to] ?? 0) - (sums[from] ?? 0);
-    if (weight <= maxWeight || to - from === 1 || prefix.length === HASH_BITS) {
-      entries.push([prefix, sorted.slice(from, to)]);
-      return;
-    }
-    const half = start + 2 ** (HASH_BITS - 1 - prefix.length);
-    const middle = firstAtOrAfter(sorted, half, from, to);
-    cut(from, middle, `${prefix}0`, start);
-    cut(middle, to, `${prefix}1`, half);
-  };
-  cut(0, sorted.length, "", 0);
-  return entries;
+/** Something that a host has, at the place of the host's hash. */
+export interface HostItem {
+  readonly host: string;
+  /** `hostHash(host)` */
+  readonly hash: number;
+  readonly weight: number;
 }
 
-function firstAtOrAfter(
-  sorted: readonly { readonly hash: number }[],
-  hash: number,
-  from: number,
-  to: number,
-): number {
-  let low = from;
-  let high = to;
+/**
+ * Hosts spread by their hashes over the fewest prefixes of which none weighs more than a bound. Heavier ones remain only
+ * where hosts cannot be told apart: a single host, or equal hashes. Never changed; absent where there is no host.
+ */
+export type HostTrie<T extends HostItem> = HostLeaf<T> | HostFork<T>;
+
+export interface HostLeaf<T extends HostItem> {
+  readonly kind: "leaf";
+  readonly prefix: string;
+  readonly weight: number;
+  /** By hash, then by host. */
+  readonly items: readonly T[];
+}
+
+interface HostFork<T extends HostItem> {
+  readonly kind: "fork";
+  readonly prefix: string;
+  readonly weight: number;
+  readonly low: HostTrie<T> | undefined;
+  readonly high: HostTrie<T> | undefined;
+}
+
+/** An item in the place of whatever its host had before; absent: the host is gone. */
+export interface HostChange<T extends HostItem> {
+  readonly host: string;
+  readonly item: T | undefined;
+}
+
+/**
+ * The trie with these changes, each host once: the very one that all of its hosts would have made anew. Leaves without a
+ * change are the very same; one change looks at one leaf.
+ */
+export function changeTrie<T extends HostItem>(
+  trie: HostTrie<T> | undefined,
+  changes: readonly HostChange<T>[],
+  maxWeight: number,
+): HostTrie<T> | undefined {
+  const sorted = changes.map((change) => ({ ...change, hash: hostHash(change.host) })).sort(byPlace);
+  return change(trie, sorted, "", maxWeight);
+}
+
+type PlacedChange<T extends HostItem> = HostChange<T> & { readonly hash: number };
+
+function change<T extends HostItem>(
+  trie: HostTrie<T> | undefined,
+  changes: readonly PlacedChange<T>[],
+  prefix: string,
+  maxWeight: number,
+): HostTrie<T> | undefined {
+  if (changes.length === 0) return trie;
+  if (trie === undefined || trie.kind === "leaf")
+    return grow(mergeItems(trie?.items ?? [], changes), prefix, maxWeight);
+  const middle = firstAtOrAfter(changes, middleOf(prefix));
+  const low = change(trie.low, changes.slice(0, middle), `${prefix}0`, maxWeight);
+  const high = change(trie.high, changes.slice(middle), `${prefix}1`, maxWeight);
+  const weight = (low?.weight ?? 0) + (high?.weight ?? 0);
+  if (weight > maxWeight) {
+    const fork: HostFork<T> = { kind: "fork", prefix, weight, low, high };
+    // A single heavy host needs no fork.
+    const [first, second] = leavesOf(fork);
+    if (second !== undefined || (first?.items.length ?? 0) > 1) return fork;
+  }
+  return grow([...itemsOf(low), ...itemsOf(high)], prefix, maxWeight);
+}
+
+/** From items in order, which all stand under the prefix. */
+function grow<T extends HostItem>(
+  items: readonly T[],
+  prefix: string,
+  maxWeight: number,
+): HostTrie<T> | undefined {
+  if (items.length === 0) return undefined;
+  let weight = 0;
+  for (const item of items) weight += item.weight;
+  if (weight <= maxWeight || items.length === 1 || prefix.length === HASH_BITS)
+    return { kind: "leaf", prefix, weight, items };
+  const middle = firstAtOrAfter(items, middleOf(prefix));
+  const low = grow(items.slice(0, middle), `${prefix}0`, maxWeight);
+  const high = grow(items.slice(middle), `${prefix}1`, maxWeight);
+  return { kind: "fork", prefix, weight, low, high };
+}
+
+function mergeItems<T extends HostItem>(
+  items: readonly T[],
+  changes: readonly PlacedChange<T>[],
+): readonly T[] {
+  const merged: T[] = [];
+  let at = 0;
+  for (const changed of changes) {
+    for (let item = items[at]; item !== undefined && byPlace(item, changed) < 0; item = items[++at])
+      merged.push(item);
+    if (items[at]?.host === changed.host) at++;
+    if (changed.item !== undefined) merged.push(changed.item);
+  }
+  for (; at < items.length; at++) merged.push(items[at] as T);
+  return merged;
+}
+
+/** Leaves in order of their prefixes. */
+export function* leavesOf<T extends HostItem>(trie: HostTrie<T> | undefined): Iterable<HostLeaf<T>> {
+  if (trie === undefined) return;
+  if (trie.kind === "leaf") yield trie;
+  else {
+    yield* leavesOf(trie.low);
+    yield* leavesOf(trie.high);
+  }
+}
+
+/** What a host has. */
+export function itemOf<T extends HostItem>(trie: HostTrie<T> | undefined, host: string): T | undefined {
+  const hash = hostHash(host);
+  let node = trie;
+  while (node?.kind === "fork") node = hash < middleOf(node.prefix) ? node.low : node.high;
+  if (node === undefined) return undefined;
+  const { items } = node;
+  for (let at = firstAtOrAfter(items, hash); items[at]?.hash === hash; at++)
+    if (items[at]?.host === host) return items[at];
+  return undefined;
+}
+
+function* itemsOf<T extends HostItem>(trie: HostTrie<T> | undefined): Iterable<T> {
+  for (const { items } of leavesOf(trie)) yield* items;
+}
+
+/** The first hash under the upper half of a prefix. */
+function middleOf(prefix: string): number {
+  const start = prefix === "" ? 0 : Number.parseInt(prefix, 2) * 2 ** (HASH_BITS - prefix.length);
+  return start + 2 ** (HASH_BITS - 1 - prefix.length);
+}
+
+interface Placed {
+  readonly host: string;
+  readonly hash: number;
+}
+
+function byPlace(left: Placed, right: Placed): number {
+  return left.hash - right.hash || (left.host < right.host ? -1 : left.host > right.host ? 1 : 0);
+}
+
+function firstAtOrAfter(sorted: readonly { readonly hash: number }[], hash: number): number {
+  let low = 0;
+  let high = sorted.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
     if ((sorted[middle]?.hash ?? 0) < hash) low = middle + 1;

@@ -17,7 +17,7 @@ import {
 } from "./pointer.ts";
 import type { BackendPolicies, EdgePolicies, HostPolicies, RoutePolicies } from "./policies.ts";
 import { readShard } from "./shard.ts";
-import { cutShards, MAX_SHARD_BYTES, type ShardSet } from "./shards.ts";
+import { type ConfigDelta, cutShards, MAX_SHARD_BYTES, type ShardSet } from "./shards.ts";
 
 const SMALL = 2_000; // Bytes a shard: dozens of shards out of small configurations.
 const keys = await deriveConfigKeys("correct horse battery staple again");
@@ -162,7 +162,7 @@ describe("cutShards", () => {
             set = await cutShards(next, {
               ...options,
               previous: set,
-              delta: { since: config, hosts, backends },
+              delta: { since: config, hosts, backends, backend: (name) => next.backends[name] },
             });
             const anew = await cutShards(next, options);
             expect(set.directory).toEqual(anew.directory);
@@ -180,7 +180,12 @@ describe("cutShards", () => {
     const changed = { ...(backend as Backend), endpoints: ["10.9.9.9:1"] };
     const next = { ...config, backends: { ...config.backends, [name]: changed } };
     const previous = await cutShards(config);
-    const delta = { since: manyHosts(20), hosts: new Map(), backends: new Map() };
+    const delta: ConfigDelta = {
+      since: manyHosts(20),
+      hosts: new Map(),
+      backends: new Map(),
+      backend: (found: string) => config.backends[found],
+    };
     const set = await cutShards(next, { previous, delta });
     expect([...set.shards.values()].join()).toContain("10.9.9.9:1");
   });

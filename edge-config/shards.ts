@@ -15,10 +15,21 @@
 
 import type { Backend, BackendName, EdgeConfig, HostConfig } from "./config.ts";
 import type { ConfigKeys } from "./config-keys.ts";
-import { cutDirectory, type DirectoryEntry, hostHash } from "./directory.ts";
+import {
+  changeTrie,
+  type DirectoryEntry,
+  type HostChange,
+  type HostItem,
+  type HostLeaf,
+  type HostTrie,
+  hostHash,
+  itemOf,
+  leavesOf,
+} from "./directory.ts";
 import { backendsOf, encodeHostRecord, type NamedBackend } from "./host-record.ts";
 import { HOST_KINDS, type HostKind, hostKind, type ShardDirectory } from "./pointer.ts";
 import { encodeShard, type ShardName, shardName, shardWeight } from "./shard.ts";
+import { ShardTexts } from "./shard-texts.ts";
 
 /** Shards are cut to stay below this, in bytes; one host alone may be larger. */
 export const MAX_SHARD_BYTES = 256 * 1024;
@@ -26,7 +37,7 @@ export const MAX_SHARD_BYTES = 256 * 1024;
 /** A configuration as it stands in KV. */
 export interface ShardSet {
   readonly directory: ShardDirectory;
-  /** Text by name; exactly the shards that the directory names. */
+  /** Text by name, made when it is asked for; exactly the shards that the directory names. */
   readonly shards: ReadonlyMap<ShardName, string>;
   /** For the next cut only. */
   readonly memo: CutMemo;
@@ -38,46 +49,26 @@ export interface ConfigDelta {
   /** As they are now; `undefined`: there is none of this name any more. */
   readonly hosts: ReadonlyMap<string, HostConfig | undefined>;
   readonly backends: ReadonlyMap<BackendName, Backend | undefined>;
+  /** Any backend as it is now: a configuration that makes its records when it is asked for them need not for one. */
+  readonly backend: (name: BackendName) => Backend | undefined;
 }
 
 interface CutMemo {
   readonly config: EdgeConfig;
   readonly keys: ConfigKeys | undefined;
   readonly maxShardBytes: number;
-  readonly kinds: Readonly<Record<HostKind, CutKind>>;
-  /** Where the records stand; made when it is first needed. */
-  places?: RecordPlaces;
+  readonly tries: Tries;
+  readonly names: ReadonlyMap<HostLeaf<CutRecord>, ShardName>;
+  /**
+   * Hosts by the backends that they name. The next cut takes it along, since it costs as much as all hosts; made anew where
+   * it is missing.
+   */
+  users: Map<BackendName, Set<string>> | undefined;
 }
 
-interface RecordPlaces {
-  readonly ofHost: ReadonlyMap<string, RecordPlace>;
-  /** Of every record that names it. */
-  readonly ofBackend: ReadonlyMap<BackendName, readonly RecordPlace[]>;
-}
+type Tries = Readonly<Record<HostKind, HostTrie<CutRecord> | undefined>>;
 
-interface RecordPlace {
-  readonly kind: HostKind;
-  /** Into `CutKind.sorted`. */
-  readonly at: number;
-}
-
-/** All hosts of one kind: their records by hash, and the shards made of them. */
-interface CutKind {
-  readonly sorted: readonly CutRecord[];
-  readonly leaves: readonly CutLeaf[];
-}
-
-interface CutLeaf {
-  readonly prefix: string;
-  readonly records: readonly CutRecord[];
-  readonly name: ShardName;
-  readonly text: string;
-}
-
-interface CutRecord {
-  readonly host: string;
-  readonly hash: number;
-  readonly weight: number;
+interface CutRecord extends HostItem {
   readonly text: string;
   /** The objects that the text was made of. */
   readonly config: HostConfig;
@@ -102,179 +93,124 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
   const { keys, maxShardBytes = MAX_SHARD_BYTES } = options;
   const last = options.previous?.memo;
   const memo = last?.keys === keys && last?.maxShardBytes === maxShardBytes ? last : undefined;
-  const before = memo?.kinds;
-  const changed =
-    memo === undefined || options.delta?.since !== memo.config
-      ? undefined
-      : await changeRecords(config, options.delta, memo, keys);
+  const delta = options.delta?.since === memo?.config ? options.delta : undefined;
+  const users = takeUsers(memo);
 
-  const sorted = changed?.records ?? (await sortRecords(config, keys, before));
-  const [exact, wildcard, any] = await Promise.all([
-    cutKind(sorted.exact, maxShardBytes, before?.exact),
-    cutKind(sorted.wildcard, maxShardBytes, before?.wildcard),
-    cutKind(sorted.any, maxShardBytes, before?.any),
-  ]);
-  const shards = new Map<ShardName, string>();
-  for (const { leaves } of [exact, wildcard, any])
-    for (const { name, text } of leaves) shards.set(name, text);
-  const anyShard = any.leaves[0]?.name;
+  const changes: Record<HostKind, HostChange<CutRecord>[]> = { exact: [], wildcard: [], any: [] };
+  for (const host of memo === undefined
+    ? Object.keys(config.hosts)
+    : changedHosts(config, memo, delta, users)) {
+    const kind = hostKind(host);
+    const before = itemOf(memo?.tries[kind], host);
+    const hostConfig =
+      delta === undefined
+        ? ownValue(config.hosts, host)
+        : delta.hosts.has(host)
+          ? delta.hosts.get(host)
+          : before?.config;
+    const item =
+      hostConfig === undefined
+        ? undefined
+        : await cutRecord(host, hostConfig, finder(config, delta, before), keys);
+    changeUsers(users, host, before?.backends, item?.backends);
+    changes[kind].push({ host, item });
+  }
+  const tries: Tries = {
+    exact: changeTrie(memo?.tries.exact, changes.exact, maxShardBytes),
+    wildcard: changeTrie(memo?.tries.wildcard, changes.wildcard, maxShardBytes),
+    any: changeTrie(memo?.tries.any, changes.any, maxShardBytes),
+  };
+  const names = await nameLeaves(
+    HOST_KINDS.flatMap((kind) => [...leavesOf(tries[kind])]),
+    memo?.names,
+  );
+  const entriesOf = (kind: HostKind): readonly DirectoryEntry<ShardName>[] =>
+    Array.from(leavesOf(tries[kind]), (leaf) => [leaf.prefix, names.get(leaf) as ShardName] as const);
+  const anyShard = entriesOf("any")[0]?.[1];
   return {
     directory: {
       ...(options.clusters === undefined ? {} : { clusters: options.clusters }),
       ...(config.policies === undefined ? {} : { policies: config.policies }),
-      exact: entriesOf(exact),
-      wildcard: entriesOf(wildcard),
+      exact: entriesOf("exact"),
+      wildcard: entriesOf("wildcard"),
       ...(anyShard === undefined ? {} : { any: anyShard }),
     },
-    shards,
-    memo: {
-      config,
-      keys,
-      maxShardBytes,
-      kinds: { exact, wildcard, any },
-      ...(changed?.places === undefined ? {} : { places: changed.places }),
-    },
+    shards: new ShardTexts(new Map(Array.from(names, ([leaf, name]) => [name, leaf.items]))),
+    memo: { config, keys, maxShardBytes, tries, names, users },
   };
 }
 
-function entriesOf(kind: CutKind): readonly DirectoryEntry<ShardName>[] {
-  return kind.leaves.map(({ prefix, name }) => [prefix, name] as const);
+/** Of the cut before, which has none afterwards: they are changed in place. */
+function takeUsers(memo: CutMemo | undefined): Map<BackendName, Set<string>> {
+  const taken = memo?.users;
+  if (taken !== undefined && memo !== undefined) {
+    memo.users = undefined;
+    return taken;
+  }
+  const users = new Map<BackendName, Set<string>>();
+  for (const trie of Object.values(memo?.tries ?? {}))
+    for (const { items } of leavesOf(trie))
+      for (const { host, backends } of items) changeUsers(users, host, undefined, backends);
+  return users;
 }
 
-type SortedRecords = Readonly<Record<HostKind, readonly CutRecord[]>>;
+function changeUsers(
+  users: Map<BackendName, Set<string>>,
+  host: string,
+  before: readonly NamedBackend[] = [],
+  after: readonly NamedBackend[] = [],
+): void {
+  if (before.length === after.length && before.every(([name], at) => name === after[at]?.[0])) return;
+  for (const [name] of before) {
+    const hosts = users.get(name);
+    hosts?.delete(host);
+    if (hosts?.size === 0) users.delete(name);
+  }
+  for (const [name] of after) {
+    const hosts = users.get(name);
+    if (hosts === undefined) users.set(name, new Set([host]));
+    else hosts.add(host);
+  }
+}
 
-/**
- * Only the records of the delta's hosts, and those that name a backend of it, are made anew; each stays in its place.
- * `undefined` when a host came or went, which moves the others.
- */
-async function changeRecords(
+/** Hosts whose records may be others than before: those of the delta, or those that a look at all of them finds. */
+function changedHosts(
   config: EdgeConfig,
-  { hosts, backends }: ConfigDelta,
-  memo: CutMemo,
-  keys: ConfigKeys | undefined,
-): Promise<{ readonly records: SortedRecords; readonly places: RecordPlaces | undefined } | undefined> {
-  memo.places ??= placesOf(memo.kinds);
-  const { ofHost, ofBackend } = memo.places;
-  const touched = new Set<RecordPlace>();
-  for (const [host, hostConfig] of hosts) {
-    const place = ofHost.get(host);
-    if (place === undefined || hostConfig === undefined) return undefined;
-    touched.add(place);
+  { tries }: CutMemo,
+  delta: ConfigDelta | undefined,
+  users: ReadonlyMap<BackendName, ReadonlySet<string>>,
+): ReadonlySet<string> {
+  const changed = new Set<string>(delta?.hosts.keys());
+  if (delta !== undefined) {
+    for (const name of delta.backends.keys()) for (const host of users.get(name) ?? []) changed.add(host);
+    return changed;
   }
-  for (const name of backends.keys()) for (const place of ofBackend.get(name) ?? []) touched.add(place);
-
-  const copies: Partial<Record<HostKind, CutRecord[]>> = {};
-  let places: RecordPlaces | undefined = memo.places;
-  for (const { kind, at } of touched) {
-    const record = memo.kinds[kind].sorted[at];
-    if (record === undefined) continue;
-    const known = new Map(record.backends);
-    const find = (name: BackendName): Backend | undefined => {
-      if (backends.has(name)) return backends.get(name);
-      return known.has(name) ? known.get(name) : ownValue(config.backends, name);
-    };
-    const made = await cutRecord(record.host, hosts.get(record.host) ?? record.config, find, keys);
-    copies[kind] ??= memo.kinds[kind].sorted.slice();
-    copies[kind][at] = made;
-    // It names others than before, itself or in the policies of a backend.
-    if (!namesSame(made.backends, record.backends)) places = undefined;
-  }
-  const { exact, wildcard, any } = memo.kinds;
-  const records = {
-    exact: copies.exact ?? exact.sorted,
-    wildcard: copies.wildcard ?? wildcard.sorted,
-    any: copies.any ?? any.sorted,
-  };
-  return { records, places };
-}
-
-function namesSame(left: readonly NamedBackend[], right: readonly NamedBackend[]): boolean {
-  return left.length === right.length && left.every(([name], at) => name === right[at]?.[0]);
-}
-
-function placesOf(kinds: CutMemo["kinds"]): RecordPlaces {
-  const ofHost = new Map<string, RecordPlace>();
-  const ofBackend = new Map<BackendName, RecordPlace[]>();
-  for (const kind of HOST_KINDS) {
-    kinds[kind].sorted.forEach(({ host, backends }, at) => {
-      const place: RecordPlace = { kind, at };
-      ofHost.set(host, place);
-      for (const [name] of backends) {
-        const places = ofBackend.get(name);
-        if (places === undefined) ofBackend.set(name, [place]);
-        else places.push(place);
-      }
-    });
-  }
-  return { ofHost, ofBackend };
-}
-
-/** The record of every host, by kind and hash. */
-async function sortRecords(
-  config: EdgeConfig,
-  keys: ConfigKeys | undefined,
-  before: CutMemo["kinds"] | undefined,
-): Promise<SortedRecords> {
-  const hosts = Object.keys(config.hosts);
-  if (before !== undefined) {
-    const kept = await keepOrder(config, hosts.length, keys, before);
-    if (kept !== undefined) return kept;
-  }
-  const known = new Map<string, CutRecord>();
-  if (before !== undefined) {
-    for (const { sorted } of Object.values(before))
-      for (const record of sorted) known.set(record.host, record);
-  }
-  const find = (name: BackendName): Backend | undefined => ownValue(config.backends, name);
-  const records: Record<HostKind, CutRecord[]> = { exact: [], wildcard: [], any: [] };
-  for (const host of hosts) {
+  const gone = new Map<string, CutRecord>();
+  for (const kind of HOST_KINDS)
+    for (const { items } of leavesOf(tries[kind])) for (const record of items) gone.set(record.host, record);
+  for (const host of Object.keys(config.hosts)) {
+    const record = gone.get(host);
     const hostConfig = config.hosts[host];
     if (hostConfig === undefined) continue;
-    const record = known.get(host);
-    const kept = record !== undefined && isSame(record, hostConfig, config.backends);
-    records[hostKind(host)].push(kept ? record : await cutRecord(host, hostConfig, find, keys));
+    if (record === undefined || !isSame(record, hostConfig, config.backends)) changed.add(host);
+    gone.delete(host);
   }
-  for (const list of Object.values(records)) {
-    list.sort((left, right) => left.hash - right.hash || (left.host < right.host ? -1 : 1));
-  }
-  return records;
+  for (const host of gone.keys()) changed.add(host);
+  return changed;
 }
 
-/**
- * The short way when the hosts are those of the cut before, which is nearly always so: no sorting, and one
- * look-up for each host and backend. `undefined` when a host came or went.
- */
-async function keepOrder(
+/** Where the backends of a record are found, `before`: what its host had in the cut before. */
+function finder(
   config: EdgeConfig,
-  hostCount: number,
-  keys: ConfigKeys | undefined,
-  before: CutMemo["kinds"],
-): Promise<SortedRecords | undefined> {
-  if (before.exact.sorted.length + before.wildcard.sorted.length + before.any.sorted.length !== hostCount) {
-    return undefined;
-  }
-  const kept: Record<HostKind, readonly CutRecord[]> = { exact: [], wildcard: [], any: [] };
-  for (const kind of HOST_KINDS) {
-    const records = before[kind].sorted.slice();
-    for (let at = 0; at < records.length; at++) {
-      const record = records[at];
-      if (record === undefined) continue;
-      // One look-up where nothing changed: no inherited value is the very object that we remember.
-      const hostConfig =
-        config.hosts[record.host] === record.config ? record.config : ownValue(config.hosts, record.host);
-      if (hostConfig === undefined) return undefined;
-      if (!isSame(record, hostConfig, config.backends)) {
-        records[at] = await cutRecord(
-          record.host,
-          hostConfig,
-          (name) => ownValue(config.backends, name),
-          keys,
-        );
-      }
-    }
-    kept[kind] = records;
-  }
-  return kept;
+  delta: ConfigDelta | undefined,
+  before: CutRecord | undefined,
+): (name: BackendName) => Backend | undefined {
+  if (delta === undefined) return (name) => ownValue(config.backends, name);
+  const known = new Map(before?.backends);
+  return (name) => {
+    if (delta.backends.has(name)) return delta.backends.get(name);
+    return known.has(name) ? known.get(name) : delta.backend(name);
+  };
 }
 
 function isSame(record: CutRecord, hostConfig: HostConfig, backends: EdgeConfig["backends"]): boolean {
@@ -302,30 +238,15 @@ async function cutRecord(
   return { host, hash: hostHash(host), weight: shardWeight(host, text), text, config, backends: named };
 }
 
-async function cutKind(
-  sorted: readonly CutRecord[],
-  maxShardBytes: number,
-  before: CutKind | undefined,
-): Promise<CutKind> {
-  if (before?.sorted === sorted) return before;
-  const leavesBefore = new Map(before?.leaves.map((leaf) => [leaf.prefix, leaf]));
-  const leaves = await Promise.all(
-    cutDirectory(sorted, maxShardBytes).map(async ([prefix, records]): Promise<CutLeaf> => {
-      const leaf = leavesBefore.get(prefix);
-      if (leaf !== undefined && holdsSame(leaf.records, records)) return { ...leaf, records };
-      const text = encodeShard(records);
-      return { prefix, records, name: await shardName(text), text };
-    }),
+/** The name of every leaf's shard; of one that was there in the cut before it is known. */
+async function nameLeaves(
+  leaves: readonly HostLeaf<CutRecord>[],
+  before: ReadonlyMap<HostLeaf<CutRecord>, ShardName> | undefined,
+): Promise<ReadonlyMap<HostLeaf<CutRecord>, ShardName>> {
+  const named = await Promise.all(
+    leaves.map(
+      async (leaf) => [leaf, before?.get(leaf) ?? (await shardName(encodeShard(leaf.items)))] as const,
+    ),
   );
-  return { sorted, leaves };
-}
-
-function holdsSame(left: readonly CutRecord[], right: readonly CutRecord[]): boolean {
-  if (left.length !== right.length) return false;
-  for (let at = 0; at < left.length; at++) {
-    const one = left[at];
-    const other = right[at];
-    if (one !== other && !(one?.host === other?.host && one?.text === other?.text)) return false;
-  }
-  return true;
+  return new Map(named);
 }

@@ -166,11 +166,12 @@ export interface NatPlan {
   /** Nothing to do: no transaction. */
   readonly empty: boolean;
   /**
-   * To be applied in this order, one after the other, but for those that may go beside the one before. Each is made when it is asked for, so that a large plan never
-   * stands in memory as a whole; they can be walked once.
+   * To be applied in this order, one after the other, but for those that may go beside the one before. Each is made when
+   * it is asked for, so that a large plan never stands in memory as a whole; they can be walked once. Where nothing
+   * stands, Services are compiled along with it.
    */
   readonly transactions: IterableIterator<NatTransaction>;
-  /** Of the objects that this plan compiled, sorted. `Nat.diagnostics` tells those of all objects. */
+  /** Of the objects that were compiled before the first transaction, sorted. `Nat.diagnostics` tells those of all objects. */
   readonly diagnostics: readonly NatDiagnostic[];
 }
 

@@ -5,7 +5,8 @@
  * The compiler's committed state moves only when the kernel has taken every transaction of a plan.
  */
 
-import type { Nat, NatDiagnostic, NatPlan } from "../../wasm-nat/nat.ts";
+import type { Nat, NatPlan } from "../../wasm-nat/nat.ts";
+import { KernelError } from "../kernel/kernel-error.ts";
 import { applyTransaction, type KernelOptions } from "../kernel/transactions.ts";
 import type { Audit, Backend, Written } from "./backend.ts";
 import type { ReadBack } from "./read-back.ts";
@@ -18,7 +19,10 @@ export interface NatBackendOptions {
   readonly kernel?: KernelOptions;
   /** What stood in the kernel when it was read back, before anything is written. */
   readonly onListing?: (text: string | Uint8Array) => void;
-  readonly onDiagnostics?: (diagnostics: readonly NatDiagnostic[]) => void;
+  /** Something was compiled; `Nat.diagnostics` tells what there is to say about it. */
+  readonly onDiagnostics?: () => void;
+  /** Changes were refused again and again, so everything that stood was replaced. */
+  readonly onReplaced?: () => void;
   readonly nowMs?: () => number;
 }
 
@@ -31,6 +35,8 @@ const DRAIN_PAUSE_MS = 2_000;
 const MOST_BESIDE = 2;
 /** Audits stand behind everything else on the node. */
 const POLITELY = ["nice", "-n", "10"] as const;
+/** So many refused plans in a row: what stands takes no changes, whatever is read back from it. */
+const REFUSALS_BEFORE_REPLACING = 2;
 
 export class NatBackend implements Backend {
   readonly #options: NatBackendOptions;
@@ -47,6 +53,8 @@ export class NatBackend implements Backend {
   #found: Audit | Error | undefined;
   /** Chains or rules are others than were written, so their number proves nothing. */
   #isForged = false;
+  /** Plans that the kernel has refused since it took the last change. */
+  #refusals = 0;
 
   constructor(options: NatBackendOptions) {
     this.#options = options;
@@ -56,17 +64,24 @@ export class NatBackend implements Backend {
 
   readonly write = async (): Promise<Written> => {
     this.#options.takeChanges();
-    return this.#carryOut(this.#options.nat.plan());
+    const written = await this.#counted(this.#options.nat.plan());
+    if (written.changes > 0) this.#refusals = 0;
+    return written;
   };
 
   readonly resync = async (): Promise<Written> => {
-    const { nat, readBack, takeChanges, onListing } = this.#options;
+    const { nat, readBack, takeChanges, onListing, onReplaced } = this.#options;
     const listings = await readBack.listing(this.#kernel);
     for (const { text } of listings) onListing?.(text);
     takeChanges();
-    const plan = nat.reconcile(listings);
+    const isStuck = readBack.isReplaceable && this.#refusals >= REFUSALS_BEFORE_REPLACING;
+    // If that is refused, too, the next attempt is by the listing again.
+    if (isStuck) this.#refusals = 0;
+    let plan = isStuck ? nat.replace() : nat.reconcile(listings);
     // A listing tells how many rules a chain has, not whether they are ours.
-    const written = await this.#carryOut(plan.empty && this.#isForged ? nat.replace() : plan);
+    if (plan.empty && this.#isForged) plan = nat.replace();
+    const written = await this.#counted(plan);
+    if (isStuck) onReplaced?.();
     this.#isForged = false;
     this.#fingerprint ??= await readBack.fingerprint(this.#kernel);
     this.#nextFullAuditMs = this.#nowMs() + SHORTEST_AUDIT_PAUSE_MS;
@@ -134,9 +149,18 @@ export class NatBackend implements Backend {
     }
   }
 
-  async #carryOut({ transactions, diagnostics }: NatPlan): Promise<Written> {
+  /** Carries out, and counts it if the kernel refuses. A program that is missing or stuck says nothing about what stands. */
+  async #counted(plan: NatPlan): Promise<Written> {
+    try {
+      return await this.#carryOut(plan);
+    } catch (error) {
+      if (error instanceof KernelError) this.#refusals++;
+      throw error;
+    }
+  }
+
+  async #carryOut({ transactions }: NatPlan): Promise<Written> {
     const { nat, onDiagnostics } = this.#options;
-    onDiagnostics?.(diagnostics);
     let changes = 0;
     const underway = new Set<Promise<void>>();
     try {
@@ -155,6 +179,8 @@ export class NatBackend implements Backend {
           () => {},
         );
       }
+      // By now all is compiled; a first load is while it is carried out.
+      onDiagnostics?.();
       await Promise.all(underway);
     } catch (error) {
       // What is still at work must have ended before the kernel is read back.

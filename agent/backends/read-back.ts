@@ -17,6 +17,8 @@ export interface ReadBack {
   /** One for each family that has anything. */
   readonly listing: (options: KernelOptions) => Promise<readonly NatListing[]>;
   readonly fingerprint: (options: KernelOptions) => Promise<string>;
+  /** All of it stands in tables of ours, so that one transaction can put other ones in their place. */
+  readonly isReplaceable: boolean;
   /** Where endpoints wait for their connections to end: whose have. */
   readonly connections?: (options: KernelOptions) => Promise<string>;
 }
@@ -35,6 +37,7 @@ export function createReadBack(backend: BackendName, families: readonly IpFamily
         listing: (options) => listIpvs(families, options),
         // Nothing can be asked for less than everything.
         fingerprint: async () => "",
+        isReplaceable: false,
         connections: listServers,
       };
     default:
@@ -62,6 +65,7 @@ function nftReadBack(families: readonly IpFamily[]): ReadBack {
       const texts = await Promise.all(tables.map((table) => listStructure(table, options)));
       return texts.map((text) => text ?? "").join("\n");
     },
+    isReplaceable: true,
   };
 }
 
@@ -78,5 +82,6 @@ function iptablesReadBack(families: readonly IpFamily[]): ReadBack {
     },
     // iptables has nothing that could be asked for less than everything.
     fingerprint: async () => "",
+    isReplaceable: false,
   };
 }

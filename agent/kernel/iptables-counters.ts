@@ -54,10 +54,10 @@ export async function readIptablesCounts(
 }
 
 /** What the comment of a refusing rule ends in, as kube-proxy has them, and the reason. */
-const REASONS: readonly (readonly [string, string])[] = [
-  [" has no endpoints", "no-endpoints"],
-  [" has no local endpoints", "no-local-endpoints"],
-  [" traffic not accepted", "source-not-allowed"],
+const REASONS: readonly (readonly [RegExp, string])[] = [
+  [/ has no endpoints$/, "no-endpoints"],
+  [/ has no local endpoints$/, "no-local-endpoints"],
+  [/ traffic not accepted by KUBE-FW-[A-Z2-7]{16}$/, "source-not-allowed"],
 ];
 
 class Counting implements IptablesCounts {
@@ -75,7 +75,7 @@ class Counting implements IptablesCounts {
     if (chain === "KUBE-POSTROUTING" && options.includes("-j MASQUERADE")) this.masqueraded += connections;
     const comment = /--comment "([^"]*)"/.exec(options)?.[1] ?? /--comment (\S+)/.exec(options)?.[1];
     if (comment === undefined) return;
-    const reason = REASONS.find(([end]) => comment.endsWith(end))?.[1];
+    const reason = REASONS.find(([pattern]) => pattern.test(comment))?.[1];
     if (reason !== undefined && /-j (?:REJECT|DROP)\b/.test(options))
       this.refusals.set(reason, (this.refusals.get(reason) ?? 0) + connections);
     else if (

@@ -4,12 +4,13 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 
 export interface MemoryGroup {
   /** Put before a command: runs it in the group. */
   readonly through: readonly string[];
-  /** Bytes of kernel memory charged now. */
-  readonly kernelBytes: () => number;
+  /** Bytes of kernel memory that stay charged: what ended programs and transactions leave is freed a moment later. */
+  readonly kernelBytes: () => Promise<number>;
   readonly remove: () => void;
 }
 
@@ -28,11 +29,26 @@ export function makeMemoryGroup(): MemoryGroup | undefined {
     }
     return {
       through: ["sh", "-c", `echo $$ > ${folder}/cgroup.procs && exec "$@"`, "sh"],
-      kernelBytes: () => kernelBytes(folder),
+      kernelBytes: () => settled(() => kernelBytes(folder)),
       remove: () => rmdirSync(folder),
     };
   }
   return undefined;
+}
+
+const SETTLED_MS = 300;
+const LONGEST_MS = 10_000;
+
+/** The reading that has stayed the lowest for a while. */
+async function settled(read: () => number): Promise<number> {
+  const began = performance.now();
+  let lowest = { bytes: read(), sinceMs: began };
+  for (;;) {
+    await wait(20);
+    const now = { bytes: read(), sinceMs: performance.now() };
+    if (now.bytes < lowest.bytes) lowest = now;
+    if (now.sinceMs - lowest.sinceMs > SETTLED_MS || now.sinceMs - began > LONGEST_MS) return lowest.bytes;
+  }
 }
 
 interface Candidate {

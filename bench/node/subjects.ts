@@ -73,7 +73,7 @@ async function timed(
     const started = performance.now();
     await must(program, args, { input, env, seconds: SECONDS });
     const milliseconds = performance.now() - started;
-    const bytes = group?.kernelBytes();
+    const bytes = await group?.kernelBytes();
     return { milliseconds, kernelMiB: bytes === undefined ? undefined : bytes / 2 ** 20 };
   } finally {
     // Charges that stay with the rules are handed to the parent group.

@@ -53,16 +53,21 @@ async function runExplain(morePaths: readonly string[], flags: Flags): Promise<v
   const settings = natSettings(flags);
   const source = sourceSettings(flags, morePaths);
   const say = (line: string): void => void process.stderr.write(`fairlead: ${asSentence(line)}\n`);
-  const [{ readOnce }, { configMapNames, createClusterCompiler }, { explainDestination }] = await Promise.all(
-    [
-      import("../../agent/sources/open.ts"),
-      import("../../agent/compiler.ts"),
-      import("../../agent/explain/explain.ts"),
-    ],
-  );
+  const [
+    { readOnce },
+    { configMapNames, createClusterCompiler },
+    { explainDestination },
+    { interfaceAddresses },
+  ] = await Promise.all([
+    import("../../agent/sources/open.ts"),
+    import("../../agent/compiler.ts"),
+    import("../../agent/explain/explain.ts"),
+    import("../../agent/node-addresses.ts"),
+  ]);
   const [{ model, diagnostics }, compiler] = await Promise.all([
     readOnce(source, { node: settings.node, configMaps: configMapNames(settings), pods: false }, say),
-    createClusterCompiler(settings, ["IPv4", "IPv6"]),
+    // Which addresses are this node's is asked of the node, as the kernel's rules do.
+    createClusterCompiler(settings, ["IPv4", "IPv6"], interfaceAddresses),
   ]).catch((error: unknown) => {
     throw new CommandFailure(error instanceof Error ? error.message : String(error));
   });

@@ -95,7 +95,11 @@ export function registerAgent(program: Command): void {
         "the same as a file in ip-masq-agent's format, with fixed source addresses for Pods; read again when it changes",
       ).env("FAIRLEAD_OUTBOUND_POLICY"),
     )
-    .option("--no-snat-random-fully", "ports of outbound connections are kept where they can be")
+    .addOption(
+      new Option("--no-snat-random-fully", "ports of outbound connections are kept where they can be").env(
+        "FAIRLEAD_SNAT_RANDOM_FULLY",
+      ),
+    )
     .addOption(
       new Option("--host-ports", "serve hostPort of this node's Pods (where no CNI plug-in does)").env(
         "FAIRLEAD_HOST_PORTS",
@@ -210,9 +214,11 @@ function addConntrackOptions(command: Command): Command {
         0,
       ),
     )
-    .option(
-      "--no-conntrack-tcp-be-liberal",
-      "TCP packets outside of the window are invalid (the iptables rules then drop them)",
+    .addOption(
+      new Option(
+        "--no-conntrack-tcp-be-liberal",
+        "TCP packets outside of the window are invalid (the iptables rules then drop them)",
+      ).env("FAIRLEAD_CONNTRACK_TCP_BE_LIBERAL"),
     );
 }
 

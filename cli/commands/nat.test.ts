@@ -110,7 +110,7 @@ describe("trace", () => {
       .split("\n")
       .map((line) => JSON.parse(line) as { readonly verdict?: string; readonly error?: string });
     expect(answers.map(({ verdict }) => verdict)).toEqual(["dnat", undefined, "reject", "untouched"]);
-    expect(answers[1]?.error).toBe('line 2: "nonsense" is not FROM TO PROTO.');
+    expect(answers[1]?.error).toBe('line 2: "nonsense" is not FROM TO PROTO [INTERFACE].');
   });
 });
 

@@ -14,7 +14,15 @@ import type { IpFamily, Protocol } from "../../cluster/model.ts";
 import type { NatPacket, NatTrace } from "../../wasm-nat/nat.ts";
 import { CommandFailure, UsageError } from "../failure.ts";
 import { addFileOption, readCluster } from "../manifest-input.ts";
-import { addNatOptions, type NatFlags, natSettings, packetAddress, packetSocket } from "../nat-input.ts";
+import {
+  addNatOptions,
+  addressList,
+  interfaceName,
+  type NatFlags,
+  natSettings,
+  packetAddress,
+  packetSocket,
+} from "../nat-input.ts";
 import { printTrace } from "../nat-trace.ts";
 
 interface RenderFlags extends NatFlags {
@@ -22,6 +30,7 @@ interface RenderFlags extends NatFlags {
 }
 
 interface TraceFlags extends NatFlags {
+  readonly nodeAddresses?: readonly string[];
   readonly from?: string;
   readonly to?: string;
   readonly proto: string;
@@ -75,10 +84,15 @@ function registerTrace(nat: Command): void {
     .option("--from <ip>", "where the packet comes from")
     .option("--to <ip:port>", "where it is sent; without a port for icmp")
     .option("--proto <protocol>", "tcp, udp, sctp or icmp", "tcp")
-    .option("--interface <name>", "by which interface it comes in (for --pod-interface)")
+    .option("--interface <name>", "by which interface it comes in (for --pod-interface)", interfaceName)
+    .option(
+      "--node-addresses <ips>",
+      "addresses of the node that its Node object does not tell, by commas (bridges of Pods, further interfaces)",
+      addressList,
+    )
     .option(
       "--packets <file>",
-      "many packets, one a line: FROM TO PROTO; - for standard input; each is answered by one line of JSON",
+      "many packets, one a line: FROM TO PROTO [INTERFACE]; - for standard input; each is answered by one line of JSON",
     )
     .option("--json", "print the answer as JSON")
     .action(runTrace);
@@ -88,7 +102,7 @@ async function runTrace(morePaths: readonly string[], flags: TraceFlags): Promis
   const ask = packetsToAsk(flags);
   if (flags.packets === "-" && [...(flags.file ?? []), ...morePaths].includes("-"))
     throw new UsageError("-f - and --packets - both read standard input; one of them has to be a file.");
-  const { nat } = await compileFiles(flags, morePaths, BOTH);
+  const { nat } = await compileFiles(flags, morePaths, BOTH, flags.nodeAddresses);
   if (ask.kind === "one") {
     const trace = nat.trace(ask.packet);
     process.stdout.write(flags.json ? `${traceJson(trace)}\n` : printTrace(ask.packet, trace));
@@ -107,22 +121,23 @@ type PacketsToAsk =
 
 function packetsToAsk({ from, to, proto, interface: comesInBy, packets }: TraceFlags): PacketsToAsk {
   if (packets !== undefined) {
-    if (from !== undefined || to !== undefined)
-      throw new UsageError("--packets takes the place of --from and --to; give one or the other.");
+    if (from !== undefined || to !== undefined || comesInBy !== undefined)
+      throw new UsageError(
+        "--packets takes the place of --from, --to and --interface; give one or the other.",
+      );
     return { kind: "many", file: packets };
   }
   if (from === undefined || to === undefined)
     throw new UsageError("--from IP and --to IP:PORT are needed (or --packets FILE): they name the packet.");
   try {
-    const packet = readPacket(from, to, proto);
-    return { kind: "one", packet: comesInBy === undefined ? packet : { ...packet, interface: comesInBy } };
+    return { kind: "one", packet: readPacket(from, to, proto, comesInBy) };
   } catch (error) {
     throw error instanceof InvalidArgumentError ? new UsageError(error.message) : error;
   }
 }
 
-/** Throws an `InvalidArgumentError`. */
-function readPacket(from: string, to: string, protocol: string): NatPacket {
+/** Throws an `InvalidArgumentError`. `comesInBy` is the name of an interface. */
+function readPacket(from: string, to: string, protocol: string, comesInBy?: string): NatPacket {
   const isIcmp = /^icmp(v6)?$/i.test(protocol);
   const source = packetAddress(from);
   // No Service has port 0, so a packet there meets the very rules that one without ports meets.
@@ -134,6 +149,7 @@ function readPacket(from: string, to: string, protocol: string): NatPacket {
     to: target.address,
     port: target.port,
     protocol: isIcmp ? "TCP" : packetProtocol(protocol),
+    ...(comesInBy !== undefined && { interface: comesInBy }),
   };
 }
 
@@ -144,12 +160,13 @@ type PacketLine =
 /** A wrong line is answered in its place, so that answers and questions stay in step. */
 function* packetLines(text: string): Generator<PacketLine> {
   for (const [index, line] of text.split("\n").entries()) {
-    const [from, to, protocol = "tcp", ...more] = line.trim().split(/\s+/);
+    const [from, to, protocol = "tcp", comesInBy, ...more] = line.trim().split(/\s+/);
     if (!from) continue;
     try {
       if (to === undefined || more.length > 0)
-        throw new InvalidArgumentError(`${JSON.stringify(line)} is not FROM TO PROTO.`);
-      yield { kind: "packet", packet: readPacket(from, to, protocol) };
+        throw new InvalidArgumentError(`${JSON.stringify(line)} is not FROM TO PROTO [INTERFACE].`);
+      const named = comesInBy === undefined ? undefined : interfaceName(comesInBy);
+      yield { kind: "packet", packet: readPacket(from, to, protocol, named) };
     } catch (error) {
       if (!(error instanceof InvalidArgumentError)) throw error;
       yield { kind: "wrong", error: `line ${index + 1}: ${error.message}` };
@@ -179,13 +196,14 @@ async function compileFiles(
   flags: NatFlags & { readonly file?: readonly string[] },
   morePaths: readonly string[],
   families: readonly IpFamily[],
+  furtherAddresses: readonly string[] = [],
 ): Promise<ClusterCompiler> {
   const settings = natSettings(flags);
   const paths = [...(flags.file ?? []), ...morePaths];
   const { createClusterCompiler } = await import("../../agent/compiler.ts");
   const [{ model, diagnostics }, compiler] = await Promise.all([
     readCluster(paths),
-    createClusterCompiler(settings, families),
+    createClusterCompiler(settings, families, () => furtherAddresses),
   ]);
   compiler.note(model);
   compiler.handOver();

@@ -169,7 +169,7 @@ export async function runDev(options: DevOptions, output: DevOutput, stop: Abort
 
     /** Publishes what the files say and waits until the edge answers from it. */
     const bring = async ({ config }: CompiledManifests, since: number): Promise<void> => {
-      publisher.submit(config, [CLUSTER]);
+      publisher.submit(config, { clusters: [CLUSTER] });
       await publisher.settled();
       const { generation } = publisher.status();
       if (generation === undefined || !(await probe.waitForGeneration(generation, stop))) return;

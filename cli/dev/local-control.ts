@@ -31,6 +31,8 @@ export async function startLocalControl(options: LocalControlOptions): Promise<L
         const { config, diagnostics } = current();
         return {
           config,
+          hosts: new Map(Object.entries(config.hosts)),
+          backends: new Map(Object.entries(config.backends)),
           clusters: [CLUSTER],
           diagnostics: diagnostics.map((diagnostic) => ({ ...diagnostic, cluster: CLUSTER })),
         };

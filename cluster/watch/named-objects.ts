@@ -23,9 +23,12 @@ export function createNamedObjects(
 ): NamedObjects {
   /** By what they watch: a name, or a namespace and all of its wanted names. */
   let running = new Map<string, Reflector>();
+  let wanted: ReadonlySet<ObjectName> | undefined;
 
   return {
     want: (names) => {
+      if (names === wanted) return;
+      wanted = names;
       const targets = targetsOf(kind, names);
       const next = new Map<string, Reflector>();
       // Those that go take their objects with them; whatever is still wanted comes back with a new one's first list,

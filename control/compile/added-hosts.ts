@@ -9,32 +9,36 @@ import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import { ANY_HOST, type HostConfig } from "../../edge-config/config.ts";
 import { ANNOTATION_PREFIX } from "../annotations/group.ts";
 import { quote } from "../annotations/readers.ts";
+import type { AddedHost } from "../features/feature.ts";
 import { serverAlias } from "../features/structure.ts";
 import type { HostResult } from "./hosts.ts";
 import type { IngressPlan } from "./plan.ts";
 import type { ReadingSource } from "./readings.ts";
 
-interface Outcome {
+export interface AddedHosts {
+  /** None of them has a rule of its own. */
   readonly hosts: ReadonlyMap<string, HostConfig>;
   readonly diagnostics: readonly Diagnostic[];
 }
 
+/**
+ * `aliasing`: the Ingresses that have the annotation, the oldest first. `works`: all hosts of rules. `adding`: those of
+ * them that bring others along.
+ */
 export function addHosts(
-  plans: readonly IngressPlan[],
+  aliasing: readonly IngressPlan[],
   works: ReadonlyMap<string, { readonly result: HostResult }>,
+  adding: ReadonlyMap<string, HostResult>,
   readings: ReadingSource,
-): Outcome {
+): AddedHosts {
   const hosts = new Map<string, HostConfig>();
-  for (const [host, { result }] of works) hosts.set(host, result.config);
   const diagnostics: Diagnostic[] = [];
   const owners = new Map<string, IngressPlan>();
   /** Hosts that have their aliases: the oldest Ingress that names some decides for the host. */
   const decided = new Map<string, IngressPlan>();
 
-  for (const plan of plans) {
-    const own = readings.of(plan);
-    if (!own.touched.has(serverAlias)) continue;
-    const aliases = own.of(serverAlias).annotations["server-alias"];
+  for (const plan of aliasing) {
+    const aliases = readings.of(plan).of(serverAlias).annotations["server-alias"];
     if (aliases === undefined) continue;
     const tell = (severity: Diagnostic["severity"], message: string): void => {
       diagnostics.push({
@@ -84,10 +88,20 @@ export function addHosts(
       }
     }
   }
-  for (const { result } of works.values()) {
-    for (const { host, policies } of result.added) {
-      if (!hosts.has(host)) hosts.set(host, { matching: "kubernetes", routes: [], policies });
-    }
-  }
+  for (const { added } of adding.values())
+    for (const one of added)
+      if (!works.has(one.host) && !hosts.has(one.host)) hosts.set(one.host, configOf(one));
   return { hosts, diagnostics };
+}
+
+/** The very same for the same one: what has not changed is not written again. */
+const configs = new WeakMap<AddedHost, HostConfig>();
+
+function configOf(added: AddedHost): HostConfig {
+  let config = configs.get(added);
+  if (config === undefined) {
+    config = { matching: "kubernetes", routes: [], policies: added.policies };
+    configs.set(added, config);
+  }
+  return config;
 }

@@ -16,22 +16,17 @@ import { isDeepStrictEqual } from "node:util";
 import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import type { ClusterModel, Ingress } from "../../cluster/model.ts";
 import { SortedMap } from "../../cluster/sorted-map.ts";
-import {
-  type Backend,
-  type BackendName,
-  EDGE_CONFIG_VERSION,
-  type EdgeConfig,
-  type HostConfig,
-} from "../../edge-config/config.ts";
+import type { Backend, BackendName, EdgeConfig, HostConfig } from "../../edge-config/config.ts";
 import type { ConfigDelta } from "../../edge-config/shards.ts";
 import { serverAlias, serviceUpstream } from "../features/structure.ts";
-import { addHosts } from "./added-hosts.ts";
+import { type AddedHosts, addHosts } from "./added-hosts.ts";
 import { findEndpoints } from "./backends.ts";
 import { type Groundwork, layGroundwork } from "./groundwork.ts";
 import { compileHost, type HostInput, type HostResult, hostTools } from "./hosts.ts";
+import { lazyConfig } from "./lazy-config.ts";
 import { type Answer, Askers, type Changes, changesBetween, createLookup, stillHolds } from "./lookup.ts";
 import type { CompileOptions } from "./options.ts";
-import { compareText } from "./order.ts";
+import { isOlder } from "./order.ts";
 import { type BackendPlace, type BackendUse, type IngressPlan, planIngress } from "./plan.ts";
 import { backendPolicies, type Workshop } from "./policies.ts";
 import { readSettings, type SettingsWork } from "./settings-work.ts";
@@ -39,6 +34,9 @@ import { listTold, retell, type Told, tell } from "./told.ts";
 
 export interface CompileResult {
   readonly config: EdgeConfig;
+  /** Those of `config`, which makes its records when they are asked for; what is the same as before is shared. */
+  readonly hosts: SortedMap<string, HostConfig>;
+  readonly backends: SortedMap<BackendName, Backend>;
   /** Sorted by object, without duplicates; the very same list as before when nothing else is to be said. */
   readonly diagnostics: readonly Diagnostic[];
   /** What sets it apart from the configuration before; absent where that is not known to be little. */
@@ -90,26 +88,21 @@ export function createCompiler(options: CompileOptions = {}): Compiler {
       const changes = kept === undefined ? undefined : changesBetween(kept.model, model);
       const groundwork = layGroundwork(model, { options, settings, planOf }, kept?.groundwork);
       const hosts = compileHosts(model, options, groundwork, kept, changes);
-      const sameHosts = kept !== undefined && hosts === kept.hosts && groundwork === kept.groundwork;
-      const named = sameHosts ? kept.named : nameHosts(groundwork, hosts, kept);
-      const backends = compileBackends(model, options, groundwork, named, kept, changes);
-      const record = sameHosts ? kept.record : lazy(() => recordOf(named.hosts));
-      const config = configOf(
-        settings.edge,
-        record,
-        lazy(() => recordOfBackends(backends)),
-      );
-      const all = { model, settings, groundwork, hosts, named, backends };
-      const result = kept === undefined ? whole(all, config) : changed(kept, all, config);
+      const named =
+        kept !== undefined && hosts === kept.hosts && groundwork === kept.groundwork
+          ? kept.named
+          : nameHosts(groundwork, hosts, kept);
+      const works = compileBackends(model, options, groundwork, named, kept, changes);
+      const parts = { model, settings, groundwork, hosts, named, works };
+      const result = kept === undefined ? whole(parts) : changed(kept, parts);
       // How it came about is of no use any more, and would hold on to everything before it.
       const { edit: _, ...ground } = groundwork;
       const { since: __, ...names } = named;
       before = {
-        ...all,
+        ...parts,
         groundwork: groundwork.edit === undefined ? groundwork : ground,
         named: named.since === undefined ? named : names,
         result,
-        record,
         askers: kept?.askers ?? new WeakMap(),
       };
       return result;
@@ -123,14 +116,12 @@ interface Parts {
   readonly groundwork: Groundwork;
   readonly hosts: HostWorks;
   readonly named: NamedHosts;
-  readonly backends: BackendWorks;
+  readonly works: BackendWorks;
 }
 
 /** Everything that one compilation made, for the next one. */
 interface Work extends Parts {
   readonly result: CompileResult;
-  /** Of `named`, for `EdgeConfig.hosts`. */
-  readonly record: () => EdgeConfig["hosts"];
   /** By the works that they belong to; made when they are first needed. */
   readonly askers: WeakMap<HostWorks | BackendWorks, Askers<string>>;
 }
@@ -138,59 +129,58 @@ interface Work extends Parts {
 type HostWorks = SortedMap<string, HostWork>;
 type BackendWorks = SortedMap<BackendName, BackendWork>;
 
-function whole({ groundwork, named, backends }: Parts, config: EdgeConfig): CompileResult {
-  return { config, diagnostics: gather(groundwork, named, backends) };
+function whole({ settings, groundwork, named, works }: Parts): CompileResult {
+  const { hosts } = named;
+  const backends = SortedMap.from(Array.from(works, ([name, { backend }]) => [name, backend] as const));
+  return {
+    config: lazyConfig(settings.edge, hosts, backends),
+    hosts,
+    backends,
+    diagnostics: gather(groundwork, named, works),
+  };
 }
 
 /** What sets the parts apart from those before, which is little nearly always. */
-function changed(before: Work, { groundwork, named, backends }: Parts, config: EdgeConfig): CompileResult {
-  const hosts = new Map<string, HostConfig | undefined>();
-  if (named !== before.named) {
-    for (const [host, value] of named.hosts)
-      if (before.named.hosts.get(host) !== value) hosts.set(host, value);
-    for (const host of before.named.hosts.keys()) if (!named.hosts.has(host)) hosts.set(host, undefined);
-  }
-  const others = new Map<BackendName, Backend | undefined>();
-  let saysTheSame = groundwork === before.groundwork && named === before.named;
-  for (const name of backends.changedSince(before.backends)) {
-    const [old, now] = [before.backends.get(name), backends.get(name)];
-    if (!isDeepStrictEqual(old?.backend, now?.backend)) others.set(name, now?.backend);
-    saysTheSame &&=
-      isDeepStrictEqual(old?.diagnostics, now?.diagnostics) && isDeepStrictEqual(old?.trouble, now?.trouble);
-  }
-  const since = before.result.config;
-  return {
+function changed(before: Work, { settings, groundwork, named, works }: Parts): CompileResult {
+  const last = before.result;
+  const { hosts } = named;
+  const changedHosts = new Map<string, HostConfig | undefined>();
+  for (const host of hosts.changedSince(last.hosts)) changedHosts.set(host, hosts.get(host));
+  const changedBackends = new Map<BackendName, Backend | undefined>();
+  let saysTheSame = named.told === before.named.told && !tellsTroubles(before, groundwork, works);
+  for (const name of works.changedSince(before.works)) {
+    const [old, now] = [before.works.get(name), works.get(name)];
     // What reads otherwise and means the same (a condition of an endpoint that does not count) is no change.
-    config: hosts.size === 0 && others.size === 0 ? since : config,
-    diagnostics: saysTheSame ? before.result.diagnostics : gather(groundwork, named, backends),
-    delta: { since, hosts, backends: others },
-  };
-}
-
-/** The records of all hosts and backends are made when somebody asks for them; a publication asks for what has changed. */
-function configOf(
-  edge: SettingsWork["edge"],
-  hosts: () => EdgeConfig["hosts"],
-  backends: () => EdgeConfig["backends"],
-): EdgeConfig {
+    if (!isDeepStrictEqual(old?.backend, now?.backend)) changedBackends.set(name, now?.backend);
+    saysTheSame &&=
+      isDeepStrictEqual(old?.diagnostics ?? [], now?.diagnostics ?? []) &&
+      isDeepStrictEqual(old?.trouble, now?.trouble);
+  }
+  const backends = last.backends.with(changedBackends);
+  const isSame = changedHosts.size === 0 && changedBackends.size === 0;
   return {
-    version: EDGE_CONFIG_VERSION,
-    ...edge,
-    get hosts() {
-      return hosts();
-    },
-    get backends() {
-      return backends();
+    config: isSame ? last.config : lazyConfig(settings.edge, hosts, backends),
+    hosts,
+    backends,
+    diagnostics: saysTheSame ? last.diagnostics : gather(groundwork, named, works),
+    delta: {
+      since: last.config,
+      hosts: changedHosts,
+      backends: changedBackends,
+      backend: (name) => backends.get(name),
     },
   };
 }
 
-function lazy<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined;
-  return () => {
-    made ??= { value: make() };
-    return made.value;
-  };
+/** Whether an Ingress came or went that is told of the trouble of a backend. */
+function tellsTroubles(before: Work, { edit, ...groundwork }: Groundwork, works: BackendWorks): boolean {
+  if (groundwork.plans === before.groundwork.plans) return false;
+  if (edit?.since !== before.groundwork) return true;
+  const isTroubled = ({ uses }: IngressPlan): boolean =>
+    uses.some(
+      ({ name }) => works.get(name)?.trouble !== undefined || before.works.get(name)?.trouble !== undefined,
+    );
+  return edit.plans.some(isTroubled) || edit.gone.some(isTroubled);
 }
 
 /** The hosts under all of their names, with every backend that they name. */
@@ -200,41 +190,59 @@ interface NamedHosts {
   readonly uses: SortedMap<BackendName, { readonly use: BackendUse; readonly hosts: number }>;
   /** All but those of backends. */
   readonly told: Told;
-  /** Every host has its own name alone, and no others. */
-  readonly isPlain: boolean;
+  /** Those that no rule names. */
+  readonly added: AddedHosts;
+  /** Ingresses that give their hosts further names, the oldest first. */
+  readonly aliasing: readonly IngressPlan[];
+  /** Hosts that bring others along. */
+  readonly adding: SortedMap<string, HostResult>;
   /** Which one it was made from; absent: it was made anew. */
   readonly since?: NamedHosts;
 }
 
 function nameHosts(groundwork: Groundwork, works: HostWorks, kept: Work | undefined): NamedHosts {
-  return (kept && renameHosts(groundwork, works, kept)) ?? nameAllHosts(groundwork, works);
+  const isNear =
+    kept?.groundwork === groundwork || (kept !== undefined && kept.groundwork === groundwork.edit?.since);
+  return isNear && kept !== undefined
+    ? renameHosts(groundwork, works, kept)
+    : nameAllHosts(groundwork, works);
 }
 
 function nameAllHosts({ plans, settings, diagnostics: ofPlans }: Groundwork, works: HostWorks): NamedHosts {
-  const { hosts, diagnostics } = addHosts(plans, works, settings.readings);
+  const aliasing = plans.filter((plan) => hasAliases(plan, settings));
+  const adding: [string, HostResult][] = [];
+  const hosts: [string, HostConfig][] = [];
   const uses = new Map<BackendName, { readonly use: BackendUse; readonly hosts: number }>();
-  const all: Diagnostic[] = [...settings.diagnostics, ...ofPlans, ...diagnostics];
-  let isPlain = !plans.some((plan) => hasAliases(plan, settings));
-  for (const { result } of works.values()) {
-    isPlain &&= result.added.length === 0;
+  const all: Diagnostic[] = [...settings.diagnostics, ...ofPlans];
+  for (const [host, { result }] of works) {
+    hosts.push([host, result.config]);
+    if (result.added.length > 0) adding.push([host, result]);
     for (const [name, use] of result.uses) {
       const known = uses.get(name);
       uses.set(name, { use: known?.use ?? use, hosts: (known?.hosts ?? 0) + 1 });
     }
     all.push(...result.diagnostics);
   }
-  return { hosts: SortedMap.from(hosts), uses: SortedMap.from(uses), told: tell(all), isPlain };
+  const sortedAdding = SortedMap.from(adding);
+  const added = addHosts(aliasing, works, sortedAdding, settings.readings);
+  return {
+    hosts: SortedMap.from([...hosts, ...added.hosts]),
+    uses: SortedMap.from(uses),
+    told: tell([...all, ...added.diagnostics]),
+    added,
+    aliasing,
+    adding: sortedAdding,
+  };
 }
 
-/** The short way for a few changed hosts. `undefined` where they may change the names of others. */
-function renameHosts({ settings, edit }: Groundwork, works: HostWorks, kept: Work): NamedHosts | undefined {
+/** For a few changed hosts: no other one is looked at. */
+function renameHosts({ settings, edit }: Groundwork, works: HostWorks, kept: Work): NamedHosts {
   const before = kept.named;
-  if (edit?.since !== kept.groundwork || !before.isPlain) return undefined;
-  if (edit.plans.some((plan) => hasAliases(plan, settings))) return undefined;
   const hosts = new Map<string, HostConfig | undefined>();
+  const adding = new Map<string, HostResult | undefined>();
   const uses = new Map<BackendName, { readonly use: BackendUse; readonly hosts: number } | undefined>();
-  const dropped = [...edit.dropped];
-  const added = [...edit.added];
+  const dropped = [...(edit?.dropped ?? []), ...before.added.diagnostics];
+  const told = [...(edit?.added ?? [])];
   const count = (use: BackendUse, by: 1 | -1): void => {
     const known = uses.has(use.name) ? uses.get(use.name) : before.uses.get(use.name);
     const sum = (known?.hosts ?? 0) + by;
@@ -242,20 +250,40 @@ function renameHosts({ settings, edit }: Groundwork, works: HostWorks, kept: Wor
   };
   for (const host of works.changedSince(kept.hosts)) {
     const [old, now] = [kept.hosts.get(host)?.result, works.get(host)?.result];
-    if (now !== undefined && now.added.length > 0) return undefined;
     hosts.set(host, now?.config);
+    adding.set(host, now !== undefined && now.added.length > 0 ? now : undefined);
     for (const use of now?.uses.values() ?? []) count(use, 1);
     for (const use of old?.uses.values() ?? []) count(use, -1);
     dropped.push(...(old?.diagnostics ?? []));
-    added.push(...(now?.diagnostics ?? []));
+    told.push(...(now?.diagnostics ?? []));
   }
+  const aliasing = aliasingAfter(before.aliasing, edit, settings);
+  const addingNow = before.adding.with(adding);
+  const added = addHosts(aliasing, works, addingNow, settings.readings);
+  told.push(...added.diagnostics);
+  for (const host of before.added.hosts.keys()) if (!works.has(host)) hosts.set(host, undefined);
+  for (const [host, config] of added.hosts) hosts.set(host, config);
   return {
     hosts: before.hosts.with(hosts),
     uses: before.uses.with(uses),
-    told: retell(before.told, dropped, added),
-    isPlain: true,
+    told: retell(before.told, dropped, told),
+    added,
+    aliasing,
+    adding: addingNow,
     since: before,
   };
+}
+
+function aliasingAfter(
+  before: readonly IngressPlan[],
+  edit: Groundwork["edit"],
+  settings: SettingsWork,
+): readonly IngressPlan[] {
+  const come = edit?.plans.filter((plan) => hasAliases(plan, settings)) ?? [];
+  if (come.length === 0 && !edit?.gone.some((plan) => before.includes(plan))) return before;
+  return [...before.filter((plan) => !edit?.gone.includes(plan)), ...come].sort((one, other) =>
+    isOlder(one.ingress, other.ingress) ? -1 : 1,
+  );
 }
 
 function hasAliases(plan: IngressPlan, { readings }: SettingsWork): boolean {
@@ -323,9 +351,9 @@ function compileBackends(
 ): BackendWorks {
   const isNear = kept?.named === named || kept?.named === named.since;
   if (kept !== undefined && changes !== undefined && isNear) {
-    const { backends } = kept;
-    const askers = askersOf(kept.askers, backends, () =>
-      Array.from(backends, ([name, { answers }]) => [name, answers] as const),
+    const { works } = kept;
+    const askers = askersOf(kept.askers, works, () =>
+      Array.from(works, ([name, { answers }]) => [name, answers] as const),
     );
     const edited =
       kept.named === named ? [] : [...named.uses.changedSince(kept.named.uses), ...(edit?.backends ?? [])];
@@ -333,29 +361,29 @@ function compileBackends(
     for (const name of new Set([...edited, ...askers.staleAfter(changes)])) {
       const place = named.uses.get(name)?.use;
       const work = place && compileBackend(model, options, settings, place, owners.get(name));
-      askers.replace(name, backends.get(name)?.answers ?? [], work?.answers ?? []);
+      askers.replace(name, works.get(name)?.answers ?? [], work?.answers ?? []);
       made.set(name, work);
     }
-    return moveAskers(kept.askers, askers, backends, backends.with(made));
+    return moveAskers(kept.askers, askers, works, works.with(made));
   }
-  const works: [BackendName, BackendWork][] = [];
+  const made: [BackendName, BackendWork][] = [];
   for (const [name, { use }] of named.uses) {
     const owner = owners.get(name);
-    const work = kept?.backends.get(name);
+    const work = kept?.works.get(name);
     const usable =
       work !== undefined &&
       work.owner === owner &&
       changes !== undefined &&
       stillHolds(work.answers, changes);
-    works.push([name, usable ? work : compileBackend(model, options, settings, use, owner)]);
+    made.push([name, usable ? work : compileBackend(model, options, settings, use, owner)]);
   }
-  const all = SortedMap.from(works);
+  const all = SortedMap.from(made);
   // Who asks what is nearly the same as before; made anew it would cost more than all the rest.
-  const askers = kept?.askers.get(kept.backends);
+  const askers = kept?.askers.get(kept.works);
   if (kept !== undefined && askers !== undefined) {
-    for (const name of all.changedSince(kept.backends))
-      askers.replace(name, kept.backends.get(name)?.answers ?? [], all.get(name)?.answers ?? []);
-    moveAskers(kept.askers, askers, kept.backends, all);
+    for (const name of all.changedSince(kept.works))
+      askers.replace(name, kept.works.get(name)?.answers ?? [], all.get(name)?.answers ?? []);
+    moveAskers(kept.askers, askers, kept.works, all);
   }
   return all;
 }
@@ -405,17 +433,6 @@ function compileBackend(
     diagnostics: shop.diagnostics,
     ...(trouble === undefined ? {} : { trouble }),
   };
-}
-
-function recordOf<T>(items: ReadonlyMap<string, T>): Readonly<Record<string, T>> {
-  return Object.fromEntries([...items].sort(([a], [b]) => compareText(a, b)));
-}
-
-/** The works are in order already. A plain loop: spreading a record of 10 000 keys takes three times as long. */
-function recordOfBackends(works: BackendWorks): EdgeConfig["backends"] {
-  const record: Record<BackendName, Backend> = {};
-  for (const [name, { backend }] of works) record[name] = backend;
-  return record;
 }
 
 function gather({ plans }: Groundwork, { told }: NamedHosts, backends: BackendWorks): readonly Diagnostic[] {

@@ -43,6 +43,8 @@ export interface GroundworkEdit {
   readonly backends: ReadonlySet<BackendName>;
   /** Of the Ingresses that came, or came in the place of another version. */
   readonly plans: readonly IngressPlan[];
+  /** Of those that went, or gave way to another version. */
+  readonly gone: readonly IngressPlan[];
   readonly dropped: readonly Diagnostic[];
   readonly added: readonly Diagnostic[];
 }
@@ -213,6 +215,7 @@ function edit(model: ClusterModel, tools: GroundworkTools, known: Groundwork): G
   const backends = new Set<BackendName>();
   const added: Diagnostic[] = [];
   const come: IngressPlan[] = [];
+  const gone: IngressPlan[] = [];
   const change = (host: string, shares: (now: readonly HostShare[]) => readonly HostShare[]): void => {
     const input = inputs.get(host) ??
       known.inputs.get(host) ?? { host, shares: [], canaries: [], catchAll: [], lastResort };
@@ -235,6 +238,7 @@ function edit(model: ClusterModel, tools: GroundworkTools, known: Groundwork): G
         for (const share of plan.hosts.values())
           change(share.host, (shares) => shares.toSpliced(placeOfShare(shares, share), 0, share));
       } else {
+        gone.push(plan);
         plans.splice(plans.indexOf(plan), 1);
         for (const { host } of plan.hosts.values())
           change(host, (shares) => shares.filter((share) => share.plan !== plan));
@@ -252,8 +256,9 @@ function edit(model: ClusterModel, tools: GroundworkTools, known: Groundwork): G
   }
   const ownerChanges = new Map<BackendName, IngressPlan | undefined>();
   for (const name of backends) {
-    const owner = plans.find(({ uses }) => uses.some((use) => use.name === name));
-    if (owner !== known.owners.get(name)) ownerChanges.set(name, owner);
+    const before = known.owners.get(name);
+    const owner = ownerAfter(name, before, gone, come) ?? plans.find((plan) => doesUse(plan, name));
+    if (owner !== before) ownerChanges.set(name, owner);
   }
   // What is said of an Ingress by itself; what is said of canaries and catch-alls concerns none of these.
   const isDropped = ({ kind, object }: Diagnostic): boolean =>
@@ -272,10 +277,32 @@ function edit(model: ClusterModel, tools: GroundworkTools, known: Groundwork): G
       hosts: new Set(hostChanges.keys()),
       backends: new Set(ownerChanges.keys()),
       plans: come,
+      gone,
       dropped: known.diagnostics.filter(isDropped),
       added,
     },
   };
+}
+
+/** The oldest Ingress that names a backend, after these went and came; `undefined`: it takes a look at all of them. */
+function ownerAfter(
+  name: BackendName,
+  before: IngressPlan | undefined,
+  gone: readonly IngressPlan[],
+  come: readonly IngressPlan[],
+): IngressPlan | undefined {
+  const rivals = come.filter((plan) => doesUse(plan, name));
+  if (before !== undefined && !gone.includes(before)) rivals.push(before);
+  const [oldest] = rivals.sort((one, other) => (isOlder(one.ingress, other.ingress) ? -1 : 1));
+  if (oldest === undefined) return undefined;
+  // The one before was the oldest of all, so whoever is no younger than it has no older one but among these.
+  return before === undefined || oldest === before || !isOlder(before.ingress, oldest.ingress)
+    ? oldest
+    : undefined;
+}
+
+function doesUse({ uses }: IngressPlan, name: BackendName): boolean {
+  return uses.some((use) => use.name === name);
 }
 
 /** Where a plan belongs among those that are in order. */
@@ -327,6 +354,10 @@ function lastResortOf(model: ClusterModel, options: CompileOptions): BackendUse 
 function sameValues(a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>): boolean {
   if (a === b) return true;
   if (a.size !== b.size) return false;
+  if (a instanceof SortedMap && b instanceof SortedMap) {
+    for (const _ of a.changedSince(b)) return false;
+    return true;
+  }
   const others = b.values();
   for (const value of a.values()) if (value !== others.next().value) return false;
   return true;

@@ -21,7 +21,11 @@ export function retell(told: Told, dropped: readonly Diagnostic[], added: readon
     const key = keyOf(diagnostic);
     const before = changes.has(key) ? changes.get(key) : told.get(key);
     const sum = (before?.count ?? 0) + by;
-    changes.set(key, sum <= 0 ? undefined : { diagnostic: before?.diagnostic ?? diagnostic, count: sum });
+    const stood = told.get(key);
+    if (sum <= 0) changes.set(key, undefined);
+    // What is said as often as before is the very same: so is the whole, then.
+    else if (sum === stood?.count) changes.set(key, stood);
+    else changes.set(key, { diagnostic: before?.diagnostic ?? diagnostic, count: sum });
   };
   // Added first: what is dropped and said again is there all the time.
   for (const diagnostic of added) count(diagnostic, 1);

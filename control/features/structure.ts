@@ -46,7 +46,7 @@ export const sslPassthrough = defineStructure("ssl-passthrough", {
     "ssl-passthrough": flag("TLS of this host ends at its pods; no other annotation applies to it.", {
       default: false,
       difference:
-        "It is the gateway that passes TLS on, at a port of its own (`fairlead gateway render --passthrough-listen`), and `fairlead dev --protocol https`. " +
+        "It is the gateway that passes TLS on, at a port of its own (`fairlead gateway follow --passthrough-listen`), and `fairlead dev --protocol https`. " +
         "Cloudflare's proxy ends TLS, so the host's DNS record must lead to the gateway; requests that reach the edge all the same are routed like those of any host. " +
         "Connections go straight to ready endpoints, not to the ClusterIP.",
     }),

@@ -1,7 +1,7 @@
 /**
  * Diagnostics as Kubernetes Events of the objects they are about, so that `kubectl describe ingress` tells.
  *
- * In: all diagnostics there are. Out: one Event for each that is new. The name of an Event follows from what it says, so
+ * In: a diagnostic. Out: its Event. The name of an Event follows from what it says, so
  * another replica that takes over tells nothing twice; one that had gone away and is back counts up.
  */
 
@@ -23,17 +23,12 @@ export interface EventToTell {
 /** The longest message that the API takes (events.k8s.io/v1, `note`). */
 const MAX_MESSAGE_LENGTH = 1_024;
 
-/** What of these can be told: of objects that are in the cluster. In order, without duplicates. */
-export function eventsOf(model: ClusterModel, diagnostics: readonly Diagnostic[]): readonly EventToTell[] {
-  const events = new Map<string, EventToTell>();
-  for (const diagnostic of diagnostics) {
-    const found = findObject(model, diagnostic);
-    if (found === undefined) continue;
-    const text = [found.meta.uid, diagnostic.severity, diagnostic.field, diagnostic.message].join("\n");
-    const key = createHash("sha256").update(text).digest("hex").slice(0, 16);
-    if (!events.has(key)) events.set(key, { key, diagnostic, ...found });
-  }
-  return [...events.values()];
+/** `undefined`: it cannot be told, since the object is not in the cluster. */
+export function eventOf(model: ClusterModel, diagnostic: Diagnostic): EventToTell | undefined {
+  const found = findObject(model, diagnostic);
+  if (found === undefined) return undefined;
+  const text = [found.meta.uid, diagnostic.severity, diagnostic.field, diagnostic.message].join("\n");
+  return { key: createHash("sha256").update(text).digest("hex").slice(0, 16), diagnostic, ...found };
 }
 
 /** `isRepeated`: this replica had told it before, and it had gone away since. */

@@ -2,22 +2,21 @@
 
 import { expect, test } from "vitest";
 import { ingress, modelOf } from "../../tests/cluster-model.ts";
-import { loadBalancerIngress, statusPatches } from "./ingress-status.ts";
+import { loadBalancerIngress, statusPatch } from "./ingress-status.ts";
 
 const OURS = '[{"hostname":"edge.example.net"}]';
 const THEIRS = '[{"ip":"192.0.2.1"}]';
 
 /** What is patched of one Ingress with this class and status. */
 function patched(className: string, status: string | undefined, isServed = true): unknown {
-  const model = modelOf(ingress("shop/web", { className }));
-  const patches = statusPatches(
-    model,
-    "nginx",
-    ["edge.example.net"],
-    () => isServed,
-    () => status,
-  );
-  return patches.map((patch) => patch.ingress);
+  const made = ingress("shop/web", { className });
+  const rules = {
+    classes: modelOf(made).ingressClasses,
+    ingressClass: "nginx",
+    wanted: loadBalancerIngress(["edge.example.net"]),
+  };
+  const patch = statusPatch(made, rules, isServed, status);
+  return patch === undefined ? [] : [patch.ingress];
 }
 
 test.each([

@@ -1,8 +1,7 @@
 /**
  * Tells each Ingress where it is reached: `.status.loadBalancer.ingress`.
  *
- * In: the model that was published, and the status of each Ingress as it stands. Out: a patch for every one that says
- * something else. An Ingress that is served here no longer loses what we had written, and nothing else.
+ * In: an Ingress of the model that was published, and its status as it stands. Out: a patch where that says something else. An Ingress that is served here no longer loses what we had written, and nothing else.
  */
 
 import { isIP } from "node:net";
@@ -23,25 +22,28 @@ export interface StatusPatch {
   readonly ingress: readonly Readonly<Record<string, string>>[];
 }
 
-/** The patches that are due. `statusOf`: see `KubernetesSource.ingressStatus`. */
-export function statusPatches(
-  model: ClusterModel,
-  ingressClass: string | undefined,
-  addresses: readonly string[],
-  served: (ingress: ObjectName) => boolean,
-  statusOf: (ingress: ObjectName) => string | undefined,
-): readonly StatusPatch[] {
-  const wanted = loadBalancerIngress(addresses);
-  const patches: StatusPatch[] = [];
-  for (const [name, ingress] of model.ingresses) {
-    const status = statusOf(name);
-    if (status === undefined) continue; // It is gone by now.
-    const says = sameAddresses(status, wanted);
-    const isServed = isOurs(ingress, model, ingressClass) && served(name);
-    if (isServed && !says) patches.push({ name, ingress: wanted });
-    else if (!isServed && says) patches.push({ name, ingress: [] });
-  }
-  return patches;
+export interface StatusRules {
+  readonly classes: ClusterModel["ingressClasses"];
+  readonly ingressClass: string | undefined;
+  /** `loadBalancerIngress` */
+  readonly wanted: readonly Readonly<Record<string, string>>[];
+}
+
+/**
+ * The patch that is due; `undefined`: none is. `isServed`: whether any route of the edge is this Ingress'. `status`: see
+ * `KubernetesSource.ingressStatus`.
+ */
+export function statusPatch(
+  ingress: Ingress,
+  { classes, ingressClass, wanted }: StatusRules,
+  isServed: boolean,
+  status: string | undefined,
+): StatusPatch | undefined {
+  if (status === undefined) return undefined; // It is gone by now.
+  const says = sameAddresses(status, wanted);
+  const shall = isServed && whyNotOurs(ingress, classes, ingressClass) === undefined;
+  if (shall === says) return undefined;
+  return { name: `${ingress.meta.namespace}/${ingress.meta.name}`, ingress: shall ? wanted : [] };
 }
 
 export async function writeStatus(api: KubernetesApi, { name, ingress }: StatusPatch): Promise<void> {
@@ -53,10 +55,6 @@ export async function writeStatus(api: KubernetesApi, { name, ingress }: StatusP
     query: { fieldManager: "fairlead" },
     body: { status: { loadBalancer: { ingress } } },
   });
-}
-
-function isOurs(ingress: Ingress, model: ClusterModel, ingressClass: string | undefined): boolean {
-  return whyNotOurs(ingress, model.ingressClasses, ingressClass) === undefined;
 }
 
 function sameAddresses(status: string, wanted: readonly Readonly<Record<string, string>>[]): boolean {

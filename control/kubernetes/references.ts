@@ -7,6 +7,7 @@
  */
 
 import type { ClusterModel, Ingress, ObjectName } from "../../cluster/model.ts";
+import { SortedMap } from "../../cluster/sorted-map.ts";
 import type { NamedReferences } from "../../cluster/watch/cluster-watch.ts";
 import { annotationKeys } from "../annotations/group.ts";
 import type { Reference } from "../annotations/readers.ts";
@@ -23,6 +24,7 @@ const referring = groups.flatMap((group) =>
   ),
 );
 
+/** The very same references for a model that names the same objects. */
 export function createReferences({
   ingressClass,
   configMap = DEFAULT_CONFIG_MAP,
@@ -36,27 +38,55 @@ export function createReferences({
     }
     return names;
   };
-  let before: { readonly inputs: readonly unknown[]; readonly result: NamedReferences } | undefined;
+  let before: Counted | undefined;
 
   return (model) => {
-    const settings = model.configMaps.get(configMap);
-    const inputs = [model.ingresses, model.ingressClasses, settings];
-    if (before?.inputs.every((input, at) => input === inputs[at])) return before.result;
-    const mayCross = settings?.data["allow-cross-namespace-resources"]?.trim() === "true";
-    const secrets = new Set<ObjectName>();
-    const configMaps = new Set<ObjectName>([configMap]);
-    for (const ingress of model.ingresses.values()) {
-      if (whyNotOurs(ingress, model.ingressClasses, ingressClass) !== undefined) continue;
+    const { ingresses, ingressClasses } = model;
+    const mayCross =
+      model.configMaps.get(configMap)?.data["allow-cross-namespace-resources"]?.trim() === "true";
+    const isNear = before?.ingressClasses === ingressClasses && before.mayCross === mayCross;
+    if (before !== undefined && isNear && before.ingresses === ingresses) return before.result;
+    const kept =
+      isNear && before?.ingresses instanceof SortedMap && ingresses instanceof SortedMap ? before : undefined;
+    const counts = kept?.counts ?? { Secret: new Map(), ConfigMap: new Map([[configMap, 1]]) };
+    let isSame = kept !== undefined;
+    const count = (ingress: Ingress | undefined, by: 1 | -1): void => {
+      if (ingress === undefined || whyNotOurs(ingress, ingressClasses, ingressClass) !== undefined) return;
       for (const { kind, reference } of namesOf(ingress)) {
         const namespace = reference.namespace ?? ingress.meta.namespace;
         if (namespace !== ingress.meta.namespace && !mayCross) continue;
-        (kind === "Secret" ? secrets : configMaps).add(`${namespace}/${reference.name}`);
+        const name: ObjectName = `${namespace}/${reference.name}`;
+        const sum = (counts[kind].get(name) ?? 0) + by;
+        isSame &&= sum > 0 && counts[kind].has(name);
+        if (sum === 0) counts[kind].delete(name);
+        else counts[kind].set(name, sum);
+      }
+    };
+    if (kept === undefined) for (const ingress of ingresses.values()) count(ingress, 1);
+    else {
+      const changed = (ingresses as SortedMap<ObjectName, Ingress>).changedSince(
+        kept.ingresses as SortedMap<ObjectName, Ingress>,
+      );
+      for (const name of changed) {
+        // What comes counts first: what is named before and after is named all the time.
+        count(ingresses.get(name), 1);
+        count(kept.ingresses.get(name), -1);
       }
     }
-    const result = { secrets, configMaps };
-    before = { inputs, result };
+    const result =
+      isSame && kept !== undefined
+        ? kept.result
+        : { secrets: new Set(counts.Secret.keys()), configMaps: new Set(counts.ConfigMap.keys()) };
+    before = { ingresses, ingressClasses, mayCross, counts, result };
     return result;
   };
+}
+
+/** A model's Ingresses, and how many of them name an object; the counts go on to the next model. */
+interface Counted extends Pick<ClusterModel, "ingresses" | "ingressClasses"> {
+  readonly mayCross: boolean;
+  readonly counts: Readonly<Record<Named["kind"], Map<ObjectName, number>>>;
+  readonly result: NamedReferences;
 }
 
 interface Named {

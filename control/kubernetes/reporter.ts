@@ -2,9 +2,12 @@
  * Talks back to the cluster, while this replica leads: the status of Ingresses, and Events about what is wrong.
  *
  * In: a view of the control service, whenever something was published. Out: patches and Events, few at a time and with
- * patience; what fails is tried again with the next round. One round runs at a time and works on the newest state.
+ * patience; what fails is tried again with the next round. One round runs at a time, at most one a second, and works on
+ * the newest state.
  */
 
+import type { Diagnostic } from "../../cluster/diagnostic.ts";
+import { Turns } from "../../cluster/turns.ts";
 import type { KubernetesApi } from "../../cluster/watch/api.ts";
 import { describeError } from "../../cluster/watch/api-error.ts";
 import { backoffMs, pause } from "../../cluster/watch/backoff.ts";
@@ -13,8 +16,8 @@ import type { EdgeReporter } from "../edge-reporter.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { ControlView } from "../view.ts";
-import { type EventToTell, eventsOf, tellEvent } from "./events.ts";
-import { statusPatches, writeStatus } from "./ingress-status.ts";
+import { type EventToTell, eventOf, tellEvent } from "./events.ts";
+import { loadBalancerIngress, statusPatch, writeStatus } from "./ingress-status.ts";
 import type { KubernetesSource } from "./source.ts";
 import { tlsAdvice } from "./tls-advice.ts";
 
@@ -40,6 +43,12 @@ const CONCURRENCY = 4;
 /** New Events of one round; a cluster with more troubles has them in `/v1/diagnostics`. */
 const MOST_EVENTS_A_ROUND = 500;
 const RESYNC_MS = 60_000;
+/**
+ * A look takes every Ingress and host into account. Publications must not wait for it, so it comes no more often than
+ * that, and in turns between which everything else gets its chance.
+ */
+const LOOK_DISTANCE_MS = 1_000;
+const TURN_MS = 2;
 
 export function createReporter(options: ReporterOptions): KubernetesReporter {
   const { api, source, ingressClass, addresses, identity, metrics, log } = options;
@@ -56,6 +65,7 @@ export function createReporter(options: ReporterOptions): KubernetesReporter {
   let running = false;
   let leading = false;
   let failures = 0;
+  let lastLookMs = Number.NEGATIVE_INFINITY;
 
   const attempt = async (
     kind: "status" | "event",
@@ -84,32 +94,37 @@ export function createReporter(options: ReporterOptions): KubernetesReporter {
     if (edge === undefined || model === undefined) return true;
     const { ingresses, ingressClasses } = model;
     // Endpoints, which change most, are no part of it.
-    const about = [ingresses, ingressClasses, edge.config.hosts, edge.diagnostics, source.statusChanges()];
+    const about = [ingresses, ingressClasses, edge.hosts, edge.diagnostics, source.statusChanges()];
     if (about.every((one, at) => one === settled[at])) return true;
     settled = [];
+    const turns = new Turns(TURN_MS);
     const tasks: (() => Promise<boolean>)[] = [];
 
     if (addresses.length > 0) {
       const served = new Set<ObjectName>();
-      for (const host of Object.values(edge.config.hosts))
-        for (const { ingress } of host.routes) if (ingress !== undefined) served.add(ingress);
-      for (const patch of statusPatches(
-        model,
-        ingressClass,
-        addresses,
-        (name) => served.has(name),
-        source.ingressStatus,
-      ))
-        tasks.push(() => attempt("status", patch.name, () => writeStatus(api, patch)));
+      await turns.each(edge.hosts.values(), ({ routes }) => {
+        for (const { ingress } of routes) if (ingress !== undefined) served.add(ingress);
+      });
+      const rules = { classes: ingressClasses, ingressClass, wanted: loadBalancerIngress(addresses) };
+      await turns.each(ingresses, ([name, ingress]) => {
+        const patch = statusPatch(ingress, rules, served.has(name), source.ingressStatus(name));
+        if (patch !== undefined) tasks.push(() => attempt("status", name, () => writeStatus(api, patch)));
+      });
     }
     if (options.events) {
-      const diagnostics = edge.diagnostics.filter(
-        ({ cluster, severity }) => cluster === source.cluster && severity !== "info",
+      const events = new Map<string, EventToTell>();
+      const add = (diagnostic: Diagnostic): void => {
+        const event = eventOf(model, diagnostic);
+        if (event !== undefined && !events.has(event.key)) events.set(event.key, event);
+      };
+      await turns.each(edge.diagnostics, (one) => {
+        if (one.cluster === source.cluster && one.severity !== "info") add(one);
+      });
+      await turns.each(ingresses.values(), (ingress) =>
+        tlsAdvice(ingress, ingressClasses, ingressClass).forEach(add),
       );
-      const events = eventsOf(model, [...diagnostics, ...tlsAdvice(model, ingressClass)]);
-      const standing = new Set(events.map(({ key }) => key));
-      for (const key of told.keys()) if (!standing.has(key)) told.set(key, false);
-      const fresh = events.filter(({ key }) => told.get(key) !== true);
+      for (const key of told.keys()) if (!events.has(key)) told.set(key, false);
+      const fresh = [...events.values()].filter(({ key }) => told.get(key) !== true);
       if (fresh.length > MOST_EVENTS_A_ROUND)
         log.warning("more is wrong than Events are told of", {
           diagnostics: fresh.length,
@@ -137,8 +152,11 @@ export function createReporter(options: ReporterOptions): KubernetesReporter {
     running = true;
     try {
       while (view !== undefined && leading && !stopping.signal.aborted) {
+        await pause(lastLookMs + LOOK_DISTANCE_MS - performance.now(), stopping.signal);
+        lastLookMs = performance.now();
         const current = view;
         view = undefined;
+        if (current === undefined) continue;
         if (await round(current)) failures = 0;
         else {
           view ??= current;

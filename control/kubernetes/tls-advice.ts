@@ -7,25 +7,28 @@ import type { Diagnostic } from "../../cluster/diagnostic.ts";
 import type { ClusterModel, Ingress } from "../../cluster/model.ts";
 import { whyNotOurs } from "../compile/ingress-class.ts";
 
-export function tlsAdvice(model: ClusterModel, ingressClass: string | undefined): readonly Diagnostic[] {
-  const advice: Diagnostic[] = [];
-  for (const [name, ingress] of model.ingresses) {
-    if (whyNotOurs(ingress, model.ingressClasses, ingressClass) !== undefined) continue;
-    ingress.tls.forEach(({ secretName, hosts }, index) => {
-      if (secretName === undefined) return;
-      advice.push({
-        severity: "info",
-        kind: "Ingress",
-        object: name,
-        field: `spec.tls[${index}].secretName`,
-        message:
-          `the Secret ${ingress.meta.namespace}/${secretName} is not used: the edge answers for ` +
-          `${hostList(ingress, hosts)} with the zone's own certificate; add the hosts to a Cloudflare edge certificate ` +
-          "(Universal SSL covers names one level below the zone), or upload this one as a custom certificate",
-      });
-    });
-  }
-  return advice;
+/** For an Ingress that counts; the others' Secrets are none of our business. */
+export function tlsAdvice(
+  ingress: Ingress,
+  classes: ClusterModel["ingressClasses"],
+  ingressClass: string | undefined,
+): readonly Diagnostic[] {
+  if (ingress.tls.length === 0 || whyNotOurs(ingress, classes, ingressClass) !== undefined) return [];
+  const { namespace, name } = ingress.meta;
+  return ingress.tls.flatMap(({ secretName, hosts }, index) =>
+    secretName === undefined
+      ? []
+      : {
+          severity: "info",
+          kind: "Ingress",
+          object: `${namespace}/${name}`,
+          field: `spec.tls[${index}].secretName`,
+          message:
+            `the Secret ${namespace}/${secretName} is not used: the edge answers for ` +
+            `${hostList(ingress, hosts)} with the zone's own certificate; add the hosts to a Cloudflare edge certificate ` +
+            "(Universal SSL covers names one level below the zone), or upload this one as a custom certificate",
+        },
+  );
 }
 
 function hostList(ingress: Ingress, hosts: readonly string[]): string {

@@ -7,6 +7,7 @@
  * anew and does only what is missing, so a run may stop anywhere.
  */
 
+import { later } from "../../cluster/later.ts";
 import type { EdgeConfig } from "../../edge-config/config.ts";
 import type { ConfigKeys } from "../../edge-config/config-keys.ts";
 import type { Pointer } from "../../edge-config/pointer.ts";
@@ -77,8 +78,7 @@ export type PublisherEvent =
   | {
       readonly kind: "published";
       readonly result: Extract<PublishResult, { kind: "published" }>;
-      /** From the first change of the burst to the start of the run; cutting; writing. */
-      readonly timings: { readonly waitedMs: number; readonly cutMs: number; readonly writeMs: number };
+      readonly timings: PublicationTimings;
     }
   | { readonly kind: "unchanged" }
   | { readonly kind: "pinned"; readonly generation: number }
@@ -90,6 +90,32 @@ export type PublisherEvent =
   | { readonly kind: "repaired"; readonly result: Extract<PublishResult, { kind: "published" }> }
   | { readonly kind: "swept"; readonly shards: number }
   | { readonly kind: "upkeep-failed"; readonly error: Error };
+
+/** How a configuration came about, in milliseconds. */
+export interface SubmissionOrigin {
+  /** From the arrival of its first change to its compilation. */
+  readonly gatherMs: number;
+  readonly compileMs: number;
+}
+
+/** Where the time of a burst's first change went, one after the other, in milliseconds. */
+export interface PublicationTimings extends Partial<SubmissionOrigin> {
+  /** For the burst to be over, for the budget, and for the publication before. */
+  readonly waitedMs: number;
+  /** Into shards. */
+  readonly cutMs: number;
+  /** To KV: shards, then the pointer. */
+  readonly writeMs: number;
+}
+
+/** What may be known of a configuration beside itself. */
+export interface Submission {
+  /** See `ShardDirectory`. */
+  readonly clusters?: readonly string[];
+  /** Saves work where it is since the configuration that was submitted before. */
+  readonly delta?: ConfigDelta;
+  readonly origin?: SubmissionOrigin;
+}
 
 export interface PublisherStatus {
   readonly leading: boolean;
@@ -104,11 +130,8 @@ export interface PublisherStatus {
 }
 
 export interface Publisher {
-  /**
-   * Publishes this configuration soon, unless a newer one comes before. `clusters`: see `ShardDirectory`. `delta` saves
-   * work where it is since the configuration that was submitted before.
-   */
-  readonly submit: (config: EdgeConfig, clusters?: readonly string[], delta?: ConfigDelta) => void;
+  /** Publishes this configuration soon, unless a newer one comes before. */
+  readonly submit: (config: EdgeConfig, about?: Submission) => void;
   /** Resolves once nothing waits and nothing runs; while not leading, once nothing runs. */
   readonly settled: () => Promise<void>;
   /** Begins a term: KV is read anew and the newest configuration published at once. */
@@ -162,13 +185,15 @@ export function createPublisher(options: PublisherOptions): Publisher {
   let delta: ConfigDelta | undefined;
   let published: ShardSet | undefined;
   let lastSet: ShardSet | undefined;
-  let waitingSinceMs: number | undefined;
+  /** The first change that is not published yet. */
+  let waiting: { readonly sinceMs: number; readonly origin?: SubmissionOrigin | undefined } | undefined;
   let isPublishing = false;
   let failures = 0;
   let lastError: string | undefined;
   let leading = options.epoch === undefined;
   let closed = false;
-  let timer: NodeJS.Timeout | undefined;
+  /** The next run. */
+  let callOff: () => void = () => {};
   let idle: (() => void)[] = [];
   /** Everything that touches KV runs in this one queue. */
   let queue: Promise<unknown> = Promise.resolve();
@@ -197,42 +222,41 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
   };
   const announceIdle = (): void => {
-    if (queued > 0 || (leading && !closed && waitingSinceMs !== undefined)) return;
+    if (queued > 0 || (leading && !closed && waiting !== undefined)) return;
     for (const resolve of idle) resolve();
     idle = [];
   };
 
   const schedule = (inMs: number): void => {
-    clearTimeout(timer);
+    callOff();
     if (closed || !leading) return;
-    timer = setTimeout(
-      () => {
-        timer = undefined;
-        void enqueue(run);
-      },
-      Math.max(0, inMs),
-    );
+    callOff = later(inMs, () => void enqueue(run));
   };
 
   const run = async (): Promise<void> => {
     const config = newest;
-    const sinceMs = waitingSinceMs;
-    if (config === undefined || sinceMs === undefined || !leading || closed) return;
-    waitingSinceMs = undefined;
+    const first = waiting;
+    if (config === undefined || first === undefined || !leading || closed) return;
+    waiting = undefined;
     isPublishing = true;
     try {
-      await publishOnce(config, sinceMs);
+      await publishOnce(config, first);
     } finally {
       isPublishing = false;
     }
   };
 
-  const publishOnce = async (config: EdgeConfig, sinceMs: number): Promise<void> => {
+  const publishOnce = async (config: EdgeConfig, first: NonNullable<typeof waiting>): Promise<void> => {
     const startedMs = performance.now();
     let set: ShardSet;
     try {
       const sinceLast = delta;
-      delta = { since: config, hosts: new Map(), backends: new Map() };
+      delta = {
+        since: config,
+        hosts: new Map(),
+        backends: new Map(),
+        backend: (name) => (Object.hasOwn(config.backends, name) ? config.backends[name] : undefined),
+      };
       set = await cutShards(config, { keys, previous: lastSet, clusters, delta: sinceLast });
       lastSet = set;
     } catch (error) {
@@ -247,8 +271,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
       lastError = undefined;
       published = set;
       if (result.kind === "published") {
-        const timings = {
-          waitedMs: startedMs - sinceMs,
+        const timings: PublicationTimings = {
+          ...first.origin,
+          waitedMs: startedMs - first.sinceMs,
           cutMs: cutAtMs - startedMs,
           writeMs: performance.now() - cutAtMs,
         };
@@ -258,7 +283,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       }
     } catch (error) {
       lastError = messageOf(error);
-      waitingSinceMs ??= sinceMs;
+      waiting ??= first;
       if (error instanceof DeposedError) {
         leading = false;
         onEvent({ kind: "deposed", error });
@@ -288,7 +313,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   upkeepTimer.unref();
 
   return {
-    submit: (config, names, change) => {
+    submit: (config, { clusters: names, delta: change, origin } = {}) => {
       if (config !== newest)
         delta =
           delta !== undefined && change !== undefined && change.since === newest
@@ -296,8 +321,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
             : undefined;
       newest = config;
       clusters = names;
-      const first = waitingSinceMs === undefined;
-      waitingSinceMs ??= performance.now();
+      const first = waiting === undefined;
+      waiting ??= { sinceMs: performance.now(), origin };
       // While a retry is due, a newer configuration waits with it: a lock-out must not be knocked at.
       if (first && failures === 0) schedule(pace.debounceMs);
     },
@@ -310,19 +335,19 @@ export function createPublisher(options: PublisherOptions): Publisher {
       leading = true;
       failures = 0;
       publication.forget();
-      if (newest !== undefined) waitingSinceMs ??= performance.now();
+      if (newest !== undefined) waiting ??= { sinceMs: performance.now() };
       schedule(0);
     },
     withdraw: () => {
       newest = undefined;
       delta = undefined;
-      waitingSinceMs = undefined;
-      clearTimeout(timer);
+      waiting = undefined;
+      callOff();
       announceIdle();
     },
     follow: () => {
       leading = false;
-      clearTimeout(timer);
+      callOff();
       announceIdle();
     },
     status: () => {
@@ -334,7 +359,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
           ? {}
           : { generation: pointer.generation, epoch: pointer.epoch, createdAt: pointer.createdAt }),
         ...(current?.history.pinned === undefined ? {} : { pinned: current.history.pinned }),
-        pending: waitingSinceMs !== undefined || isPublishing,
+        pending: waiting !== undefined || isPublishing,
         ...(lastError === undefined ? {} : { lastError }),
       };
     },
@@ -347,12 +372,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
     rollback: (generation) => enqueue(() => publication.rollback(generation)),
     unpin: async () => {
       await enqueue(() => publication.unpin());
-      if (newest !== undefined) waitingSinceMs ??= performance.now();
+      if (newest !== undefined) waiting ??= { sinceMs: performance.now() };
       schedule(0);
     },
     close: async () => {
       closed = true;
-      clearTimeout(timer);
+      callOff();
       clearInterval(upkeepTimer);
       await queue;
       if (leading && publication.current() !== undefined) await publication.saveHistory().catch(() => {});
@@ -366,6 +391,7 @@ function joined({ since, hosts, backends }: ConfigDelta, later: ConfigDelta): Co
     since,
     hosts: later.hosts.size === 0 ? hosts : new Map([...hosts, ...later.hosts]),
     backends: new Map([...backends, ...later.backends]),
+    backend: later.backend,
   };
 }
 

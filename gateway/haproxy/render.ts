@@ -9,13 +9,13 @@
  * without a restart: `add map keys.map ID BASE64`, `add acl allowed-ipv4.acl 10.9.0.0/16`.
  */
 
-import { type AddressPolicy, createAddressPolicy } from "../allowed-addresses.ts";
+import { createAddressPolicy } from "../allowed-addresses.ts";
 import { type PodBackend, podBackends, renderBackend } from "./backends.ts";
 import { CONNECTION_HEADERS_SCRIPT } from "./connection-headers.ts";
 import { errorFiles } from "./errors.ts";
-import { renderFrontend } from "./frontend.ts";
+import { renderFrontend, VERIFIED_TOKENS } from "./frontend.ts";
 import type { HaproxySettings, RenderedFile } from "./settings.ts";
-import { passthroughMap, renderTcp } from "./tcp.ts";
+import { passthroughMap, renderTcp, type TcpBackend, tcpBackends } from "./tcp.ts";
 
 /** Room beside the head, for what rules write (`tune.maxrewrite`). */
 const REWRITE_KIBIBYTES = 4;
@@ -24,11 +24,29 @@ const MAX_OPEN_FILES = 50_000;
 
 /** Throws a `RangeError` with a sentence when a CIDR is none. */
 export function renderHaproxy(settings: HaproxySettings): readonly RenderedFile[] {
-  const allows = createAddressPolicy(settings); // Checks the CIDRs too.
+  return render(settings, tcpBackendsOf(settings));
+}
+
+/** Where endpoints are passed on to as TCP: all that a running HAProxy changes without a reload (`servers.ts`). */
+export function tcpBackendsOf(settings: HaproxySettings): readonly TcpBackend[] {
+  return tcpBackends(settings, createAddressPolicy(settings));
+}
+
+/** Equal for two settings between which no more than the servers of those backends differ. */
+export function renderWithoutServers(settings: HaproxySettings): string {
+  return JSON.stringify(
+    render(
+      settings,
+      tcpBackendsOf(settings).map(({ name }) => ({ name, servers: [] })),
+    ),
+  );
+}
+
+function render(settings: HaproxySettings, tcp: readonly TcpBackend[]): readonly RenderedFile[] {
   const backends = podBackends(settings.tlsSecrets);
   const cidrs = [...new Set(settings.allowedCidrs)].sort();
   return [
-    { name: "haproxy.cfg", text: renderConfiguration(settings, backends, allows), secret: false },
+    { name: "haproxy.cfg", text: renderConfiguration(settings, backends, tcp), secret: false },
     {
       name: "keys.map",
       text: lines(settings.keys.map(({ id, bytes }) => `${id} ${Buffer.from(bytes).toString("base64")}`)),
@@ -53,7 +71,7 @@ export function renderHaproxy(settings: HaproxySettings): readonly RenderedFile[
 function renderConfiguration(
   settings: HaproxySettings,
   backends: readonly PodBackend[],
-  allows: AddressPolicy,
+  tcp: readonly TcpBackend[],
 ): string {
   const parts = [
     "# Written by `fairlead gateway render`; change its settings, not this file.",
@@ -61,9 +79,10 @@ function renderConfiguration(
     renderDefaults(settings),
     renderResolvers(settings),
     renderHealth(settings),
+    VERIFIED_TOKENS,
     renderFrontend(settings),
     ...backends.map(renderBackend),
-    ...renderTcp(settings, allows),
+    ...renderTcp(settings, tcp),
   ];
   return `${parts.join("\n\n")}\n`;
 }
@@ -83,6 +102,8 @@ function renderGlobal({
     // Two files a connection; without a bound, a container that may open a million would buy memory for all.
     maxConnections === undefined ? `fd-hard-limit ${MAX_OPEN_FILES}` : `maxconn ${maxConnections}`,
     `hard-stop-after ${drainSeconds}s`,
+    "# Many reloads in a row leave no more processes with old connections than this.",
+    "mworker-max-reloads 20",
     `tune.bufsize ${(maxHeadKibibytes + REWRITE_KIBIBYTES) * 1024}`,
     `tune.maxrewrite ${REWRITE_KIBIBYTES * 1024}`,
     "tune.http.maxhdr 1000",
@@ -104,6 +125,8 @@ function renderDefaults({ connectTimeoutMs }: HaproxySettings): string {
     "option clitcpka",
     "option srvtcpka",
     "option http-no-delay",
+    "# A reload ends a kept connection with its next answer, never under a request that is on its way.",
+    "option idle-close-on-response",
     `timeout connect ${connectTimeoutMs}ms`,
     "timeout client 24d",
     "timeout server 24d",

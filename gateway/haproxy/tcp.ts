@@ -3,7 +3,7 @@
  *
  * In: hosts and services with their endpoints. Out: sections of the configuration and `passthrough.map`. The servers are
  * the endpoints themselves, in turn; one that refuses costs a client nothing, since the next one is tried at once.
- * A change of endpoints needs a new rendering and a reload, which connections under way survive.
+ * A server is named like its endpoint, so that a running HAProxy can be given others (`servers.ts`).
  */
 
 import { parseEndpoint } from "../../edge-config/gateway-token.ts";
@@ -13,21 +13,62 @@ import type { HaproxySettings, PassthroughSettings, TcpServiceSettings } from ".
 
 const MAX_TRIES = 3;
 
+export interface TcpBackend {
+  readonly name: string;
+  readonly servers: readonly TcpServer[];
+}
+
+export interface TcpServer {
+  /** Unique in its backend: the endpoint, without brackets. */
+  readonly name: string;
+  /** What follows the name in the configuration, and in the command `add server`. */
+  readonly parameters: string;
+}
+
+type TcpSettings = Pick<HaproxySettings, "passthrough" | "tcpServices" | "tcpAddress" | "connectTimeoutMs">;
+
 /** Sections for everything that is passed on as TCP; they have defaults of their own and stand last. */
 export function renderTcp(
-  {
-    passthrough,
-    tcpServices,
-    tcpAddress,
-    connectTimeoutMs,
-  }: Pick<HaproxySettings, "passthrough" | "tcpServices" | "tcpAddress" | "connectTimeoutMs">,
-  allows: AddressPolicy,
+  { passthrough, tcpServices, tcpAddress, connectTimeoutMs }: TcpSettings,
+  backends: readonly TcpBackend[],
 ): readonly string[] {
+  const services = new Map(tcpServices.map((service) => [serviceName(service.port), service]));
   const sections = [
-    ...(passthrough === undefined ? [] : renderPassthrough(passthrough, allows)),
-    ...tcpServices.flatMap((service) => renderTcpService(service, tcpAddress, allows)),
+    ...(passthrough === undefined ? [] : [renderPassthrough(passthrough)]),
+    ...backends.flatMap((backend) => {
+      const service = services.get(backend.name);
+      return [
+        ...(service === undefined ? [] : [renderTcpService(service, tcpAddress)]),
+        renderTcpBackend(backend),
+      ];
+    }),
   ];
   return sections.length === 0 ? [] : [renderDefaults(connectTimeoutMs), ...sections];
+}
+
+/**
+ * The backends of hosts and of services. One of a host stands there without servers too, and its connections are closed;
+ * a service without endpoints has no port, as in ingress-nginx, so that clients are refused at once.
+ */
+export function tcpBackends(
+  { passthrough, tcpServices }: Pick<TcpSettings, "passthrough" | "tcpServices">,
+  allows: AddressPolicy,
+): readonly TcpBackend[] {
+  const hosts = new Map<string, readonly TcpServer[]>();
+  if (passthrough !== undefined) {
+    const { otherwise } = passthrough;
+    for (const target of passthrough.hosts.values())
+      if (target !== undefined)
+        hosts.set(backendName(target.backend), serversOf(target.endpoints, "", allows));
+    hosts.set(OTHERWISE, otherwise === undefined ? [] : serversOf([otherwise], "", () => true));
+  }
+  const services = tcpServices
+    .map(({ port, endpoints, sendsProxy }) => {
+      const proxy = sendsProxy === undefined ? "" : sendsProxy === "v1" ? " send-proxy" : " send-proxy-v2";
+      return { name: serviceName(port), servers: serversOf(endpoints, proxy, allows) };
+    })
+    .filter(({ servers }) => servers.length > 0);
+  return [...[...hosts].map(([name, servers]) => ({ name, servers })), ...services];
 }
 
 function renderDefaults(connectTimeoutMs: number): string {
@@ -58,73 +99,56 @@ export function passthroughMap({ hosts }: PassthroughSettings): readonly string[
 
 const OTHERWISE = "tls-otherwise";
 
-function renderPassthrough(
-  { listen, acceptsProxy, hosts, otherwise }: PassthroughSettings,
-  allows: AddressPolicy,
-): readonly string[] {
-  const targets = new Map(
-    [...hosts.values()].flatMap((target) =>
-      target === undefined ? [] : [[backendName(target.backend), target.endpoints] as const],
-    ),
-  );
-  return [
-    section("frontend passthrough", [
-      `bind ${listen}${acceptsProxy ? " accept-proxy" : ""}`,
-      "# The first message of TLS may come in pieces; it is read, never answered.",
-      "tcp-request inspect-delay 30s",
-      "tcp-request content accept if { req.ssl_hello_type 1 }",
-      "tcp-request content reject",
-      "use_backend %[req.ssl_sni,lower,map_str(passthrough.map)] if { req.ssl_sni,lower,map_str(passthrough.map) -m found }",
-      "# A wildcard stands for one label.",
-      "use_backend %[req.ssl_sni,lower,regsub(^[^.]*,),map_str(passthrough.map)] if { req.ssl_sni,lower,regsub(^[^.]*,),map_str(passthrough.map) -m found }",
-      `default_backend ${OTHERWISE}`,
-    ]),
-    ...[...targets].map(([name, endpoints]) => renderTcpBackend(name, endpoints, "", allows)),
-    renderTcpBackend(OTHERWISE, otherwise === undefined ? [] : [otherwise], "", () => true),
-  ];
+function renderPassthrough({ listen, acceptsProxy }: PassthroughSettings): string {
+  return section("frontend passthrough", [
+    `bind ${listen}${acceptsProxy ? " accept-proxy" : ""}`,
+    "# The first message of TLS may come in pieces; it is read, never answered.",
+    "tcp-request inspect-delay 30s",
+    "tcp-request content accept if { req.ssl_hello_type 1 }",
+    "tcp-request content reject",
+    "use_backend %[req.ssl_sni,lower,map_str(passthrough.map)] if { req.ssl_sni,lower,map_str(passthrough.map) -m found }",
+    "# A wildcard stands for one label.",
+    "use_backend %[req.ssl_sni,lower,regsub(^[^.]*,),map_str(passthrough.map)] if { req.ssl_sni,lower,regsub(^[^.]*,),map_str(passthrough.map) -m found }",
+    `default_backend ${OTHERWISE}`,
+  ]);
 }
 
-/** A service without endpoints has no port, as in ingress-nginx: clients are refused at once. */
 function renderTcpService(
-  { port, name, endpoints, acceptsProxy, sendsProxy }: TcpServiceSettings,
+  { port, name, acceptsProxy }: TcpServiceSettings,
   address: string | undefined,
-  allows: AddressPolicy,
-): readonly string[] {
-  const id = `tcp:${port}`;
-  const proxy = sendsProxy === undefined ? "" : sendsProxy === "v1" ? " send-proxy" : " send-proxy-v2";
-  if (!endpoints.some((endpoint) => isAllowed(endpoint, allows))) return [];
-  return [
-    section(`frontend ${id}`, [
-      `# ${name}`,
-      `bind ${address ?? ""}:${port}${acceptsProxy ? " accept-proxy" : ""}`,
-      `default_backend ${id}`,
-    ]),
-    renderTcpBackend(id, endpoints, proxy, allows),
-  ];
+): string {
+  return section(`frontend ${serviceName(port)}`, [
+    `# ${name}`,
+    `bind ${address ?? ""}:${port}${acceptsProxy ? " accept-proxy" : ""}`,
+    `default_backend ${serviceName(port)}`,
+  ]);
 }
 
-function renderTcpBackend(
-  name: string,
-  endpoints: readonly string[],
-  parameters: string,
-  allows: AddressPolicy,
-): string {
-  const servers = endpoints.filter((endpoint) => isAllowed(endpoint, allows));
+function renderTcpBackend({ name, servers }: TcpBackend): string {
   return section(
     `backend ${name}`,
-    servers.map((endpoint) => `server ${endpoint.replaceAll(/[[\]]/g, "")} ${endpoint}${parameters}`),
+    servers.map((server) => `server ${server.name} ${server.parameters}`),
   );
 }
 
 /** Names are left out: nothing would check the address that they resolve to later. */
-function isAllowed(endpoint: string, allows: AddressPolicy): boolean {
-  const place = parseEndpoint(endpoint);
-  return place !== undefined && allows(place.address);
+function serversOf(endpoints: readonly string[], more: string, allows: AddressPolicy): readonly TcpServer[] {
+  return endpoints
+    .filter((endpoint) => {
+      const place = parseEndpoint(endpoint);
+      return place !== undefined && allows(place.address);
+    })
+    .map((endpoint) => ({ name: endpoint.replaceAll(/[[\]]/g, ""), parameters: `${endpoint}${more}` }));
 }
 
 /** `tls:shop:vault:443`; a slash is no character of such names. */
 function backendName(backend: string): string {
   return `tls:${backend.replace("/", ":")}`;
+}
+
+/** Of the frontend and the backend. */
+function serviceName(port: number): string {
+  return `tcp:${port}`;
 }
 
 function section(head: string, body: readonly string[]): string {

@@ -59,8 +59,8 @@ export interface RunningHaproxy {
 }
 
 /** Runs what was rendered into `folder`. Rejects with what HAProxy said when it ends instead of listening. */
-export async function startRendered(folder: string): Promise<RunningHaproxy> {
-  const child = spawn("haproxy", ["-W", "-db", "-f", join(folder, "haproxy.cfg")], {
+export async function startRendered(folder: string, ...flags: readonly string[]): Promise<RunningHaproxy> {
+  const child = spawn("haproxy", ["-W", "-db", ...flags, "-f", join(folder, "haproxy.cfg")], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   const ended = once(child, "exit");

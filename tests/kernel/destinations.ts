@@ -63,8 +63,9 @@ export function clusterIpOf(service: TestService): DualAddress {
 }
 
 export function externalIpOf(service: TestService): DualAddress {
-  const owner = typeof service.external === "object" ? service.external.sharedWith : service.name;
-  return publicIp(10 + indexOf(owner));
+  const { external } = service;
+  if (typeof external === "object" && "at" in external) return HOSTS[external.at];
+  return publicIp(10 + indexOf(typeof external === "object" ? external.sharedWith : service.name));
 }
 
 export function vipOf(service: TestService): DualAddress {

@@ -2,8 +2,17 @@
  * Somebody else's hand in our rules: the running agent notices within seconds and puts them right, without being told.
  */
 import { expect, it } from "vitest";
-import { describeNode, eventually, type NodeUnderTest, serviceWith } from "./node-under-test.ts";
+import { FAMILIES } from "./addresses.ts";
+import { serviceNamed } from "./destinations.ts";
+import {
+  describeNode,
+  eventually,
+  type NodeUnderTest,
+  serviceWith,
+  WITH_DETECTOR,
+} from "./node-under-test.ts";
 import { snapshot } from "./rules.ts";
+import type { TestService } from "./services.ts";
 
 const SERVICES = [
   serviceWith("web", ["a1", "b1"]),
@@ -108,6 +117,108 @@ describeNode("drift, nftables", ["nftables"], (node) => {
       ) ?? [];
     expect({ map, key }).not.toEqual({ map: "", key: "" });
     await expectRepair(node(), whole, () => nft("delete", "element", "ip", table, map, `{ ${key} }`));
+  });
+});
+
+/**
+ * Our table by somebody else's hand: all rules and elements stand, but the set of source ranges knows no ranges, so that it
+ * takes none. Every packet fares as before, and every change of a range is refused for as long as this set is there.
+ */
+async function forgeTable(node: NodeUnderTest): Promise<void> {
+  const { code, stdout, stderr } = await node.agent.nat("render", node.manifest, {}, ...WITH_DETECTOR);
+  if (code !== 0) throw new Error(`fairlead nat render ended with ${code}: ${stderr}`);
+  const forged = stdout.replace(/^(add set \S+ \S+ source-ranges .*) flags interval;(.*)$/gm, "$1$2");
+  expect(forged, "there is no set to be forged").not.toBe(stdout);
+  const tables = ["ip", "ip6"].map(
+    (family) => `add table ${family} fairlead\ndelete table ${family} fairlead\n`,
+  );
+  await node.lab.namespaces.must("node-a", "nft", ["-f", "-"], { input: tables.join("") + forged });
+}
+
+describeNode("a table that takes no change", ["nftables"], (node) => {
+  const ranges: TestService = {
+    ...serviceNamed("ranges"),
+    sourceRanges: ["203.0.113.0/25", "fd00:203:0:113::/121"],
+  };
+
+  /** Begins with a forged table, and sees it mended while connections go on and come. */
+  async function expectMended(begin: () => Promise<unknown>): Promise<void> {
+    const held = await Promise.all([
+      node().hold("pod", "web cluster http"),
+      node().hold("client", "np node http", "ipv6"),
+      node().hold("client", "np node dns"),
+    ]);
+    const load = node().load("client", "np node http", { concurrency: 2, pauseMs: 2 });
+    await begin();
+    for (const family of FAMILIES) {
+      const answer = family === "ipv4" ? "10.180.0.11:8080" : "[fd00:10:180::11]:8080";
+      await node().until(answer, "client", "ranges vip http", family);
+      expect(await node().ask("far", "ranges vip http", family, 500)).toBe("silent");
+    }
+    load.stop();
+    const { refused, silent, errors } = await load.done;
+    expect({ refused, silent, errors }).toEqual({ refused: 0, silent: 0, errors: 0 });
+    for (const one of held) expect((await one.say(3_000)).kind).toBe("answered");
+    expect(
+      await node().agent.agent("--once", "--dry-run", "-f", node().manifest, ...WITH_DETECTOR),
+    ).toMatchObject({
+      code: 0,
+      stdout: "",
+    });
+  }
+
+  it("is replaced as a whole when the agent starts", async () => {
+    await node().program(SERVICES);
+    await forgeTable(node());
+    await node().write([...SERVICES, { ...ranges, endpoints: ["a1"] }]);
+    await expectMended(async () => node().start());
+  });
+
+  it("is replaced as a whole by --once", async () => {
+    await node().program(SERVICES);
+    await forgeTable(node());
+    await expectMended(async () => {
+      await node().program([...SERVICES, { ...ranges, endpoints: ["a1"] }]);
+    });
+  });
+
+  it("is replaced as a whole while the agent runs", async () => {
+    await node().write(SERVICES);
+    node().start();
+    await node().until("[fd00:10:180::11]:8080", "client", "np node http", "ipv6");
+    await expectMended(async () => {
+      await forgeTable(node());
+      await node().write([...SERVICES, { ...ranges, endpoints: ["a1"] }]);
+    });
+  });
+
+  it("also where somebody's own map in it holds on to a chain", async () => {
+    await node().program(SERVICES);
+    // nft refuses to delete the chain, which is none of ours, for as long as the map names it.
+    await node().lab.namespaces.must("node-a", "nft", ["-f", "-"], {
+      input: `table ip fairlead {
+        chain theirs { counter; }
+        map their-ports { type inet_service : verdict; elements = { 9 : goto theirs } }
+      }`,
+    });
+    const agent = node().start();
+    await eventually(
+      async () => agent.output,
+      (output) => output.includes("ready\n"),
+      "the agent to be ready",
+    );
+    for (const [pod, answer] of [
+      ["b1", "10.180.1.11:8080"],
+      ["a1", "10.180.0.11:8080"],
+    ] as const) {
+      await node().write([serviceWith("np", [pod])]);
+      await node().until(answer, "pod", "np cluster http");
+    }
+    await eventually(
+      () => node().lab.namespaces.must("node-a", "nft", ["list", "table", "ip", "fairlead"]),
+      (table) => !table.includes("theirs"),
+      "our table to hold nothing of others",
+    );
   });
 });
 

@@ -6,24 +6,21 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { expect, it } from "vitest";
+import { FAMILIES, HOSTS, hostPort } from "./addresses.ts";
 import { AgentRunner } from "./agent.ts";
+import { clusterIpOf, serviceNamed } from "./destinations.ts";
 import { NODES, objectsOf, writeObjects } from "./manifest.ts";
 import { manyServices } from "./many-services.ts";
 import {
+  ALWAYS_THERE,
   describeNode,
   type NodeUnderTest,
   PROGRAMMERS,
-  type ProgrammerName,
   serviceWith,
 } from "./node-under-test.ts";
 import { addForeignRules, snapshot, withoutNumbers } from "./rules.ts";
 import { SERVICES } from "./services.ts";
 
-const ALL_PROGRAMMERS = [
-  "nftables",
-  "iptables-nft",
-  "iptables-legacy",
-] as const satisfies readonly ProgrammerName[];
 /** Without remembered sources, whose entries come and go with the packets. */
 const LASTING = SERVICES.filter((service) => service.name !== "sticky");
 
@@ -41,7 +38,7 @@ async function kernelEvents(node: NodeUnderTest, action: () => Promise<unknown>)
       await namespaces.must("node-a", "nft", ["-f", "-"], {
         input: `add table inet ${name}\ndelete table inet ${name}\n`,
       });
-      await Promise.race([once(reader, "line"), new Promise((resolve) => setTimeout(resolve, 100))]);
+      await once(reader, "line", { signal: AbortSignal.timeout(100) }).catch(() => {});
     }
   };
   await marked("mark-begin");
@@ -52,7 +49,7 @@ async function kernelEvents(node: NodeUnderTest, action: () => Promise<unknown>)
   return lines.filter((line) => !line.includes("mark-") && !line.startsWith("# new generation"));
 }
 
-describeNode("lifecycle", ALL_PROGRAMMERS, (node, programmer) => {
+describeNode("lifecycle", ALWAYS_THERE, (node, programmer) => {
   it("writes nothing when nothing has changed", async () => {
     await node().program(LASTING);
     const before = await snapshot(node().lab);
@@ -131,13 +128,28 @@ describeNode("lifecycle", ALL_PROGRAMMERS, (node, programmer) => {
     await node().until("10.180.1.11:8080", "pod", "web cluster http");
   });
 
-  it("converges after kill -9, whenever it comes", { timeout: 120_000 }, async () => {
+  it("converges after kill -9, whenever it comes, and those whom no change concerns do not notice", {
+    timeout: 120_000,
+  }, async () => {
     const few = LASTING.flatMap(objectsOf);
+    // There in every state.
+    const witnesses = ["single", "np"].map(serviceNamed).flatMap(objectsOf);
     const states = [
       [...NODES, ...few],
-      [...NODES, ...manyServices(1_000, 3)],
+      [...NODES, ...witnesses, ...manyServices(1_000, 3)],
       [...NODES, ...few, ...manyServices(400, 2)],
-      [...NODES],
+      [...NODES, ...witnesses],
+    ];
+    await node().program(LASTING);
+    const held = [
+      await node().hold("pod", "single cluster http"),
+      await node().hold("client", "np node http", "ipv6"),
+      await node().hold("client", "np node dns"),
+    ];
+    const loads = [
+      node().load("pod", "single cluster http", { concurrency: 1, pauseMs: 3 }),
+      node().load("client", "np node dns", { concurrency: 1, pauseMs: 3 }),
+      node().load("client", "np node http", { concurrency: 1, pauseMs: 3, family: "ipv6" }),
     ];
     for (let turn = 0; turn < 10; turn++) {
       await writeObjects(node().manifest, states[turn % states.length] ?? []);
@@ -147,6 +159,18 @@ describeNode("lifecycle", ALL_PROGRAMMERS, (node, programmer) => {
       await agent.end("SIGKILL");
     }
     await node().program(LASTING);
+    for (const load of loads) load.stop();
+    for (const load of loads) {
+      const { answered, refused, silent, errors } = await load.done;
+      expect({ refused, silent, errors }).toEqual({ refused: 0, silent: 0, errors: 0 });
+      expect(answered).toBeGreaterThan(100);
+    }
+    for (const one of held) {
+      const { first } = one;
+      const now = await one.say(3_000);
+      expect(now.kind === "answered" && now.endpoint).toBe(first.kind === "answered" && first.endpoint);
+      one.close();
+    }
     const converged = await snapshot(node().lab);
     expect(await node().ask("pod", "single cluster http")).toBe("10.180.0.11:8080");
     await node().agent.agent("--cleanup");
@@ -166,6 +190,31 @@ describeNode("a load of many transactions", ["nftables"], (node) => {
     const { code, stdout, stderr } = await node().agent.agent("--once", "--dry-run", "-f", node().manifest);
     expect({ code, stdout }).toEqual({ code: 0, stdout: "" });
     expect(stderr).toContain("nothing to do");
+  });
+});
+
+describeNode("Services that come and go among many", ALWAYS_THERE, (node, { backend }) => {
+  it("are never there without their endpoints", async () => {
+    const many = manyServices(backend === "nftables" ? 4_000 : 600, 3);
+    const witnesses = ["single", "web"].map((name) => serviceWith(name, ["a1"])).flatMap(objectsOf);
+    await node().agent.agent("--cleanup");
+    const loads = FAMILIES.map((family) => ({
+      family,
+      load: node().load("pod", "single cluster http", { concurrency: 2, pauseMs: 1, family }),
+    }));
+    for (const objects of [[...many, ...witnesses], []]) {
+      await writeObjects(node().manifest, [...NODES, ...objects]);
+      await node().agent.program(node().manifest);
+    }
+    for (const { family, load } of loads) {
+      load.stop();
+      const { refused, silent, errors, endpoints } = await load.done;
+      expect({ refused, silent, errors }).toEqual({ refused: 0, silent: 0, errors: 0 });
+      // Before and after, the world answers in the Service's place.
+      expect([...endpoints.keys()].sort()).toEqual(
+        [hostPort(HOSTS.a1[family], 8080), hostPort(clusterIpOf(serviceNamed("single"))[family], 80)].sort(),
+      );
+    }
   });
 });
 

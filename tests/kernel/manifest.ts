@@ -23,8 +23,18 @@ export async function writeObjects(path: string, items: readonly KubernetesObjec
 }
 
 export const NODES: readonly KubernetesObject[] = [
-  node("node-a", "zone-a", HOSTS["node-a"], [HOSTS["node-a-second"]], ["10.180.0.0/24", "fd00:10:180::/64"]),
-  node("node-b", "zone-b", HOSTS["node-b"], [], ["10.180.1.0/24", "fd00:10:180:1::/64"]),
+  nodeObject({
+    name: "node-a",
+    zone: "zone-a",
+    addresses: [HOSTS["node-a"], HOSTS["node-a-second"]],
+    podCIDRs: ["10.180.0.0/24", "fd00:10:180::/64"],
+  }),
+  nodeObject({
+    name: "node-b",
+    zone: "zone-b",
+    addresses: [HOSTS["node-b"]],
+    podCIDRs: ["10.180.1.0/24", "fd00:10:180:1::/64"],
+  }),
 ];
 
 const CONFIG_MAPS: readonly KubernetesObject[] = [
@@ -42,14 +52,16 @@ const CONFIG_MAPS: readonly KubernetesObject[] = [
   },
 ];
 
-function node(
-  name: string,
-  zone: string,
-  primary: DualAddress,
-  further: readonly DualAddress[],
-  podCIDRs: readonly string[],
-): KubernetesObject {
-  const internal = [primary, ...further].flatMap((address) => FAMILIES.map((family) => address[family]));
+export interface TestNode {
+  readonly name: string;
+  readonly zone: string;
+  /** The primary one first. */
+  readonly addresses: readonly DualAddress[];
+  readonly podCIDRs: readonly string[];
+}
+
+export function nodeObject({ name, zone, addresses, podCIDRs }: TestNode): KubernetesObject {
+  const internal = addresses.flatMap((address) => FAMILIES.map((family) => address[family]));
   return {
     apiVersion: "v1",
     kind: "Node",

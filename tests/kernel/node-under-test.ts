@@ -23,6 +23,12 @@ export const PROGRAMMERS = {
   ipvs: { backend: "ipvs" },
 } as const satisfies Record<string, Programmer>;
 export type ProgrammerName = keyof typeof PROGRAMMERS;
+/** What every kernel has. IPVS has tests of its own, which run in a virtual machine where it is missing. */
+export const ALWAYS_THERE = [
+  "nftables",
+  "iptables-nft",
+  "iptables-legacy",
+] as const satisfies readonly ProgrammerName[];
 /** Pods hang on their node by a link each. */
 const ROUTED: readonly ProgrammerName[] = ["iptables-legacy", "ipvs"];
 
@@ -53,7 +59,12 @@ export class NodeUnderTest {
 
   /** Starts the agent as it runs on a node; it is ended after the test at the latest. */
   start(...flags: readonly string[]): RunningAgent {
-    const running = this.agent.start("-f", this.manifest, ...WITH_DETECTOR, ...flags);
+    return this.startWith(...WITH_DETECTOR, ...flags);
+  }
+
+  /** The same with these flags alone. */
+  startWith(...flags: readonly string[]): RunningAgent {
+    const running = this.agent.start("-f", this.manifest, ...flags);
     this.#running.push(running);
     return running;
   }

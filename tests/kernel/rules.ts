@@ -148,9 +148,38 @@ export async function addForeignRules(lab: Lab): Promise<void> {
     "COMMIT",
     "",
   ].join("\n");
+  await restoreEverywhere(lab, rules);
+}
+
+/** The chains that kubelet makes, which have the prefix of kube-proxy's and are none of them. */
+export async function addKubeletRules(lab: Lab): Promise<void> {
+  const rules = [
+    "*mangle",
+    ":KUBE-IPTABLES-HINT - [0:0]",
+    ":KUBE-KUBELET-CANARY - [0:0]",
+    "COMMIT",
+    "*nat",
+    ":KUBE-KUBELET-CANARY - [0:0]",
+    ":KUBE-MARK-DROP - [0:0]",
+    "-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000",
+    "COMMIT",
+    "*filter",
+    ":KUBE-KUBELET-CANARY - [0:0]",
+    ":KUBE-FIREWALL - [0:0]",
+    "-A INPUT -j KUBE-FIREWALL",
+    "-A OUTPUT -j KUBE-FIREWALL",
+    '-A KUBE-FIREWALL -m comment --comment "kubernetes firewall for dropping marked packets" -m mark --mark 0x8000/0x8000 -j DROP',
+    "COMMIT",
+    "",
+  ].join("\n");
+  await restoreEverywhere(lab, rules);
+}
+
+/** Into both families, by both variants. */
+async function restoreEverywhere(lab: Lab, input: string): Promise<void> {
   for (const program of ["iptables", "ip6tables"]) {
     for (const variant of ["nft", "legacy"]) {
-      await lab.namespaces.must("node-a", `${program}-${variant}-restore`, ["--noflush"], { input: rules });
+      await lab.namespaces.must("node-a", `${program}-${variant}-restore`, ["--noflush"], { input });
     }
   }
 }

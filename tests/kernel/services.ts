@@ -4,6 +4,8 @@
  * Addresses and node ports follow from a Service's place in the list (`destinations.ts`), so the tables name Services only.
  */
 
+import type { HostName } from "./addresses.ts";
+
 /** `NAME PROTOCOL PORT TARGET`, for example `http tcp 80 8080`. */
 export type PortText = `${string} ${"tcp" | "udp" | "sctp"} ${number} ${number}`;
 
@@ -19,8 +21,8 @@ export interface TestService {
   readonly type?: "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
   readonly ports: readonly PortText[];
   readonly endpoints: readonly EndpointText[];
-  /** Gives the Service an external IP of its own, or shares that of another Service. */
-  readonly external?: true | { readonly sharedWith: string };
+  /** Gives the Service an external IP of its own, or shares that of another Service, or has a host's address. */
+  readonly external?: true | { readonly sharedWith: string } | { readonly at: HostName };
   /** What the load balancer's state says: an address of its own, in one of the modes, or only a hostname. */
   readonly ingress?: "vip" | "proxy" | "hostname" | "vip and proxy";
   /** For a load balancer; written as given, sloppy or not. */
@@ -325,6 +327,9 @@ export const SERVICES: readonly TestService[] = [
     endpoints: ["a1", "a2", "b1", "b2"],
     spec: { sessionAffinity: "ClientIP", sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } } },
   },
+
+  // An external IP that the node itself has.
+  { name: "on-the-node", ports: [HTTP], endpoints: ["a1", "b1"], external: { at: "node-a-second" } },
 ];
 
 /** Ports of the nodes that ConfigMaps open: `default/tcp-services` and `default/udp-services`. */

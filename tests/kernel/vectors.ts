@@ -5,7 +5,8 @@
  * explained in `table.ts`, the Services in `services.ts`, the hosts in `addresses.ts`.
  */
 import { CLUSTER_CIDRS } from "./addresses.ts";
-import { type Backend, type Differences, readTable, type Vector } from "./table.ts";
+import type { PodNetwork } from "./lab.ts";
+import { type Differences, readTable, type Vector } from "./table.ts";
 
 /** Where the backends differ, as kube-proxy's modes of the same names do, and why. */
 export const KNOWN_DIFFERENCES = {
@@ -25,6 +26,10 @@ export const KNOWN_DIFFERENCES = {
     why: "nftables and IPVS drop what the source ranges forbid before they look for endpoints; iptables makes no firewall chain for a Service without endpoints, so everybody is refused.",
     ipvs: "nftables",
   },
+  "service-range": {
+    why: "nftables drops what is sent to addresses of the range of ClusterIPs that no Service has; kube-proxy's other modes know no such range.",
+    ipvs: "iptables",
+  },
   localhost: {
     why: "Node ports on 127.0.0.1 need route_localnet, which only the iptables mode sets.",
     ipvs: "nftables",
@@ -36,6 +41,8 @@ export interface Scene {
   /** Flags of `fairlead agent` and `fairlead nat trace`. */
   readonly flags: readonly string[];
   readonly vectors: readonly Vector[];
+  /** Only where pods hang on their node so; absent: anywhere. */
+  readonly podNetwork?: PodNetwork;
 }
 
 const CLUSTER_CIDR = ["--cluster-cidr", `${CLUSTER_CIDRS.ipv4},${CLUSTER_CIDRS.ipv6}`];
@@ -269,6 +276,9 @@ const OBJECTS = read(`
   ipv6 only-v6 node http      | a1 b1 +masq |             |             | a1 b1 +masq
   ipv4 only-v6 external http  | untouched   |             |             | untouched
   ipv4 only-v6 node http      | untouched   |             |             | untouched
+  on-the-node external http   | a1 b1 +masq | a1 b1 +masq | a1 b1 +masq | a1 b1 +masq
+  on-the-node external tcp/82 | untouched   |             | untouched   | untouched
+  on-the-node cluster http    | a1 b1       |             | a1 b1 +masq | a1 b1 +masq
   shares external alt         | b1 +masq    |             | b1 +masq    | b1 +masq
   older external http         | a1 +masq    |             | a1 +masq    | a1 +masq
   older cluster http          | a1          |             | a1 +masq    | a1 +masq
@@ -304,6 +314,45 @@ const WITHOUT_DETECTOR = read(`
   host cluster api            | host           | host           | host +masq     | host
 `);
 
+// Pods of this node are told from all others, also from pods of other nodes.
+const PODS_OF_THIS_NODE = read(`
+                              | pod            | a1       | peer           | node           | client
+  web cluster http            | a1 a2 b1       | a1 a2 b1 | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
+  web cluster dns             | a1 a2 b1       |          | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
+  web cluster assoc           | a1 a2 b1       |          | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
+  single cluster http         | a1             | a1       | a1 +masq       | a1 +masq       | a1 +masq
+  int-local cluster http      | a1             |          | a1 +masq       | a1 +masq       | a1 +masq
+  int-local-remote cluster http | drop         |          | drop           | drop           | drop
+  empty cluster http          | reject         |          | reject         | reject         | reject
+  np node http                | a1 a2 b1 +masq |          | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
+  np-local node http          | a1 b1 b2       | a1 b1 b2 | a1             | a1 b1 b2 +masq | a1
+  np-local node dns           | a1 b1 b2       |          | a1             | a1 b1 b2 +masq | a1
+  np-local node assoc         | a1 b1 b2       |          | a1             | a1 b1 b2 +masq | a1
+  np-local-remote node http   | b1 b2          |          | drop           | b1 b2 +masq    | drop
+  lb-local vip http           | a1 b1          |          | a1             | a1 b1 +masq    | a1
+  lb-local-remote vip dns     | b1             |          | drop           | b1 +masq       | drop
+  ext-local external http     | a1 b1          |          | a1             | a1 b1 +masq    | a1
+  host cluster api            | host           |          | host           | host +masq     | host
+`);
+
+const SERVICE_RANGE = read(`
+                              | pod      | peer     | node           | client
+  unallocated cluster tcp/80  | drop / untouched #service-range | drop / untouched #service-range | drop / untouched #service-range | drop / untouched #service-range
+  unallocated cluster udp/53  | drop / untouched #service-range | | drop / untouched #service-range | drop / untouched #service-range
+  unallocated cluster sctp/132 | drop / untouched #service-range | |                | drop / untouched #service-range
+  unallocated cluster icmp    | drop / untouched #service-range | | drop / untouched #service-range | drop / untouched #service-range
+  external-name cluster http  | drop / untouched #service-range | |                | drop / untouched #service-range
+  web cluster http            | a1 a2 b1 | a1 a2 b1 | a1 a2 b1 +masq | a1 a2 b1 +masq
+  web cluster tcp/81          | reject / untouched #undefined-port | | reject / untouched #undefined-port | reject / untouched #undefined-port
+  web cluster udp/54          | reject / untouched #undefined-port | | reject / untouched #undefined-port | reject / untouched #undefined-port
+  empty cluster http          | reject   |          | reject         | reject
+  int-local-remote cluster http | drop   |          | drop           | drop
+  np node http                | a1 a2 b1 +masq |    | a1 a2 b1 +masq | a1 a2 b1 +masq
+  lb vip http                 | a1 b1 +masq |       | a1 b1 +masq    | a1 b1 +masq
+  np node tcp/29999           | untouched |         | untouched      | untouched
+  a1 direct tcp/8080          | untouched |         | untouched      | untouched
+`);
+
 const MASQUERADE_ALL = read(`
                               | pod            | peer           | node           | client
   web cluster http            | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
@@ -313,6 +362,13 @@ const MASQUERADE_ALL = read(`
   np node http                | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
   np-local node http          | a1 b1 b2       | a1 b1 b2       | a1 b1 b2 +masq | a1
   lb-local vip http           | a1 b1          | a1 b1          | a1 b1 +masq    | a1
+`);
+
+const ANOTHER_MARK = read(`
+                              | a1          | pod            | node           | client
+  web cluster http            | a1 a2 b1    | a1 a2 b1       | a1 a2 b1 +masq | a1 a2 b1 +masq
+  np node dns                 |             | a1 a2 b1 +masq | a1 a2 b1 +masq | a1 a2 b1 +masq
+  lb-local vip http           |             | a1 b1          | a1 b1 +masq    | a1
 `);
 
 const NODE_PORTS_EVERYWHERE = read(`
@@ -357,6 +413,21 @@ const NODE_PORTS_ON_PRIMARY = read(`
   np-empty second http        | untouched      | untouched      | untouched      |
 `);
 
+const NODE_PORTS_ON_LOCALHOST = read(`
+                              | pod            | node           | client         | loopback
+  np node http                | untouched      | untouched      | untouched      |
+  np second http              | untouched      | untouched      | untouched      |
+  np-empty node http          | untouched      | untouched      | untouched      |
+  ipv4 np loopback http       |                |                |                | untouched / a1 a2 b1 +masq #localhost
+  ipv4 np loopback dns        |                |                |                | untouched / a1 a2 b1 +masq #localhost
+  ipv4 np-local loopback http |                |                |                | untouched / a1 b1 b2 +masq #localhost
+  ipv4 np-empty loopback http |                |                |                | untouched / reject #localhost
+  ipv6 np loopback http       |                |                |                | untouched
+  ipv6 np-empty loopback http |                |                |                | untouched
+  lb vip http                 | a1 b1 +masq    | a1 b1 +masq    | a1 b1 +masq    |
+  lb cluster http             | a1 b1          | a1 b1 +masq    | a1 b1 +masq    |
+`);
+
 export const SCENES: readonly Scene[] = [
   {
     name: "pods told by their range",
@@ -374,6 +445,29 @@ export const SCENES: readonly Scene[] = [
     ],
   },
   { name: "no range of pods", flags: [], vectors: WITHOUT_DETECTOR },
+  { name: "pods told by the ranges of their Node", flags: ["--node-pod-cidrs"], vectors: PODS_OF_THIS_NODE },
+  {
+    name: "pods told by their bridge",
+    flags: ["--pod-interface", "cni0"],
+    vectors: PODS_OF_THIS_NODE,
+    podNetwork: "bridged",
+  },
+  {
+    name: "pods told by the names of their links",
+    flags: ["--pod-interface-prefix", "veth-"],
+    vectors: PODS_OF_THIS_NODE,
+    podNetwork: "routed",
+  },
+  {
+    name: "the range of ClusterIPs is known",
+    flags: [...CLUSTER_CIDR, "--service-cidr", "172.30.0.0/16,fd00:172:30::/64"],
+    vectors: SERVICE_RANGE,
+  },
+  {
+    name: "another bit of the mark",
+    flags: [...CLUSTER_CIDR, "--masquerade-bit", "20"],
+    vectors: ANOTHER_MARK,
+  },
   { name: "masquerade-all", flags: [...CLUSTER_CIDR, "--masquerade-all"], vectors: MASQUERADE_ALL },
   {
     name: "node ports on all addresses",
@@ -390,10 +484,9 @@ export const SCENES: readonly Scene[] = [
     flags: [...CLUSTER_CIDR, "--nodeport-addresses", "primary"],
     vectors: NODE_PORTS_ON_PRIMARY,
   },
+  {
+    name: "node ports on localhost",
+    flags: [...CLUSTER_CIDR, "--nodeport-addresses", "localhost"],
+    vectors: NODE_PORTS_ON_LOCALHOST,
+  },
 ];
-
-/** How many vectors each backend is judged by. */
-export function countVectors(): Readonly<Record<Backend, number>> {
-  const count = SCENES.reduce((sum, scene) => sum + scene.vectors.length, 0);
-  return { nftables: count, iptables: count, ipvs: count };
-}

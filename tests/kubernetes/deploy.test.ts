@@ -103,7 +103,14 @@ test.each(["kubernetes/control", "gateway"])("kubectl builds and applies the Kus
 });
 
 describe.each([
-  ["the gateway", GATEWAY, ["ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"]],
+  [
+    "the gateway",
+    GATEWAY,
+    [
+      ...["ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "NetworkPolicy"],
+      ...["PodDisruptionBudget", "Service", "ServiceAccount"],
+    ],
+  ],
   ["cloudflared", CLOUDFLARED, ["Deployment", "NetworkPolicy", "PodDisruptionBudget"]],
 ] as const)("%s", (_, kustomization, kinds) => {
   test("is taken by the API server, every field of it", async () => {

@@ -33,6 +33,7 @@ async function startReplica(): Promise<ControlProcess> {
     server,
     edge,
     ...["--lease", "fairlead/control", "--lease-duration", String(LEASE_SECONDS)],
+    ...["--edge-address", "edge.example.net"],
   );
   replicas.push(replica);
   return replica;
@@ -84,6 +85,12 @@ test("one of two leads; when it is killed the other publishes, under a higher ep
   await bring("10.0.0.2");
   expect(await leads(follower)).toBe(false);
   expect(await follower.metric("fairlead_control_publications_total")).toBeUndefined();
+  // Only a leader talks back to the cluster.
+  await eventually(
+    () => leader.metric("fairlead_kubernetes_reports_total", 'kind="status"', 'result="ok"'),
+    (count) => count === 1,
+  );
+  expect(await follower.metric("fairlead_kubernetes_reports_total")).toBeUndefined();
   const before = await pointer();
 
   await leader.end("SIGKILL");

@@ -289,6 +289,31 @@ describe("several clusters", () => {
     expect(thief.body.answer.status).toBe(404);
   });
 
+  test("do not share a host among their namespaces where the policy says so: the oldest has it", async () => {
+    const control = await start({ hostOwnership: { sharing: "namespace" } });
+    const both = {
+      kind: "List",
+      apiVersion: "v1",
+      items: [
+        ...JSON.parse(state("web.example", "10.1.0.1", "2026-01-01T00:00:00Z", "old")).items,
+        ...JSON.parse(state("web.example", "10.2.0.1", "2026-02-01T00:00:00Z", "thief")).items,
+      ],
+    };
+    await control.request("PUT", "/v1/clusters/eu/state?wait=true", JSON.stringify(both));
+    const { body } = await control.request("GET", "/v1/explain?url=http://web.example/");
+    expect(body.backend.endpoints).toEqual(["10.1.0.1:8080"]);
+    const told = await control.request("GET", "/v1/diagnostics?object=thief/web&severity=error");
+    expect(told.body.diagnostics[0].message).toContain("the namespace old has had it for longer");
+    // Once the owner has gone, the next one has it.
+    await control.request(
+      "PUT",
+      "/v1/clusters/eu/state?wait=true",
+      JSON.stringify({ ...both, items: both.items.slice(3) }),
+    );
+    const after = await control.request("GET", "/v1/explain?url=http://web.example/");
+    expect(after.body.backend.endpoints).toEqual(["10.2.0.1:8080"]);
+  });
+
   test("go on after a restart with what they have at the edge: nothing is written, and one may change alone", async () => {
     const first = await start();
     await first.request("PUT", "/v1/clusters/eu/state?wait=true", state("eu.example"));
@@ -471,6 +496,29 @@ describe("two replicas", () => {
 async function until(ask: () => Promise<boolean>): Promise<void> {
   while (!(await ask())) await new Promise((resolve) => setImmediate(resolve));
 }
+
+test("a state that is too large is refused before it is read, and changes nothing", async () => {
+  const control = await start();
+  await control.request("PUT", "/v1/clusters/eu/state?wait=true", state("shop.example"));
+  const writes = kv.store.get(POINTER_KEY);
+  const { status, body } = await control.request(
+    "PUT",
+    "/v1/clusters/eu/state?wait=true",
+    state("shop.example") + " ".repeat(100_000),
+  );
+  expect([status, body.error]).toEqual([413, "The state is larger than 100000 bytes."]);
+  expect(kv.store.get(POINTER_KEY)).toBe(writes);
+});
+
+test("the log tells where the time of a publication went", async () => {
+  const control = await start();
+  await control.request("PUT", "/v1/clusters/eu/state?wait=true", state("shop.example"));
+  const line = control.lines.find((one) => one.includes(" published "));
+  expect(line).toMatch(/ gatherMs=[\d.]+ compileMs=[\d.]+ waitedMs=[\d.]+ cutMs=[\d.]+ writeMs=[\d.]+$/);
+  const { body } = await control.request("GET", "/metrics");
+  for (const stage of ["gather", "compile", "wait", "cut", "write"])
+    expect(body).toContain(`fairlead_control_stage_duration_seconds_count{stage="${stage}"} 1`);
+});
 
 describe("access", () => {
   test.each([

@@ -86,6 +86,12 @@ pub trait Backend {
         diagnostics: &mut Vec<Diagnostic>,
     );
 
+    /// How many elements of a first load should be planned at once, about; 0: all of them. Where nothing stands, Services can
+    /// be written in parts, so that the kernel's program works on one part while the next is made.
+    fn part_of_load(&self) -> usize {
+        0
+    }
+
     /// Prepares the removal of what only waits for its connections to end, as far as `listing` says that they have. Only IPVS
     /// has such things; its listing is that of `ipvsadm -Ln`.
     fn stage_drained(&mut self, _listing: &str) {}

@@ -17,6 +17,8 @@ pub struct Transaction {
     pub operations: usize,
     /// May be applied at the same time as the one before it: neither counts on what the other brings.
     pub beside: bool,
+    /// Only adds, and never in the place of something else.
+    pub adds_only: bool,
 }
 
 /// Programs of the kernel's side.

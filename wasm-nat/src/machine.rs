@@ -4,6 +4,9 @@
 //! alone: its Service, and those with whom it contests an address.
 //!
 //! `plan` → every transaction applied → `commit`; or `rollback`, after which what was planned counts as changed again.
+//!
+//! Where nothing stands, a plan is made in parts while it is carried out: each is some thousand elements of whole
+//! Services, so the kernel's program works on one part while the next is compiled, and little of it stands in memory.
 
 use crate::address::Family;
 use crate::backend::{Backend, Basis, Delta, View};
@@ -56,6 +59,21 @@ struct Staged {
     /// What `changed` and `node_changed` were.
     changed: BTreeSet<ObjectName>,
     node_changed: bool,
+    /// Only of a first load.
+    load: Option<Load>,
+}
+
+/// A first load under way.
+#[derive(Debug, Default)]
+struct Load {
+    /// Services of later parts.
+    rest: BTreeSet<ObjectName>,
+    /// This is not the first part; those before are committed, whether the kernel has taken them yet or not.
+    begun: bool,
+    /// No transaction of this part was handed out.
+    fresh: bool,
+    /// The last transaction that was handed out only added.
+    added_only: bool,
 }
 
 fn create_backend(kind: BackendKind) -> Box<dyn Backend> {
@@ -201,14 +219,71 @@ impl Machine {
 
     fn stage(&mut self, basis: Basis) -> Vec<Diagnostic> {
         self.rollback();
+        let part = self.backend.part_of_load();
+        if part > 0 && matches!(&basis, Basis::Kernel(listings) if listings.is_empty()) {
+            // What was committed stands no more.
+            self.changed.extend(self.committed.services.keys().cloned());
+            let mut load = Load { rest: std::mem::take(&mut self.changed), fresh: true, ..Load::default() };
+            let changed = self.next_part(&mut load.rest, part);
+            return self.stage_services(basis, changed, BTreeMap::new(), Some(load));
+        }
+        let whole = !matches!(basis, Basis::Committed);
+        let services = if whole { self.committed.services.clone() } else { BTreeMap::new() };
+        let changed = std::mem::take(&mut self.changed);
+        self.stage_services(basis, changed, services, None)
+    }
+
+    /// Takes Services out of `rest`, at least one if there are any, whose elements are not many more than `most`.
+    fn next_part(&self, rest: &mut BTreeSet<ObjectName>, most: usize) -> BTreeSet<ObjectName> {
+        let mut part = BTreeSet::new();
+        let mut weight = 0;
+        while let Some(name) = rest.first() {
+            weight += self.weight(name);
+            if weight > most && !part.is_empty() {
+                break;
+            }
+            part.extend(rest.pop_first());
+        }
+        part
+    }
+
+    /// About how many elements a Service has.
+    fn weight(&self, name: &ObjectName) -> usize {
+        let Some(service) = self.services.get(name) else { return 0 };
+        let endpoints: usize =
+            self.slices.get(name).into_iter().flatten().map(|(_, slice)| slice.endpoints.len()).sum();
+        let places = service.cluster_ips.len() + service.external_ips.len() + service.load_balancer_ips.len();
+        service.cluster_ips.len() + service.ports.len() * (1 + places + endpoints)
+    }
+
+    /// The next part of a first load; false where there is none. What was handed out until now counts as committed.
+    fn stage_rest(&mut self) -> bool {
+        let Some(load) = self.staged.as_mut().and_then(|staged| staged.load.as_mut()) else { return false };
+        let (mut rest, added_only) = (std::mem::take(&mut load.rest), load.added_only);
+        if rest.is_empty() {
+            return false;
+        }
+        self.commit();
+        let part = self.next_part(&mut rest, self.backend.part_of_load());
+        let load = Load { rest, begun: true, fresh: true, added_only };
+        self.stage_services(Basis::Committed, part, BTreeMap::new(), Some(load));
+        true
+    }
+
+    /// Compiles `changed` over `services` and stages all of them.
+    fn stage_services(
+        &mut self,
+        basis: Basis,
+        changed: BTreeSet<ObjectName>,
+        services: BTreeMap<ObjectName, ServiceRules>,
+        load: Option<Load>,
+    ) -> Vec<Diagnostic> {
         let whole = !matches!(basis, Basis::Committed);
         let context = Context { node: &self.node, settings: &self.settings };
-        let mut delta = Delta {
-            node: (whole || self.node_changed).then(|| compile_node(context)),
-            services: if whole { self.committed.services.clone() } else { BTreeMap::new() },
-        };
+        let node = (whole || self.node_changed).then(|| compile_node(context));
+        let mut delta = Delta { node, services };
         let mut told = Vec::new();
-        for name in &self.changed {
+        for name in &changed {
             let mut diagnostics = Vec::new();
             let rules = match self.services.get(name) {
                 Some(service) => {
@@ -231,11 +306,8 @@ impl Machine {
         }
         told.extend(placed);
         told.sort();
-        self.staged = Some(Staged {
-            delta,
-            changed: std::mem::take(&mut self.changed),
-            node_changed: std::mem::take(&mut self.node_changed),
-        });
+        let node_changed = std::mem::take(&mut self.node_changed);
+        self.staged = Some(Staged { delta, changed, node_changed, load });
         told
     }
 
@@ -245,7 +317,7 @@ impl Machine {
         self.rollback();
         self.backend.stage_drained(listing);
         let (delta, changed) = (Delta::default(), BTreeSet::new());
-        self.staged = Some(Staged { delta, changed, node_changed: false });
+        self.staged = Some(Staged { delta, changed, node_changed: false, load: None });
     }
 
     /// Whether the staged plan has no transaction left.
@@ -255,13 +327,31 @@ impl Machine {
 
     /// The next transaction of the staged plan.
     pub fn next_transaction(&mut self) -> Option<Transaction> {
-        self.backend.next_transaction()
+        let mut transaction = self.backend.next_transaction();
+        while transaction.is_none() && self.stage_rest() {
+            transaction = self.backend.next_transaction();
+        }
+        let mut transaction = transaction?;
+        if let Some(load) = self.staged.as_mut().and_then(|staged| staged.load.as_mut()) {
+            // Parts are of different Services, and count on nothing but chains of those before.
+            transaction.beside |= load.fresh && load.added_only && transaction.adds_only;
+            load.fresh = false;
+            load.added_only = transaction.adds_only;
+        }
+        Some(transaction)
     }
 
     /// The staged plan stands in the kernel.
     pub fn commit(&mut self) {
-        let Some(Staged { delta, .. }) = self.staged.take() else { return };
+        let Some(Staged { delta, load, .. }) = self.staged.take() else { return };
         self.backend.commit();
+        if let Some(load) = load {
+            if !load.begun {
+                self.committed = RuleSet::default();
+            }
+            // Nobody has asked for them.
+            self.changed.extend(load.rest);
+        }
         if let Some(node) = delta.node {
             self.committed.node = node;
         }
@@ -281,6 +371,16 @@ impl Machine {
         self.backend.rollback();
         self.changed.extend(staged.changed);
         self.node_changed |= staged.node_changed;
+        let Some(load) = staged.load else { return };
+        self.changed.extend(load.rest);
+        if load.begun {
+            // Parts that count as committed may not stand: all begins anew.
+            self.backend = create_backend(self.settings.backend);
+            self.committed = RuleSet::default();
+            self.pristine = true;
+            self.changed.extend(self.services.keys().cloned());
+            self.node_changed = true;
+        }
     }
 
     /// The wanted rules, complete.
@@ -296,7 +396,9 @@ impl Machine {
     /// Shows what is wanted. What changed since the last plan is planned for it; that plan is then to be walked or
     /// rolled back like any other.
     fn look<T>(&mut self, look: impl FnOnce(&dyn Backend, View<'_>) -> T) -> T {
-        if self.node_changed || !self.changed.is_empty() {
+        let in_parts = self.staged.as_ref().and_then(|staged| staged.load.as_ref());
+        if self.node_changed || !self.changed.is_empty() || in_parts.is_some_and(|load| !load.rest.is_empty())
+        {
             self.plan();
         }
         let delta = self.staged.as_ref().map(|staged| &staged.delta);

@@ -355,3 +355,75 @@ fn a_large_change_of_all_kinds_takes_few_transactions() {
     }
     assert!(transactions < 20, "{transactions} transactions for {operations} operations");
 }
+
+/// A machine with Services enough for several parts of a first load, whose plan has handed out `taken` transactions to
+/// a kernel that held nothing.
+fn half_loaded(taken: usize) -> (Machine, Tables) {
+    let mut machine = machine(false);
+    large(&mut machine, |_| 3);
+    machine.reconcile(vec![]);
+    let mut tables = Tables::default();
+    for _ in 0..taken {
+        let transaction = machine.next_transaction().expect("the load is larger");
+        tables.apply(&transaction.text);
+        tables.check_closed();
+    }
+    (machine, tables)
+}
+
+fn rendered(machine: &mut Machine) -> Tables {
+    let mut rendered = Tables::default();
+    for transaction in machine.render(None) {
+        rendered.apply(&transaction.text);
+    }
+    rendered
+}
+
+#[test]
+fn a_load_that_was_refused_half_way_goes_on_from_what_the_kernel_has_taken() {
+    for taken in 1..3 {
+        let (mut machine, mut tables) = half_loaded(taken);
+        machine.rollback();
+        machine.reconcile(tables.listings());
+        carry_out(&mut machine, &mut tables);
+        tables.forget_unused_chains();
+        assert!(tables == rendered(&mut machine), "{taken} taken");
+        machine.plan();
+        assert!(machine.is_empty(), "nothing is left");
+    }
+}
+
+#[test]
+fn a_load_that_was_refused_half_way_can_begin_anew() {
+    let (mut machine, _) = half_loaded(2);
+    machine.rollback();
+    let mut tables = Tables::default();
+    machine.reconcile(vec![]);
+    carry_out(&mut machine, &mut tables);
+    assert!(tables == rendered(&mut machine), "the end is the same");
+}
+
+#[test]
+fn what_changes_during_a_load_is_planned_after_it() {
+    let (mut machine, mut tables) = half_loaded(1);
+    large(&mut machine, |number| if number == 3_999 { 2 } else { 3 });
+    machine.delete_service(&ObjectName::new("default", "s0"));
+    carry_out(&mut machine, &mut tables);
+    machine.plan();
+    carry_out(&mut machine, &mut tables);
+    tables.forget_unused_chains();
+    assert!(tables == rendered(&mut machine), "the end is the same");
+}
+
+#[test]
+fn a_question_during_a_load_is_answered_from_all_of_it() {
+    let (mut machine, _) = half_loaded(1);
+    assert_eq!(
+        rendered(&mut machine),
+        rendered(&mut {
+            let mut whole = self::machine(false);
+            large(&mut whole, |_| 3);
+            whole
+        })
+    );
+}

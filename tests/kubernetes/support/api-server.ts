@@ -5,7 +5,7 @@
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -32,8 +32,13 @@ export class ApiServer {
   #lines: string[] = [];
   #api: KubernetesApi | undefined;
 
-  static async start(): Promise<ApiServer> {
+  /** `data`: a folder of a server that was stopped, of which it works on a copy, at a port of its own. */
+  static async start(data?: string): Promise<ApiServer> {
     const server = new ApiServer();
+    if (data !== undefined) {
+      cpSync(data, server.folder, { recursive: true });
+      rmSync(join(server.folder, "port"));
+    }
     await server.start();
     return server;
   }

@@ -24,7 +24,7 @@ use crate::ruleset::{NodePortMatch, NodeRules, RuleSet};
 use crate::simulate::{Packet, Trace};
 use elements::{Element, MapName, Placement, elements};
 use numbers::NumberPool;
-use operations::{Operation, Phase, chunk};
+use operations::{CHUNK, Operation, Phase, chunk};
 use rules::{PickChain, TABLE, family_word};
 use stage::Stage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -101,6 +101,10 @@ impl Backend for Nftables {
         self.staged = Some(stage.finish());
     }
 
+    fn part_of_load(&self) -> usize {
+        CHUNK
+    }
+
     fn is_empty(&self) -> bool {
         self.staged.as_ref().is_none_or(|staged| staged.operations.is_empty())
     }
@@ -143,7 +147,7 @@ impl Backend for Nftables {
             table.print(&mut text);
         }
         let operations = tables.iter().map(|table| table.elements.len()).sum();
-        vec![Transaction { program: Program::Nft, text, operations, beside: false }]
+        vec![Transaction { program: Program::Nft, text, operations, beside: false, adds_only: false }]
     }
 
     fn cleanup(&self, _: &[(Family, String)]) -> Vec<Transaction> {
@@ -153,7 +157,7 @@ impl Backend for Nftables {
             // `delete` fails where there is no table, `add` nowhere.
             let _ = writeln!(text, "add table {word} {TABLE}\ndelete table {word} {TABLE}");
         }
-        vec![Transaction { program: Program::Nft, text, operations: 2, beside: false }]
+        vec![Transaction { program: Program::Nft, text, operations: 2, beside: false, adds_only: false }]
     }
 
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {

@@ -1,0 +1,207 @@
+/**
+ * A node that kube-proxy has programmed, in each of its modes, gets an agent: connections go on, new ones are made at every
+ * moment, and in the end there is nothing but the agent's rules and those of others. (Mode IPVS needs a kernel that has it.)
+ */
+import { describe, expect, it } from "vitest";
+import { FAMILIES, type Family, HOSTS } from "./addresses.ts";
+import { clusterIpOf, portsOf } from "./destinations.ts";
+import {
+  kubeProxyIptables,
+  kubeProxyNftables,
+  type ProxiedNode,
+  type ProxiedPort,
+} from "./kube-proxy-rules.ts";
+import { endpointHost } from "./manifest.ts";
+import {
+  ALWAYS_THERE,
+  describeNode,
+  eventually,
+  type NodeUnderTest,
+  serviceWith,
+} from "./node-under-test.ts";
+import type { Held, Outcome } from "./prober.ts";
+import { addForeignRules, addKubeletRules, snapshot, withoutNumbers } from "./rules.ts";
+import type { TestService } from "./services.ts";
+
+const SERVICES: readonly TestService[] = [
+  serviceWith("web", ["a1", "a2", "b1"]),
+  serviceWith("single", ["a1"]),
+  serviceWith("np", ["a1", "b1"]),
+  serviceWith("np-empty", []),
+];
+
+const MODES = ["iptables-nft", "iptables-legacy", "nftables"] as const;
+type Mode = (typeof MODES)[number];
+
+function proxiedPorts(family: Family): readonly ProxiedPort[] {
+  return SERVICES.flatMap((service) =>
+    portsOf(service).map(({ name, protocol, port, targetPort, nodePort }) => ({
+      service: `default/${service.name}`,
+      name,
+      protocol,
+      clusterIp: clusterIpOf(service)[family],
+      port,
+      nodePort,
+      endpoints: service.endpoints.map((text) => ({
+        address: HOSTS[endpointHost(text)][family],
+        port: targetPort,
+      })),
+    })),
+  );
+}
+
+/** As a kube-proxy of this mode would have left the node when it was stopped. */
+async function programAsKubeProxy({ lab }: NodeUnderTest, mode: Mode): Promise<void> {
+  for (const family of FAMILIES) {
+    const ports = proxiedPorts(family);
+    const proxied: ProxiedNode = { family, nodePortIps: [HOSTS["node-a"][family]], comments: true };
+    if (mode === "nftables") {
+      await lab.namespaces.must("node-a", "nft", ["-f", "-"], { input: kubeProxyNftables(ports, proxied) });
+    } else {
+      const program = `${mode.replace("iptables", family === "ipv4" ? "iptables" : "ip6tables")}-restore`;
+      const input = kubeProxyIptables(ports, proxied);
+      await lab.namespaces.must("node-a", program, ["--noflush"], { input });
+    }
+  }
+}
+
+/** A flow that never pauses for long: says one thing after the other, and remembers who answered. */
+class Talk {
+  readonly held: Held;
+  readonly #answers: Outcome[] = [];
+  readonly #ended: Promise<void>;
+  #isOver = false;
+
+  constructor(held: Held) {
+    this.held = held;
+    this.#ended = this.#talk();
+    // Whoever ends it is told; a test that ended before has its own complaint.
+    this.#ended.catch(() => {});
+  }
+
+  async end(): Promise<readonly Outcome[]> {
+    this.#isOver = true;
+    await this.#ended;
+    this.held.close();
+    return this.#answers;
+  }
+
+  async #talk(): Promise<void> {
+    while (!this.#isOver) {
+      this.#answers.push(await this.held.say(3_000));
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+}
+
+/** Connections and flows that are open all the time, to ClusterIPs and node ports. */
+const OPEN = [
+  ["pod", "web cluster http"],
+  ["pod", "web cluster dns"],
+  ["client", "np node http"],
+  ["client", "np node dns"],
+  ["node-a", "web cluster http"],
+] as const;
+
+/** Who dials anew all the time. */
+const DIALLED = [
+  ["pod", "web cluster http"],
+  ["client", "np node http"],
+  ["client", "np node dns"],
+  ["node-a", "single cluster http"],
+  ["a1", "single cluster http"],
+] as const;
+
+async function openAll(node: NodeUnderTest): Promise<readonly Talk[]> {
+  const ends = FAMILIES.flatMap((family) => OPEN.map(([from, to]) => [from, to, family] as const));
+  return Promise.all(ends.map(async ([from, to, family]) => new Talk(await node.hold(from, to, family))));
+}
+
+/** Every answer came, from the endpoint that answered first, to the source that asked first. */
+async function expectUnbroken(talks: readonly Talk[]): Promise<void> {
+  for (const talk of talks) {
+    const who = (outcome: Outcome) =>
+      outcome.kind === "answered"
+        ? `${outcome.endpoint} heard ${outcome.seen}:${outcome.seenPort}`
+        : outcome.kind;
+    const first = who(talk.held.first);
+    expect(first).toContain(" heard ");
+    const answers = (await talk.end()).map(who);
+    expect(answers.length).toBeGreaterThan(10);
+    expect([...new Set(answers)]).toEqual([first]);
+  }
+}
+
+describeNode("take-over", ALWAYS_THERE, (node) => {
+  it.each(MODES)("from kube-proxy in mode %s", { timeout: 120_000 }, async (mode) => {
+    const { lab, agent } = node();
+    await lab.namespaces.must("node-a", "nft", ["flush", "ruleset"]);
+    for (const program of ["iptables-legacy-restore", "ip6tables-legacy-restore"]) {
+      const input = "*nat\nCOMMIT\n*filter\nCOMMIT\n*mangle\nCOMMIT\n";
+      await lab.namespaces.must("node-a", program, [], { input });
+    }
+    await lab.forgetConnections();
+    await addForeignRules(lab);
+    await addKubeletRules(lab);
+    const others = await snapshot(lab);
+    await node().program(SERVICES);
+    const alone = withoutNumbers(await snapshot(lab));
+    await agent.agent("--cleanup");
+    expect(await snapshot(lab)).toEqual(others);
+
+    await programAsKubeProxy(node(), mode);
+    expect(await node().ask("client", "np-empty node http"), "kube-proxy's refusal").toBe("reject");
+    const talks = await openAll(node());
+    const loads = FAMILIES.flatMap((family) =>
+      DIALLED.map(([from, to]) => ({
+        name: `${family} ${from} → ${to}`,
+        load: node().load(from, to, { concurrency: 1, pauseMs: 4, family }),
+      })),
+    );
+    const running = node().start();
+    await eventually(
+      async () => {
+        const now = withoutNumbers(await snapshot(lab));
+        return {
+          left: now.filter((line) => !alone.includes(line)),
+          missing: alone.filter((line) => !now.includes(line)),
+        };
+      },
+      ({ left, missing }) => left.length + missing.length === 0,
+      "the node to have the agent's rules alone",
+      40,
+    );
+    for (const { load } of loads) load.stop();
+    const counts = await Promise.all(loads.map(async ({ name, load }) => ({ name, ...(await load.done) })));
+    expect(counts.map(({ name, refused, silent, errors }) => ({ name, refused, silent, errors }))).toEqual(
+      counts.map(({ name }) => ({ name, refused: 0, silent: 0, errors: 0 })),
+    );
+    for (const { name, answered } of counts) expect(answered, name).toBeGreaterThan(20);
+    await expectUnbroken(talks);
+    expect(await node().ask("client", "np-empty node http")).toBe("reject");
+    await running.end("SIGTERM");
+    expect(withoutNumbers(await snapshot(lab))).toEqual(alone);
+  });
+});
+
+/** Names that kube-proxy's own tests hold. */
+describe("kube-proxy's rules as they are written here", () => {
+  const port = (service: string, name: string, protocol: "tcp" | "udp"): ProxiedPort => ({
+    service,
+    name,
+    protocol,
+    clusterIp: "172.30.0.41",
+    port: 80,
+    endpoints: [{ address: "10.180.0.1", port: 80 }],
+  });
+
+  it("iptables", () => {
+    const text = kubeProxyIptables([port("ns1/svc1", "p80", "tcp")], { family: "ipv4" });
+    expect(text).toContain("-A KUBE-SVC-XPGD46QRK7WJZT7O -j KUBE-SEP-SXIVWICOYRO3J4NJ");
+  });
+
+  it("nftables", () => {
+    const text = kubeProxyNftables([port("testing/service", "http", "tcp")], { family: "ipv4" });
+    expect(text).toContain("add chain ip kube-proxy service-P4ZYZVCF-testing/service/tcp/http");
+  });
+});
