@@ -226,19 +226,21 @@ function describeIpvs(): void {
       await node().until(at("a1"), "client", "np node http");
       await node().until(at("a1", 8080, "ipv6"), "client", "np node http", "ipv6");
       const whole = await ipvsSnapshot(node().lab);
+      // The first four each by itself; a look at everything costs an emulated machine seconds, and comes the more seldom.
       for (const harm of [
         `ipvsadm -D -t ${WEB}:80`,
         `ipvsadm -d -t ${WEB}:80 -r ${at("a1")}`,
-        `ipvsadm -e -t ${WEB}:80 -r ${at("a1")} -m -w 0`,
-        `ipvsadm -E -t ${WEB}:80 -s sh`,
         `ipset del KUBE-CLUSTER-IP ${WEB},tcp:80`,
-        "ipset flush KUBE-6-NODE-PORT-TCP",
         "iptables -t nat -D PREROUTING -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES",
-        "ip6tables -t nat -F KUBE-NODE-PORT",
-        "iptables -t mangle -F",
-        `ip address delete ${WEB}/32 dev kube-ipvs0`,
-        "ip link delete kube-ipvs0",
-        "ipvsadm -C",
+        [
+          `ipvsadm -e -t ${WEB}:80 -r ${at("a1")} -m -w 0`,
+          `ipvsadm -E -u ${WEB}:53 -s sh`,
+          "ipset flush KUBE-6-NODE-PORT-TCP",
+          "ip6tables -t nat -F KUBE-NODE-PORT",
+          "iptables -t mangle -F",
+          `ip address delete ${WEB}/32 dev kube-ipvs0`,
+        ].join(" && "),
+        "ip link delete kube-ipvs0 && ipvsadm -C",
       ]) {
         await node().lab.namespaces.must("node-a", "sh", ["-c", harm]);
         await eventually(
@@ -303,6 +305,13 @@ function describeIpvs(): void {
           node().load(from, destination, { concurrency: 1, pauseMs: 20, timeoutMs: 10_000 }),
         );
         const agent = node().start();
+        // A look at everything takes an emulated machine seconds, which the agent needs for itself at first.
+        await eventually(
+          async () => agent.output,
+          (text) => text.includes("Removed what another proxy had left"),
+          "the agent to have removed what it found",
+          60,
+        );
         const difference = async () => {
           const now = await ipvsSnapshot(lab);
           return {
