@@ -6,6 +6,7 @@
  */
 
 import type { IpFamily } from "../../cluster/model.ts";
+import { pause } from "../../cluster/watch/backoff.ts";
 import { createNat, type NatListing } from "../../wasm-nat/nat.ts";
 import { CommandError, type CommandOptions, runCommand } from "./command.ts";
 import { saveTables } from "./iptables.ts";
@@ -69,34 +70,68 @@ const OTHER_SETS =
  * gone. True: there was something.
  */
 export async function removeIpvs(options: IpvsOptions): Promise<boolean> {
-  const listing = await listWithoutChains(options).catch((error: unknown) => {
-    // Where the programs or the kernel's part are missing, nothing of it can be there.
-    if (error instanceof CommandError || error instanceof KernelError) return "";
-    throw error;
-  });
-  if (listing === "") return false;
   const nat = await createNat();
   // No family is wanted, so everything goes.
   nat.configure({ backend: "ipvs", node: { name: "", addresses: { IPv4: [], IPv6: [] } }, families: [] });
   const both: readonly IpFamily[] = ["IPv4", "IPv6"];
-  const plan = nat.reconcile(both.map((family) => ({ family, text: listing })));
   const { applyTransaction } = await import("./transactions.ts");
-  for (const transaction of plan.transactions) await applyTransaction(transaction, options);
-  return (await removeOtherSets(options)) || !plan.empty;
+  const removeWhatIsThere = async (): Promise<boolean> => {
+    const listing = await listWithoutChains(options).catch((error: unknown) => {
+      // Where the programs or the kernel's part are missing, nothing of it can be there.
+      if (error instanceof CommandError || error instanceof KernelError) return "";
+      throw error;
+    });
+    if (listing === "") return false;
+    const plan = nat.reconcile(both.map((family) => ({ family, text: listing })));
+    try {
+      for (const transaction of plan.transactions) await applyTransaction(transaction, options);
+    } finally {
+      nat.rollback();
+    }
+    return !plan.empty;
+  };
+  const removed = await whenSetsAreFree(removeWhatIsThere, options);
+  return (await removeOtherSets(options)) || removed;
 }
 
 /** Removes the sets of kube-proxy's IPVS mode that ours has no use for; chains that use them have to be gone. True: there were some. */
 export async function removeOtherSets(options: IpvsOptions): Promise<boolean> {
   const ipset = (...args: readonly string[]) =>
     runCommand("ipset", args, { ...options, timeoutMs: TIMEOUT_MS });
-  const { output } = await ipset("list", "-name");
-  const others = output.split("\n").filter((name) => OTHER_SETS.test(name));
-  for (const name of others) {
-    const { code, errors } = await ipset("destroy", name);
-    if (code !== 0) throw new KernelError({ program: "ipset", reason: errors.trim() });
-  }
-  return others.length > 0;
+  return whenSetsAreFree(async () => {
+    const { output } = await ipset("list", "-name");
+    const others = output.split("\n").filter((name) => OTHER_SETS.test(name));
+    for (const name of others) {
+      const { code, errors } = await ipset("destroy", name);
+      if (code !== 0) throw new KernelError({ program: "ipset", reason: errors.trim() });
+    }
+    return others.length > 0;
+  }, options);
 }
+
+/**
+ * The rules of iptables over nftables are let go by the kernel some time after they have been deleted, and until then their
+ * sets are in use. So what `remove` is refused for that reason is tried again: whatever is still there, as it finds it.
+ */
+async function whenSetsAreFree(
+  remove: () => Promise<boolean>,
+  { signal }: Pick<IpvsOptions, "signal">,
+): Promise<boolean> {
+  let hasRemoved = false;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return (await remove()) || hasRemoved;
+    } catch (error) {
+      const isInUse = error instanceof KernelError && error.message.includes("in use by a kernel component");
+      if (!isInUse || attempt === MOST_ATTEMPTS) throw error;
+      hasRemoved = true;
+      await pause(RETRY_MS, signal ?? new AbortController().signal);
+    }
+  }
+}
+
+const RETRY_MS = 200;
+const MOST_ATTEMPTS = 25;
 
 async function listWithoutChains(options: IpvsOptions): Promise<string> {
   const [servers, sets, link] = await Promise.all([

@@ -74,6 +74,27 @@ export class AgentRunner {
     return this.#lab.namespaces.run("node-a", program, args, { env: this.environment });
   }
 
+  /** `fairlead agent explain --json` about a destination. */
+  async explain(manifest: string, to: string): Promise<unknown> {
+    const [program = "", command = ""] = this.command();
+    const question = [
+      "--node",
+      NODE,
+      "--backend",
+      this.#programmer.backend,
+      "-f",
+      manifest,
+      "--to",
+      to,
+      "--json",
+    ];
+    return JSON.parse(
+      await this.#lab.namespaces.must("node-a", program, [command, "agent", "explain", ...question], {
+        env: this.environment,
+      }),
+    );
+  }
+
   /** The agent as it runs on a node, until it is ended. */
   start(...flags: readonly string[]): RunningAgent {
     const [program = "", ...args] = this.command(...flags);

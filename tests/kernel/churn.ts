@@ -58,7 +58,7 @@ export function describeChurn(programmer: ProgrammerName, { services, rounds, ch
 
       await write(node(), state, "a1");
       const agent = node().start();
-      await untilWritten(node(), "a1");
+      await untilWritten(node(), agent, "a1");
       const atFirst = await kernelOf(node(), programmer);
       const idle = await processOf(agent);
       const memory: number[] = [];
@@ -69,17 +69,16 @@ export function describeChurn(programmer: ProgrammerName, { services, rounds, ch
         }
         const pod = round % 2 === 0 ? "a1" : "b1";
         await write(node(), state, pod);
-        await untilWritten(node(), pod);
+        await untilWritten(node(), agent, pod);
         memory.push(residentBytes(agent));
-        expect(agent.hasEnded, agent.output).toBe(false);
       }
 
       expect(await countedChanges(node())).toBeGreaterThan(0.9 * changes);
       // The same state once more: whatever is there beside it was left by what came in between.
       await write(node(), first, "b1");
-      await untilWritten(node(), "b1");
+      await untilWritten(node(), agent, "b1");
       await write(node(), first, "a1");
-      await untilWritten(node(), "a1");
+      await untilWritten(node(), agent, "a1");
       expect(comparable(await kernelOf(node(), programmer), programmer)).toEqual(
         comparable(atFirst, programmer),
       );
@@ -123,14 +122,15 @@ async function write(
   renameSync(unfinished, node.manifest);
 }
 
-async function untilWritten(node: NodeUnderTest, witness: "a1" | "b1"): Promise<void> {
+async function untilWritten(node: NodeUnderTest, agent: RunningAgent, witness: "a1" | "b1"): Promise<void> {
   for (const family of FAMILIES)
     await eventually(
-      () => node.ask("pod", "single cluster http", family),
-      (answer) => answer === hostPort(HOSTS[witness][family], 8080),
+      async () => ({ answer: await node.ask("pod", "single cluster http", family), said: agent.output }),
+      ({ answer }) => answer === hostPort(HOSTS[witness][family], 8080) || agent.hasEnded,
       `the witness to be ${witness} in ${family}`,
       60,
     );
+  expect(agent.hasEnded, agent.output).toBe(false);
 }
 
 function kernelOf({ lab }: NodeUnderTest, programmer: ProgrammerName): Promise<readonly string[]> {

@@ -61,7 +61,12 @@ export async function ipvsSnapshot(lab: Lab): Promise<readonly string[]> {
     ),
     ...lines(links).map((line) => `link ${line.split(":")[1]?.trim()}`),
     ...addresses.flatMap(({ code, stdout }) =>
-      code === 0 ? lines(stdout).map((line) => `address ${line.trim().split(/\s+/)[3]}`) : [],
+      code === 0
+        ? lines(stdout)
+            .map((line) => `address ${line.trim().split(/\s+/)[3]}`)
+            // The kernel gives one to each link that is brought up by somebody who does not mind.
+            .filter((line) => !line.startsWith("address fe80:"))
+        : [],
     ),
     ...saves.flat(),
   ].sort();

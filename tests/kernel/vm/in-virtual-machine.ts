@@ -5,6 +5,7 @@
  * tests, passed, failed or skipped as they were inside. What the machine needs (the prober, the compiled NAT compiler, the
  * test file and the command, each bundled) is built before it starts: compiling is what an emulated processor is slowest at.
  */
+import { readdirSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { build } from "esbuild";
 import { describe, it } from "vitest";
@@ -13,6 +14,7 @@ import { runningKernelHasIpvs } from "../../../setup/debian-kernel.mjs";
 import { missingForKernelTests } from "../../../setup/kernel-requirements.mjs";
 import { buildWasmModule } from "../../../setup/wasm.mjs";
 import { buildProber } from "../prober.ts";
+import { oftenReadBy } from "./often-read.ts";
 import type { TestReport } from "./test-runner.ts";
 import { Exchange, type MachineRun, runInVirtualMachine, whatTheMachineLacks } from "./virtual-machine.ts";
 
@@ -22,6 +24,16 @@ const BUNDLES = join(ROOT, ".cache", "machine");
 /** Emulated, and nothing there is in a cache. */
 const MACHINE_SECONDS = 60 * 60;
 const MODULES = ["ip_vs", "dummy", "ip_set", "xt_set", "nf_conntrack", "sctp"] as const;
+
+/** What the tests and the agent run, again and again. */
+const PROGRAMS = [
+  ...["sh", "ip", "nft", "ipset", "ipvsadm", "conntrack", "curl", "nice", "modprobe"],
+  ...["iptables", "ip6tables"].flatMap((name) =>
+    ["", "-nft", "-legacy"].flatMap((variant) =>
+      ["", "-save", "-restore"].map((verb) => name + variant + verb),
+    ),
+  ),
+];
 
 /** Whether IPVS can be tested where we are: in a kernel that has it, or inside the machine. */
 export async function hasIpvsHere(): Promise<boolean> {
@@ -73,8 +85,14 @@ async function runTestFile(exchange: Exchange, file: string): Promise<MachineRun
       NO_COLOR: "1",
     },
     modules: MODULES,
+    inMemory: [...oftenReadBy(PROGRAMS), ...filesIn(packed), bundle],
     seconds: MACHINE_SECONDS,
   });
+}
+
+function filesIn(folder: string): readonly string[] {
+  const entries = readdirSync(folder, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
 }
 
 async function bundleTestFile(file: string, outfile: string, exchange: Exchange): Promise<void> {

@@ -52,7 +52,10 @@ export class Exchange {
   }
 }
 
-/** Boots, runs one shell command in `folder`, and ends. `modules` are loaded before. */
+/**
+ * Boots, runs one shell command in `folder`, and ends. `modules` are loaded before, and the files `inMemory` copied from
+ * the host's disk to where they need not be asked for again.
+ */
 export async function runInVirtualMachine(
   exchange: Exchange,
   command: {
@@ -60,6 +63,7 @@ export async function runInVirtualMachine(
     readonly folder: string;
     readonly environment: Readonly<Record<string, string>>;
     readonly modules: readonly string[];
+    readonly inMemory: readonly string[];
     readonly seconds: number;
   },
 ): Promise<MachineRun> {
@@ -117,12 +121,16 @@ export async function runInVirtualMachine(
 
 function runScript(
   exchange: Exchange,
-  { line, folder, environment, modules }: Parameters<typeof runInVirtualMachine>[1],
+  { line, folder, environment, modules, inMemory }: Parameters<typeof runInVirtualMachine>[1],
 ): string {
   const exports = Object.entries(environment).map(([name, value]) => `export ${name}=${quoted(value)}`);
   return `export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 ${exports.join("\n")}
 {
+  # A file that is written to, if only its time, is copied to the layer in memory.
+  touch -c -h -m ${inMemory.map(quoted).join(" ")}
+  # No data base of them first, which is not there and would be looked for each time.
+  sed -i -E 's/^(protocols|services):.*/\\1: files/' /etc/nsswitch.conf
   ip link set lo up
   for module in ${modules.join(" ")}; do modprobe "$module"; done
   cd ${quoted(folder)} && sh -c ${quoted(line)}
