@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { countActive } from "./leftovers.ts";
+import { planRemoval } from "./kernel/iptables.ts";
+import { countActive, leftoverChains } from "./leftovers.ts";
 
 test("open connections through IPVS are counted, those that end are not", () => {
   expect(
@@ -16,4 +17,43 @@ UDP  172.30.0.41:53 rr
 `),
   ).toBe(7);
   expect(countActive("")).toBe(0);
+});
+
+test("IPVS after iptables: the chains of one table are left over, those of the same name in another are in use", () => {
+  // As kube-proxy's iptables mode leaves it; a REJECT of a Service that had no endpoints would outlive it.
+  const filter = `*filter
+:INPUT ACCEPT [0:0]
+:KUBE-EXTERNAL-SERVICES - [0:0]
+:KUBE-FORWARD - [0:0]
+:KUBE-SERVICES - [0:0]
+-A INPUT -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
+-A FORWARD -j KUBE-FORWARD
+-A OUTPUT -m conntrack --ctstate NEW -j KUBE-SERVICES
+-A KUBE-EXTERNAL-SERVICES -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 30001 -j REJECT
+COMMIT
+`;
+  expect(planRemoval(filter, leftoverChains("ipvs", []))).toBe(`*filter
+:KUBE-EXTERNAL-SERVICES - [0:0]
+:KUBE-SERVICES - [0:0]
+-D INPUT -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
+-D OUTPUT -m conntrack --ctstate NEW -j KUBE-SERVICES
+-X KUBE-EXTERNAL-SERVICES
+-X KUBE-SERVICES
+COMMIT
+`);
+  const isLeft = leftoverChains("ipvs", []);
+  expect(isLeft("KUBE-SERVICES", "nat")).toBe(false);
+  // kube-proxy's IPVS mode holds source ranges in `filter`, ours in `mangle`.
+  expect(isLeft("KUBE-PROXY-FIREWALL", "filter")).toBe(true);
+  expect(isLeft("KUBE-PROXY-FIREWALL", "mangle")).toBe(false);
+  expect(isLeft("KUBE-NODE-PORT", "filter")).toBe(true);
+  expect(isLeft("KUBE-FIREWALL", "filter"), "kubelet's").toBe(false);
+});
+
+test("iptables after IPVS: what IPVS has in mangle goes", () => {
+  const isLeft = leftoverChains("iptables", []);
+  expect(isLeft("KUBE-PROXY-FIREWALL", "mangle")).toBe(true);
+  expect(isLeft("KUBE-PROXY-FIREWALL", "filter")).toBe(false);
+  expect(isLeft("KUBE-KUBELET-CANARY", "mangle"), "kubelet's").toBe(false);
+  expect(isLeft("KUBE-IPVS-OUT-FILTER", "filter")).toBe(true);
 });

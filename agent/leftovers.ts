@@ -21,7 +21,7 @@ import {
   removeChains,
   systemVariant,
 } from "./kernel/iptables.ts";
-import { listServers, removeIpvs } from "./kernel/ipvs.ts";
+import { listServers, removeIpvs, removeOtherSets } from "./kernel/ipvs.ts";
 import { deleteTables, listTables } from "./kernel/nft.ts";
 import { type SideRulesName, sideChain, sideTable } from "./side-rules/side-rules.ts";
 
@@ -51,8 +51,12 @@ const IPTABLES_CHAIN =
 /** What the IPVS mode has beside them. */
 const IPVS_CHAIN =
   /^KUBE-(?:CLUSTER-IP|LOAD-BALANCER|NODE-PORT|SOURCE-RANGES-FIREWALL|IPVS-FILTER|IPVS-OUT-FILTER)$/;
-/** Of the chains above those that the IPVS mode has no use for. */
-const NOT_OF_IPVS = /^KUBE-(?:PROXY-CANARY|MARK-REMOTE|(?:SVC|SVL|EXT|FW|SEP|XLB)-\S+)$/;
+/** What our IPVS backend has, by table (`wasm-nat/src/ipvs/rules.rs`). kube-proxy has some of these names in other tables. */
+const OWN_OF_IPVS: Readonly<Record<string, RegExp>> = {
+  mangle: /^KUBE-(?:PROXY-FIREWALL|SOURCE-RANGES-FIREWALL)$/,
+  filter: /^KUBE-(?:IPVS-FILTER|FORWARD)$/,
+  nat: /^KUBE-(?:SERVICES|CLUSTER-IP|LOAD-BALANCER|NODE-PORT|MARK-MASQ|POSTROUTING)$/,
+};
 
 /**
  * Removes what is not `keep`'s; with `undefined` everything that is ours or kube-proxy's. `sideRules` are in use, with the
@@ -86,8 +90,12 @@ export async function removeLeftovers(
         ),
       );
       // Asking `ipvsadm` would load the module.
-      if (keep === "ipvs" || !existsSync(IPVS_IS_LOADED)) return;
+      if (!existsSync(IPVS_IS_LOADED)) return;
       // After the chains, which use the sets.
+      if (keep === "ipvs") {
+        await attempt("ipsets", () => removeOtherSets(options));
+        return;
+      }
       await attempt("IPVS virtual servers", async () => {
         if (keep !== undefined) openIpvsConnections = countActive(await listServers(options));
         return openIpvsConnections === 0 && (await removeIpvs(options));
@@ -150,23 +158,25 @@ async function chainsToRemove(
   );
 }
 
-/** `inUse`: the backend whose chains stay, with those of `sideRules`. */
-function leftoverChains(
+/** Of a table's chains; `inUse`: the backend whose chains stay, with those of `sideRules`. */
+export function leftoverChains(
   inUse: "iptables" | "ipvs" | undefined,
   sideRules: readonly SideRulesName[],
 ): ChainsToRemove["isLeftover"] {
   const unused = SIDE_RULES.filter((name) => !sideRules.includes(name)).map((name) => sideChain(name));
   const isUnused = (chain: string): boolean => unused.some((prefix) => chain.startsWith(prefix));
+  const isOfServices = (chain: string): boolean => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain);
   switch (inUse) {
     case undefined:
-      return (chain) => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain) || isUnused(chain);
+      return (chain) => isOfServices(chain) || isUnused(chain);
     case "iptables":
-      // kube-proxy has a chain in mangle, too, by which it notices that tables were flushed; ours are in nat and filter.
+      // In mangle kube-proxy has a chain by which it notices that tables were flushed, and IPVS its own; ours are in nat
+      // and filter.
       return (chain, table) =>
-        IPVS_CHAIN.test(chain) || isUnused(chain) || (table === "mangle" && IPTABLES_CHAIN.test(chain));
+        (table === "mangle" ? isOfServices(chain) : IPVS_CHAIN.test(chain)) || isUnused(chain);
     case "ipvs":
-      // The chains that both modes have belong to the one that wrote them last.
-      return (chain) => NOT_OF_IPVS.test(chain) || isUnused(chain);
+      // The chains that both modes have in a table belong to the one that wrote them last.
+      return (chain, table) => (isOfServices(chain) && !OWN_OF_IPVS[table]?.test(chain)) || isUnused(chain);
     default:
       return inUse satisfies never;
   }

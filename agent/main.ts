@@ -15,7 +15,7 @@ import { KernelError } from "./kernel/kernel-error.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
-import { releaseStartMemory } from "./memory.ts";
+import { boundNewObjects, releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
 import { createNodeHealth } from "./node-health.ts";
 import type { AgentOptions, DaemonOptions } from "./options.ts";
@@ -66,6 +66,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     onSynced: ({ kind, changes, durationMs }) => {
       metrics.synced(kind, durationMs);
       metrics.programmed(follower.takeTriggerTimes());
+      boundNewObjects();
       // Rules that were missing have let flows pass untranslated.
       if (kind === "resync" && changes > 0) sweeper?.suspectAll();
       sweeper?.rulesChanged();

@@ -68,6 +68,21 @@ test("failures have the name of the backend", () => {
   ]);
 });
 
+test("the process, under the names of Prometheus' clients", () => {
+  const metrics = createAgentMetrics("ipvs", ["IPv4"]);
+  metrics.memory(12_345, 678);
+  const value = (name: string) => Number(lines(metrics, `${name} `)[0]?.split(" ")[1]);
+  expect(value("process_resident_memory_bytes")).toBe(12_345);
+  const { user, system } = process.cpuUsage();
+  expect(value("process_cpu_seconds_total")).toBeCloseTo((user + system) / 1e6, 0);
+  expect(Math.abs(value("process_start_time_seconds") - (Date.now() / 1000 - process.uptime()))).toBeLessThan(
+    2,
+  );
+  expect(lines(metrics, "# TYPE process_cpu_seconds_total")).toEqual([
+    "# TYPE process_cpu_seconds_total counter",
+  ]);
+});
+
 function lines(metrics: ReturnType<typeof createAgentMetrics>, beginning: string): readonly string[] {
   return metrics.registry
     .text()

@@ -108,6 +108,18 @@ export function createAgentMetrics(
     "How often the kernel was found to hold other rules than were written.",
   );
   drifts.add(0);
+  // What Prometheus' own clients tell of a process, which kube-proxy's dashboards show beside the rest.
+  const processor = registry.collected(
+    "process_cpu_seconds_total",
+    "Total user and system CPU time spent in seconds.",
+  );
+  gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.").set(
+    Math.round(Date.now() / 1000 - process.uptime()),
+  );
+  registry.beforeText(() => {
+    const { user, system } = process.cpuUsage();
+    processor.replace([[{}, (user + system) / 1e6]]);
+  });
   const resident = gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
   const compilerMemory = gauge(
     "fairlead_agent_compiler_memory_bytes",

@@ -37,14 +37,17 @@ export function shardWeight(host: string, record: string): number {
 /** The text of a shard. The order of the hosts is the caller's; it must depend on the hosts alone. */
 export function encodeShard(records: readonly { readonly host: string; readonly text: string }[]): string {
   const index: string[] = [];
-  const lines: string[] = [];
+  const lines: string[] = [""];
   let offset = 0;
   for (const { host, text } of records) {
     index.push(`${asciiJson(host)}:[${offset},${text.length}]`);
     lines.push(text);
     offset += text.length + 1;
   }
-  return `{"version":${EDGE_CONFIG_VERSION},"hosts":{${index.join(",")}}}\n${lines.join("\n")}\n`;
+  lines[0] = `{"version":${EDGE_CONFIG_VERSION},"hosts":{${index.join(",")}}}`;
+  // The last line ends, too. All in one piece: a text put together from two is copied once more when it is read.
+  lines.push("");
+  return lines.join("\n");
 }
 
 /** A verified shard with its index parsed. */

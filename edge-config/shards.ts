@@ -29,6 +29,7 @@ import {
 import { backendsOf, encodeHostRecord, type NamedBackend } from "./host-record.ts";
 import { HOST_KINDS, type HostKind, hostKind, type ShardDirectory } from "./pointer.ts";
 import { encodeShard, type ShardName, shardName, shardWeight } from "./shard.ts";
+import { ShardTexts } from "./shard-texts.ts";
 
 /** Shards are cut to stay below this, in bytes; one host alone may be larger. */
 export const MAX_SHARD_BYTES = 256 * 1024;
@@ -36,7 +37,7 @@ export const MAX_SHARD_BYTES = 256 * 1024;
 /** A configuration as it stands in KV. */
 export interface ShardSet {
   readonly directory: ShardDirectory;
-  /** Text by name; exactly the shards that the directory names. */
+  /** Text by name, made when it is asked for; exactly the shards that the directory names. */
   readonly shards: ReadonlyMap<ShardName, string>;
   /** For the next cut only. */
   readonly memo: CutMemo;
@@ -57,7 +58,7 @@ interface CutMemo {
   readonly keys: ConfigKeys | undefined;
   readonly maxShardBytes: number;
   readonly tries: Tries;
-  readonly shards: ReadonlyMap<HostLeaf<CutRecord>, NamedShard>;
+  readonly names: ReadonlyMap<HostLeaf<CutRecord>, ShardName>;
   /**
    * Hosts by the backends that they name. The next cut takes it along, since it costs as much as all hosts; made anew where
    * it is missing.
@@ -66,11 +67,6 @@ interface CutMemo {
 }
 
 type Tries = Readonly<Record<HostKind, HostTrie<CutRecord> | undefined>>;
-
-interface NamedShard {
-  readonly name: ShardName;
-  readonly text: string;
-}
 
 interface CutRecord extends HostItem {
   readonly text: string;
@@ -124,12 +120,12 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
     wildcard: changeTrie(memo?.tries.wildcard, changes.wildcard, maxShardBytes),
     any: changeTrie(memo?.tries.any, changes.any, maxShardBytes),
   };
-  const shards = await encodeLeaves(
+  const names = await nameLeaves(
     HOST_KINDS.flatMap((kind) => [...leavesOf(tries[kind])]),
-    memo?.shards,
+    memo?.names,
   );
   const entriesOf = (kind: HostKind): readonly DirectoryEntry<ShardName>[] =>
-    Array.from(leavesOf(tries[kind]), (leaf) => [leaf.prefix, shards.get(leaf)?.name as ShardName] as const);
+    Array.from(leavesOf(tries[kind]), (leaf) => [leaf.prefix, names.get(leaf) as ShardName] as const);
   const anyShard = entriesOf("any")[0]?.[1];
   return {
     directory: {
@@ -139,8 +135,8 @@ export async function cutShards(config: EdgeConfig, options: CutOptions = {}): P
       wildcard: entriesOf("wildcard"),
       ...(anyShard === undefined ? {} : { any: anyShard }),
     },
-    shards: new Map(Array.from(shards.values(), ({ name, text }) => [name, text])),
-    memo: { config, keys, maxShardBytes, tries, shards, users },
+    shards: new ShardTexts(new Map(Array.from(names, ([leaf, name]) => [name, leaf.items]))),
+    memo: { config, keys, maxShardBytes, tries, names, users },
   };
 }
 
@@ -242,18 +238,15 @@ async function cutRecord(
   return { host, hash: hostHash(host), weight: shardWeight(host, text), text, config, backends: named };
 }
 
-/** The shard of every leaf; one that was there in the cut before is not made again. */
-async function encodeLeaves(
+/** The name of every leaf's shard; of one that was there in the cut before it is known. */
+async function nameLeaves(
   leaves: readonly HostLeaf<CutRecord>[],
-  before: ReadonlyMap<HostLeaf<CutRecord>, NamedShard> | undefined,
-): Promise<ReadonlyMap<HostLeaf<CutRecord>, NamedShard>> {
+  before: ReadonlyMap<HostLeaf<CutRecord>, ShardName> | undefined,
+): Promise<ReadonlyMap<HostLeaf<CutRecord>, ShardName>> {
   const named = await Promise.all(
-    leaves.map(async (leaf): Promise<readonly [HostLeaf<CutRecord>, NamedShard]> => {
-      const known = before?.get(leaf);
-      if (known !== undefined) return [leaf, known];
-      const text = encodeShard(leaf.items);
-      return [leaf, { name: await shardName(text), text }];
-    }),
+    leaves.map(
+      async (leaf) => [leaf, before?.get(leaf) ?? (await shardName(encodeShard(leaf.items)))] as const,
+    ),
   );
   return new Map(named);
 }

@@ -5,8 +5,6 @@
  * In and out: flat lists of name and value, as `rawHeaders` of node:http.
  */
 
-import { TARGET_HEADER, TOKEN_HEADER } from "../edge-config/gateway-token.ts";
-
 /** Of one connection only (RFC 9110 §7.6.1, and the old `Proxy-Connection`). */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "connection",
@@ -17,17 +15,10 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
-/** Ours, and what the Worker's runtime adds about itself. `Expect` is settled between Worker and gateway. */
-const NOT_FOR_PODS: ReadonlySet<string> = new Set([
-  TOKEN_HEADER,
-  TARGET_HEADER,
-  "cf-worker",
-  "cf-ew-via",
-  "expect",
-  "host",
-]);
+/** What the Worker's runtime adds about itself. `Expect` is settled between Worker and gateway. */
+const NOT_FOR_PODS: ReadonlySet<string> = new Set(["cf-worker", "cf-ew-via", "expect", "host"]);
 
-/** No pod may speak in the gateway's name. */
+/** Between Worker and gateway: no pod gets them, and none may speak in the gateway's name. */
 const OUR_PREFIX = "fairlead-";
 
 /** The headers for the pod, `Host` first. Framing is not among them. */
@@ -35,7 +26,8 @@ export function headersForPod(raw: readonly string[], host: string): string[] {
   const nominated = nominatedHeaders(raw);
   const kept = ["Host", host];
   eachHeader(raw, (name, value, key) => {
-    if (!HOP_BY_HOP.has(key) && !NOT_FOR_PODS.has(key) && !nominated.has(key)) kept.push(name, value);
+    if (HOP_BY_HOP.has(key) || NOT_FOR_PODS.has(key) || key.startsWith(OUR_PREFIX)) return;
+    if (!nominated.has(key)) kept.push(name, value);
   });
   return kept;
 }

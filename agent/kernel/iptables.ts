@@ -94,12 +94,16 @@ export function restoreError(
  * The text that removes every chain that `isOurs` names and every rule that jumps to one, and nothing else; `undefined`
  * where there is nothing to remove. Counters and rules of others stay as they are.
  */
-export function planRemoval(saved: string, isOurs: (chain: string) => boolean): string | undefined {
+export function planRemoval(
+  saved: string,
+  isOursIn: (chain: string, table: string) => boolean,
+): string | undefined {
   let table = "";
+  const isOurs = (chain: string): boolean => isOursIn(chain, table.slice(1));
   const chains: string[] = [];
   const jumps: string[] = [];
   for (const line of saved.split("\n")) {
-    if (line.startsWith("*")) table = line;
+    if (line.startsWith("*")) table = line.trim();
     else if (line.startsWith(":")) {
       const chain = line.slice(1, line.indexOf(" "));
       if (isOurs(chain)) chains.push(chain);

@@ -62,7 +62,7 @@ export async function listServers(options: IpvsOptions): Promise<string> {
 
 /** Sets of kube-proxy that Fairlead has no use for. */
 const OTHER_SETS =
-  /^KUBE-(?:6-)?(?:HEALTH-CHECK-NODE-PORT|LOAD-BALANCER-SOURCE-IP|EXTERNAL-IPS?|NODE-PORT-LOCAL|LOAD-BALANCER-MASQ)$/;
+  /^KUBE-(?:6-)?(?:HEALTH-CHECK-NODE-PORT|LOAD-BALANCER-SOURCE-IP|EXTERNAL-IPS|NODE-PORT-LOCAL|LOAD-BALANCER-MASQ)$/;
 
 /**
  * Removes virtual servers, sets and the link, ours and those of kube-proxy's IPVS mode; chains that use the sets have to be
@@ -82,12 +82,20 @@ export async function removeIpvs(options: IpvsOptions): Promise<boolean> {
   const plan = nat.reconcile(both.map((family) => ({ family, text: listing })));
   const { applyTransaction } = await import("./transactions.ts");
   for (const transaction of plan.transactions) await applyTransaction(transaction, options);
-  const others = [...listing.matchAll(/^create (\S+)/gm)].flatMap(([, name = ""]) =>
-    OTHER_SETS.test(name) ? [name] : [],
-  );
-  for (const name of others)
-    await runCommand("ipset", ["destroy", name], { ...options, timeoutMs: TIMEOUT_MS });
-  return !plan.empty || others.length > 0;
+  return (await removeOtherSets(options)) || !plan.empty;
+}
+
+/** Removes the sets of kube-proxy's IPVS mode that ours has no use for; chains that use them have to be gone. True: there were some. */
+export async function removeOtherSets(options: IpvsOptions): Promise<boolean> {
+  const ipset = (...args: readonly string[]) =>
+    runCommand("ipset", args, { ...options, timeoutMs: TIMEOUT_MS });
+  const { output } = await ipset("list", "-name");
+  const others = output.split("\n").filter((name) => OTHER_SETS.test(name));
+  for (const name of others) {
+    const { code, errors } = await ipset("destroy", name);
+    if (code !== 0) throw new KernelError({ program: "ipset", reason: errors.trim() });
+  }
+  return others.length > 0;
 }
 
 async function listWithoutChains(options: IpvsOptions): Promise<string> {

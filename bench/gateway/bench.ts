@@ -1,6 +1,6 @@
 /**
  * HAProxy as the gateway, beside the same HAProxy that passes every request to the pod without a look at it; and what a
- * token costs the Worker to sign.
+ * token costs the Worker to sign, in workerd.
  *
  * The gateway has the very configuration that `fairlead gateway render` writes; the plain one has its global section,
  * time-outs and reuse of connections. Both have one thread, and the pod is a third HAProxy that answers by itself. Counted
@@ -16,6 +16,7 @@ import { join } from "node:path";
 import { createTokenSigner, parseTokenKeys, TOKEN_HEADER } from "../../edge-config/gateway-token.ts";
 import { renderHaproxy } from "../../gateway/haproxy/render.ts";
 import { writeFiles } from "../../gateway/haproxy/write.ts";
+import { bundleModule, WorkerdProcess, workerdVersion } from "../../tests/edge/workerd-process.ts";
 import type { Bench, BenchOutcome } from "../bench.ts";
 import { cpuMicroseconds, ScriptProcess } from "../edge/processes.ts";
 import { interleave, median, medianRatio } from "../statistics.ts";
@@ -70,13 +71,28 @@ export const bench: Bench = {
         if (failed > 0) throw new Error(`${failed} requests failed at the ${subject} HAProxy`);
         return (cpuMicroseconds(pids[subject]) - before) / requests;
       });
+      const workerd = await WorkerdProcess.start({
+        module: await bundleModule(join(import.meta.dirname, "signing-worker.ts"), { minify: true }),
+      });
+      const worker = async (path: string): Promise<number> => {
+        const before = cpuMicroseconds(workerd.pid);
+        const url = `http://127.0.0.1:${workerd.port}${path}&count=${SIGNATURES}`;
+        if ((await fetch(url)).status !== 200) throw new Error(`workerd failed at ${path}: ${workerd.log}`);
+        return (cpuMicroseconds(workerd.pid) - before) / SIGNATURES;
+      };
       const signing: number[] = [];
       const reusing: number[] = [];
-      await signingCost(0); // So that the compiler has done its part.
-      reusingCost();
-      for (let round = 1; round <= rounds; round++) {
-        signing.push(await signingCost(round));
-        reusing.push(reusingCost());
+      try {
+        // First once each, so that the compiler has done its part.
+        for (let round = 0; round <= rounds; round++) {
+          const [sign, reuse] = [await worker(`/sign?round=${round}`), await worker(`/reuse?round=${round}`)];
+          if (round === 0) continue;
+          note(`round ${round} of ${rounds}: signing`);
+          signing.push(sign);
+          reusing.push(reuse);
+        }
+      } finally {
+        await workerd.stop();
       }
       return outcome(costs, signing, reusing, rendered);
     } finally {
@@ -137,33 +153,6 @@ async function renderAll(folder: string, { pod, plain, gateway, health }: Ports)
   return execFileSync("haproxy", ["-v"], { encoding: "utf8" }).split("\n")[0] ?? "";
 }
 
-/** Of tokens that all differ, as the first request to an endpoint pays. */
-async function signingCost(round: number): Promise<number> {
-  const signer = createTokenSigner(KEYS);
-  const now = Date.now();
-  const before = process.cpuUsage();
-  for (let n = 0; n < SIGNATURES; n++) {
-    await signer.sign(
-      { address: `10.${round}.${n >> 8}.${n & 255}`, port: 8080, scheme: "http", host: "shop.example.com" },
-      now,
-    );
-  }
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / SIGNATURES;
-}
-
-/** Of a token that is at hand, as all other requests pay. */
-function reusingCost(): number {
-  const signer = createTokenSigner(KEYS);
-  const target = { address: "10.0.0.1", port: 8080, scheme: "http", host: "shop.example.com" } as const;
-  const now = Date.now();
-  void signer.sign(target, now);
-  const before = process.cpuUsage();
-  for (let n = 0; n < SIGNATURES; n++) void signer.sign(target, now);
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / SIGNATURES;
-}
-
 function outcome(
   costs: Readonly<Record<"plain" | "gateway", readonly number[]>>,
   signing: readonly number[],
@@ -185,7 +174,7 @@ function outcome(
       signing: median(signing),
       reusing: median(reusing),
     },
-    versions: { haproxy, node: process.version },
+    versions: { haproxy, workerd: workerdVersion() },
   };
 }
 

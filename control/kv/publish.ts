@@ -199,8 +199,8 @@ export function createPublication(options: PublishOptions): Publication {
       fence(known.seen);
       const missing = new Map(
         shardsOf(directory).flatMap((name): [ShardName, string][] => {
-          const text = texts.get(name);
-          return known.shards.has(name) || text === undefined ? [] : [[name, text]];
+          const text = known.shards.has(name) ? undefined : texts.get(name);
+          return text === undefined ? [] : [[name, text]];
         }),
       );
       const same = known.pointer !== undefined && sameDirectory(known.pointer, directory);

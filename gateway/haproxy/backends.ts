@@ -3,11 +3,12 @@
  * whatever address the frontend set from the token; they differ in what HAProxy cannot change per request:
  * protocol, TLS, certificates, and whether a connection may be one that was idle.
  *
- * A way is written `SCHEME/CHECK/IDLE/SECRET`, as `backends.map` looks it up: CHECK is `plain`, `any` (whatever
- * certificate) or `verified`; IDLE is `reuse` or `fresh`; SECRET is `namespace/name` or nothing.
+ * A way is written `SCHEME|VERIFY|SECRET|IDLE`, as `backends.map` looks it up: three fields of the token as they stand
+ * there, and `reuse` or `fresh`.
  */
 
 import type { TlsSecret } from "../dial.ts";
+import { field } from "./frontend.ts";
 
 export interface PodBackend {
   readonly name: string;
@@ -15,6 +16,8 @@ export interface PodBackend {
   readonly ways: readonly string[];
   /** What follows the address of the server. */
   readonly server: string;
+  /** Of requests, for this way alone. */
+  readonly rules: readonly string[];
   readonly reuse: Reuse;
 }
 
@@ -31,25 +34,53 @@ export function podBackends(tlsSecrets: ReadonlyMap<string, TlsSecret>): readonl
     ...[...tlsSecrets].sort(([a], [b]) => (a < b ? -1 : 1)),
   ];
   return [
-    ...http1Backends("http", "http/plain", "", ""),
-    multiplexedBackend("h2c", "h2c/plain", "", "proto h2"),
+    ...http1Backends("http", "http||", "", []),
+    multiplexedBackend("h2c", "h2c||", "proto h2", h2Rules("http")),
     ...secrets.flatMap(([secret, files]) =>
       (["any", "verified"] as const).flatMap((check) => {
         const suffix = `:${check}${secret === "" ? "" : `:${secret.replace("/", ":")}`}`;
+        const way = `${check === "verified" ? "on" : ""}|${secret}`;
         const tls = tlsParameters(check, secret, files);
         return [
-          ...http1Backends(`https${suffix}`, `https/${check}`, secret, `${tls} alpn http/1.1`),
-          multiplexedBackend(`h2${suffix}`, `h2/${check}`, secret, `${tls} alpn h2 proto h2`),
+          ...http1Backends(`https${suffix}`, `https|${way}`, `${tls} alpn http/1.1`, sniRules(check)),
+          multiplexedBackend(`h2${suffix}`, `h2|${way}`, `${tls} alpn h2 proto h2`, [
+            ...sniRules(check),
+            ...h2Rules("https"),
+          ]),
         ];
       }),
     ),
   ];
 }
 
-export function renderBackend({ name, server, reuse }: PodBackend): string {
+/** A check without a name would mean little, so it is for the name of the host. */
+function sniRules(check: "any" | "verified"): readonly string[] {
+  return [
+    `http-request set-var(txn.sni) ${field("sni")} unless { ${field("sni")} -m len 0 }`,
+    ...(check === "any"
+      ? []
+      : [
+          `http-request set-var(txn.sni) ${field("host")},regsub(:[0-9]+$,) unless { var(txn.sni) -m found }`,
+        ]),
+  ];
+}
+
+function h2Rules(scheme: "http" | "https"): readonly string[] {
+  return [
+    "acl trailers req.hdr(te) -i trailers",
+    "# gRPC servers insist on it, and the hop before took it off as one of its own.",
+    "acl trailers req.hdr(content-type) -m beg application/grpc",
+    "http-request set-header te trailers if trailers",
+    "http-request del-header te unless trailers",
+    "# HTTP/2 gets :authority and :scheme only from a whole URL; HAProxy would send Host instead.",
+    `http-request set-uri ${scheme}://%[${field("host")}]%[pathq]`,
+  ];
+}
+
+export function renderBackend({ name, server, rules, reuse }: PodBackend): string {
   return [
     `backend ${name}`,
-    ...REUSE_LINES[reuse].map((line) => `    ${line}`),
+    ...[...REUSE_LINES[reuse], ...rules].map((line) => `    ${line}`),
     "    http-response lua.connection-headers if { res.fhdr(connection) -m found }",
     "    http-response del-header fairlead- -m beg",
     "    http-response del-header keep-alive",
@@ -66,16 +97,21 @@ const REUSE_LINES: Readonly<Record<Reuse, readonly string[]>> = {
   multiplexed: ["http-reuse always", "retries 0"],
 };
 
-function http1Backends(name: string, way: string, secret: string, server: string): readonly PodBackend[] {
+function http1Backends(
+  name: string,
+  way: string,
+  server: string,
+  moreRules: readonly string[],
+): readonly PodBackend[] {
+  const rules = [...moreRules, "http-request del-header te"];
   return [
-    { name, ways: [`${way}/reuse/${secret}`], server, reuse: "retried" },
-    { name: `${name}:fresh`, ways: [`${way}/fresh/${secret}`], server, reuse: "fresh" },
+    { name, ways: [`${way}|reuse`], server, rules, reuse: "retried" },
+    { name: `${name}:fresh`, ways: [`${way}|fresh`], server, rules, reuse: "fresh" },
   ];
 }
 
-function multiplexedBackend(name: string, way: string, secret: string, server: string): PodBackend {
-  const ways = [`${way}/reuse/${secret}`, `${way}/fresh/${secret}`];
-  return { name, ways, server, reuse: "multiplexed" };
+function multiplexedBackend(name: string, way: string, server: string, rules: readonly string[]): PodBackend {
+  return { name, ways: [`${way}|reuse`, `${way}|fresh`], server, rules, reuse: "multiplexed" };
 }
 
 /**

@@ -1,6 +1,10 @@
 /**
  * The frontend: what happens to a request, from token to address. The rules run in the order in which they are
  * written; each step uses what the ones before left in variables, and a request that fails one is answered there.
+ *
+ * Rules are what a request costs here, so hardly any runs for a token that was seen before: all that was found out about
+ * one is remembered in a table (`VERIFIED_TOKENS`) until its time is over. What only some ways to a pod need stands in their
+ * backends (`backends.ts`).
  */
 
 import {
@@ -12,11 +16,53 @@ import {
 import { LOOPBACK, NEVER_DIALLED } from "../allowed-addresses.ts";
 import type { HaproxySettings } from "./settings.ts";
 
-/** `WORD` of `edge-config/gateway-token.ts`: nothing of a claim can break a line. */
-const WORD = "-m reg ^[\\x21-\\x7e]{1,255}$";
-
 /** Quoted for HAProxy: nothing in it is expanded. */
 const quoted = (text: string): string => `'${text}'`;
+
+/** A field of the token, counted from 1, or `count` of them with the bars between them (0: all to the end). */
+export function field(number: keyof typeof FIELDS, count?: number): string {
+  return `var(txn.token),field(${FIELDS[number]},|${count === undefined ? "" : `,${count}`})`;
+}
+
+/** As `edge-config/gateway-token.ts` writes them. */
+const FIELDS = {
+  signature: 1,
+  keyId: 2,
+  exp: 3,
+  scheme: 4,
+  verify: 5,
+  tlsSecret: 6,
+  address: 7,
+  port: 8,
+  host: 9,
+  sni: 10,
+  connectTimeoutMs: 11,
+} as const;
+
+/** `WORD` there: nothing of a field can break a line. */
+const WORD = "[!-{}~]{1,255}";
+const FORM = [
+  "[A-Za-z0-9_-]{43}",
+  "[A-Za-z0-9._-]{1,64}",
+  "[0-9]{1,12}",
+  "(http|https|h2c|h2)",
+  "(on)?",
+  `(${WORD})?`,
+  WORD,
+  "[0-9]{1,5}",
+  WORD,
+  `(${WORD})?`,
+  "([0-9.]{1,12})?",
+].join("[|]");
+
+/**
+ * Tokens that this process has found to be right, with the key that signed them, so that a key that was taken off or
+ * replaced takes its tokens along; and until when. Longer ones are checked each time. An entry of 512 bytes makes 20 000
+ * of them 12 MB; when it is full, the oldest go.
+ */
+const LONGEST_REMEMBERED = 500;
+export const VERIFIED_TOKENS = `backend verified-tokens
+    stick-table type string len ${LONGEST_REMEMBERED + 12} size 20k expire 3m store gpt0`;
 
 export function renderFrontend(settings: HaproxySettings): string {
   const tls = settings.listenCertificate === undefined ? "" : " ssl crt listen.pem alpn h2,http/1.1";
@@ -31,42 +77,37 @@ export function renderFrontend(settings: HaproxySettings): string {
     "",
     ...headerRules(),
     "",
+    "use_backend http if plain repeatable !with_body",
+    "use_backend http:fresh if plain",
     "use_backend %[var(txn.backend)]",
   ];
   return ["frontend gateway", ...rules.map((rule) => (rule === "" ? "" : `    ${rule}`))].join("\n");
 }
 
-/**
- * Nothing of a token is believed before its signature was checked with the key that its id names. Each part is decoded
- * once: `jwt_payload_query` would do it for every claim, which costs more than the check of the signature.
- */
+/** Nothing of a token is believed before its signature was checked with the key that its id names. */
 function tokenRules(): readonly string[] {
-  const claim = (name: string, type = ""): string =>
-    `http-request set-var(txn.${name}) var(txn.claims),json_query('$.${name}'${type})`;
-  const malformed = (condition: string): string => refuse("token", "its token is malformed", condition);
   return [
     refuse("token", "it needs one token", `unless { req.hdr_cnt(${TOKEN_HEADER}) eq 1 }`),
     `http-request set-var(txn.token) req.fhdr(${TOKEN_HEADER})`,
-    "http-request set-var(txn.head) var(txn.token),field(1,.),ub64dec",
-    "http-request set-var(txn.key) var(txn.head),json_query('$.kid'),map_str(keys.map),b64dec",
+    `http-request set-var(txn.key) ${field("keyId")},map_str(keys.map)`,
+    "# Seen before, signed with the key that its id names now, and its time is not over.",
+    "http-request set-var(txn.until) var(txn.token),concat(,txn.key),table_gpt0(verified-tokens)",
+    "http-request set-var(txn.new) bool(true) unless { date(),sub(txn.until) -m int lt 0 }",
+    "acl new var(txn.new) -m found",
+    "",
+    `http-request set-var(txn.signature) ${field("signature")} if new`,
     refuse(
       "token",
       "its token is not signed with a known key",
-      "unless { var(txn.head),json_query('$.alg') -m str HS256 } { var(txn.key) -m found } { var(txn.token),jwt_verify(HS256,txn.key) -m int 1 }",
+      `if new !{ ${field("keyId", 0)},hmac(sha256,txn.key),ub64enc,secure_memcmp(txn.signature) }`,
     ),
-    "",
-    "http-request set-var(txn.claims) var(txn.token),field(2,.),ub64dec",
-    ...["scheme", "host"].map((name) => claim(name)),
-    ...["port", "exp"].map((name) => claim(name, ",'int'")),
-    malformed(
-      `unless { var(txn.host) ${WORD} } { var(txn.scheme) -m str http https h2c h2 } { var(txn.port) -m int 1:65535 } { var(txn.exp) -m found }`,
+    refuse(
+      "token",
+      "its token is malformed",
+      `if new !{ var(txn.token) -m reg ${quoted(`^${FORM}$`)} } or new !{ ${field("port")} -m int 1:65535 }`,
     ),
-    refuse("expired", "the time of its token is over", "if { date(),sub(txn.exp) -m int ge 0 }"),
-    "",
-    "acl tls var(txn.scheme) -m str https h2",
-    ...["sni", "verify", "tlsSecret"].map((name) => `${claim(name)} if tls`),
-    malformed(`if tls { var(txn.sni) -m found } !{ var(txn.sni) ${WORD} }`),
-    malformed("if tls { var(txn.verify) -m found } !{ var(txn.verify) -m str on }"),
+    `http-request set-var(txn.exp) ${field("exp")},add(0) if new`,
+    refuse("expired", "the time of its token is over", "if new { date(),sub(txn.exp) -m int ge 0 }"),
   ];
 }
 
@@ -78,15 +119,10 @@ function addressRules(allowLoopback: boolean): readonly string[] {
   const matches = (networks: readonly string[]): string => `var(txn.ip) -m ip ${networks.join(" ")}`;
   return [
     "# Stays empty unless the address is an IP address; then it is a name.",
-    "http-request set-var(txn.ip) var(txn.claims),json_query('$.address'),ipmask(32,128)",
-    "acl named var(txn.address) -m found",
-    "http-request set-var(txn.address) var(txn.claims),json_query('$.address') unless { var(txn.ip) -m found }",
-    refuse(
-      "token",
-      "its token is malformed",
-      `unless { var(txn.ip) -m found } or { var(txn.address) ${WORD} }`,
-    ),
-    "http-request do-resolve(txn.ip,cluster,ipv4) var(txn.address) if named",
+    `http-request set-var(txn.ip) ${field("address")},ipmask(32,128) if new`,
+    "http-request set-var(txn.named) bool(true) if new !{ var(txn.ip) -m found }",
+    "acl named var(txn.named) -m found",
+    `http-request do-resolve(txn.ip,cluster,ipv4) ${field("address")} if named`,
     refuse("connect", "the name of its endpoint does not resolve", "if named !{ var(txn.ip) -m found }"),
     "acl ipv6 var(txn.ip) -m sub :",
     `acl never_dialled ${matches(NEVER_DIALLED)}`,
@@ -95,71 +131,63 @@ function addressRules(allowLoopback: boolean): readonly string[] {
     "acl allowed_ipv4 var(txn.ip) -m ip -f allowed-ipv4.acl",
     "acl allowed_ipv6 var(txn.ip) -m ip -f allowed-ipv6.acl",
     ...(allowLoopback
-      ? [refuseAddress("if never_dialled !loopback")]
-      : [refuseAddress("if never_dialled or loopback")]),
-    refuseAddress("if ipv6 mapped"),
-    ...[refuseAddress("if !ipv6 !allowed_ipv4 !loopback"), refuseAddress("if ipv6 !allowed_ipv6 !loopback")],
-    "http-request set-dst var(txn.ip)",
-    "http-request set-dst-port var(txn.port)",
+      ? [refuseAddress("if new never_dialled !loopback")]
+      : [refuseAddress("if new never_dialled or new loopback")]),
+    refuseAddress("if new ipv6 mapped"),
+    refuseAddress("if new !ipv6 !allowed_ipv4 !loopback"),
+    refuseAddress("if new ipv6 !allowed_ipv6 !loopback"),
+    "# What a name resolves to may change.",
+    `http-request track-sc0 var(txn.token),concat(,txn.key) table verified-tokens if new !named { var(txn.token),concat(,txn.key),length le ${LONGEST_REMEMBERED} }`,
+    "http-request sc-set-gpt0(0) var(txn.exp) if new { sc_tracked(0) }",
+    "",
+    `http-request set-dst ${field("address")}`,
+    "http-request set-dst var(txn.ip) if named",
+    `http-request set-dst-port ${field("port")}`,
   ];
 }
 
 /** Which backend: see `backends.ts`. Most requests are plain http, so theirs is not looked up. */
 function wayRules(): readonly string[] {
+  const way = (idle: "reuse" | "fresh"): string =>
+    `http-request set-var-fmt(txn.way) "%[${field("scheme", 3)}]|${idle}"`;
   return [
+    `http-request set-var(txn.scheme) ${field("scheme")}`,
+    "acl plain var(txn.scheme) -m str http",
     "# What has no body and changes nothing may be sent twice.",
     "acl repeatable method GET HEAD OPTIONS",
     "acl with_body req.hdr(content-length) -m int gt 0",
     "acl with_body req.hdr(transfer-encoding) -m found",
-    "acl plain var(txn.scheme) -m str http",
-    "http-request set-var(txn.backend) str(http:fresh) if plain",
-    "http-request set-var(txn.backend) str(http) if plain repeatable !with_body",
-    "acl verified var(txn.verify) -m found",
-    "# A check without a name would mean little, so it is for the name of the host.",
-    "http-request set-var(txn.sni) var(txn.host),regsub(:[0-9]+$,) if tls verified !{ var(txn.sni) -m found }",
-    "http-request set-var(txn.check) str(plain) unless plain",
-    "http-request set-var(txn.check) str(any) if tls",
-    "http-request set-var(txn.check) str(verified) if tls verified",
-    "http-request set-var(txn.idle) str(fresh) unless plain",
-    "http-request set-var(txn.idle) str(reuse) if !plain repeatable !with_body",
-    'http-request set-var-fmt(txn.way) "%[var(txn.scheme)]/%[var(txn.check)]/%[var(txn.idle)]/%[var(txn.tlsSecret)]" unless plain',
+    `${way("fresh")} unless plain`,
+    `${way("reuse")} if !plain repeatable !with_body`,
     "http-request set-var(txn.backend) var(txn.way),map_str(backends.map) unless plain",
-    refuse("connect", "the Secret of its token is not known here", "unless { var(txn.backend) -m found }"),
+    refuse(
+      "connect",
+      "the Secret of its token is not known here",
+      "unless plain or { var(txn.backend) -m found }",
+    ),
   ];
 }
 
 function headerRules(): readonly string[] {
   return [
     "# The target as the client wrote it, where `fetch` would have written it anew.",
-    `acl exact req.fhdr(${TARGET_HEADER}) -m found`,
+    `http-request set-var(txn.target) req.fhdr(${TARGET_HEADER})`,
+    "acl exact var(txn.target) -m found",
     refuse(
       "token",
       "its target is malformed",
-      `if exact !{ req.fhdr(${TARGET_HEADER}) -m reg ^/[\\x21-\\x7e\\x80-\\xff]*$ }`,
+      "if exact !{ var(txn.target) -m reg ^/[\\x21-\\x7e\\x80-\\xff]*$ }",
     ),
-    `http-request set-uri %[req.fhdr(${TARGET_HEADER})] if exact`,
-    "acl upgrade req.hdr(connection) -i upgrade",
+    "http-request set-uri %[var(txn.target)] if exact",
     "# Sends `100 Continue`, then waits for the beginning of the body.",
     "http-request wait-for-body time 60s at-least 1 if { req.hdr(expect) -i 100-continue }",
     "http-request lua.connection-headers if { req.fhdr(connection) -m found }",
-    "http-request set-header te trailers if { req.hdr(te) -i trailers } { var(txn.scheme) -m str h2c h2 }",
-    "# gRPC servers insist on it, and the hop before took it off as one of its own.",
-    "http-request set-header te trailers if { var(txn.scheme) -m str h2c h2 } { req.hdr(content-type) -m beg application/grpc }",
-    "http-request del-header te unless { var(txn.scheme) -m str h2c h2 }",
-    "http-request del-header upgrade unless upgrade",
-    ...[
-      "keep-alive",
-      "proxy-connection",
-      "expect",
-      TOKEN_HEADER,
-      TARGET_HEADER,
-      "cf-worker",
-      "cf-ew-via",
-    ].map((name) => `http-request del-header ${name}`),
-    "http-request set-header host %[var(txn.host)]",
-    "# HTTP/2 gets :authority and :scheme only from a whole URL; HAProxy would send Host instead.",
-    "http-request set-uri http://%[var(txn.host)]%[pathq] if { var(txn.scheme) -m str h2c }",
-    "http-request set-uri https://%[var(txn.host)]%[pathq] if { var(txn.scheme) -m str h2 }",
+    "http-request del-header upgrade unless { req.hdr(connection) -i upgrade }",
+    ...["keep-alive", "proxy-connection", "expect", "cf-worker", "cf-ew-via"].map(
+      (name) => `http-request del-header ${name}`,
+    ),
+    "http-request del-header fairlead- -m beg",
+    `http-request set-header host %[${field("host")}]`,
   ];
 }
 

@@ -13,7 +13,7 @@ import { createAddressPolicy } from "../allowed-addresses.ts";
 import { type PodBackend, podBackends, renderBackend } from "./backends.ts";
 import { CONNECTION_HEADERS_SCRIPT } from "./connection-headers.ts";
 import { errorFiles } from "./errors.ts";
-import { renderFrontend } from "./frontend.ts";
+import { renderFrontend, VERIFIED_TOKENS } from "./frontend.ts";
 import type { HaproxySettings, RenderedFile } from "./settings.ts";
 import { passthroughMap, renderTcp, type TcpBackend, tcpBackends } from "./tcp.ts";
 
@@ -79,6 +79,7 @@ function renderConfiguration(
     renderDefaults(settings),
     renderResolvers(settings),
     renderHealth(settings),
+    VERIFIED_TOKENS,
     renderFrontend(settings),
     ...backends.map(renderBackend),
     ...renderTcp(settings, tcp),

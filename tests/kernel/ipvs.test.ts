@@ -7,6 +7,7 @@ import { FAMILIES, type Family, HOSTS, type HostName, hostPort } from "./address
 import { AgentRunner } from "./agent.ts";
 import { describeChurn } from "./churn.ts";
 import { addForeignIpvs, ipvsSnapshot, type RealServer, realServers } from "./ipvs-state.ts";
+import { writeKubeProxyIptables } from "./kube-proxy-iptables.ts";
 import { writeKubeProxyIpvs } from "./kube-proxy-ipvs.ts";
 import {
   describeNode,
@@ -60,8 +61,6 @@ async function untilReal(
 }
 
 function describeIpvs(): void {
-  describeChurn("ipvs", { services: 200, rounds: 40, changesARound: 100 });
-
   describeNode("IPVS", ["ipvs"], (node) => {
     it("writes nothing when nothing has changed, leaves what is others' alone, and nothing after --cleanup", async () => {
       await addForeignRules(node().lab);
@@ -227,7 +226,7 @@ function describeIpvs(): void {
     });
   });
 
-  describeNode("taking over from kube-proxy in its IPVS mode", ["ipvs"], (node) => {
+  describeNode("taking over from kube-proxy", ["ipvs"], (node) => {
     const SERVED = [
       serviceWith("web", ["a1", "b1"]),
       serviceWith("np", ["a1", "b1"]),
@@ -242,54 +241,71 @@ function describeIpvs(): void {
       ["client", "ranges vip http"],
     ] as const;
 
-    it("keeps every connection, refuses none, and leaves nothing of it", async () => {
-      const { lab } = node();
-      const before = await ipvsSnapshot(lab);
-      await node().program(SERVED);
-      const alone = await ipvsSnapshot(lab);
-      await node().agent.agent("--cleanup");
-      expect(await ipvsSnapshot(lab)).toEqual(before);
+    it.each([
+      { mode: "IPVS", write: writeKubeProxyIpvs },
+      { mode: "iptables", write: writeKubeProxyIptables },
+    ])(
+      "from the $mode mode: keeps every connection, refuses none, and leaves nothing of it",
+      async ({ mode, write }) => {
+        const { lab } = node();
+        // kube-proxy's source ranges in iptables are another matter than how a node changes hands.
+        const served =
+          mode === "IPVS" ? SERVED : SERVED.filter(({ sourceRanges }) => sourceRanges === undefined);
+        const ends = ENDS.filter(([, destination]) =>
+          served.some(({ name }) => destination.startsWith(`${name} `)),
+        );
+        await node().agent.agent("--cleanup");
+        const before = await ipvsSnapshot(lab);
+        await node().program(served);
+        const alone = await ipvsSnapshot(lab);
+        await node().agent.agent("--cleanup");
+        expect(await ipvsSnapshot(lab)).toEqual(before);
 
-      await writeKubeProxyIpvs(lab, SERVED);
-      const held: Held[] = [];
-      for (const family of FAMILIES)
-        for (const [from, destination] of ENDS) held.push(await node().hold(from, destination, family));
-      expect(held.map(({ first }) => first.kind)).toEqual(held.map(() => "answered"));
-      const loads = ENDS.map(([from, destination]) =>
-        node().load(from, destination, { concurrency: 1, pauseMs: 20, timeoutMs: 10_000 }),
-      );
-      const agent = node().start();
-      await eventually(
-        () => ipvsSnapshot(lab),
-        (now) => now.join("\n") === alone.join("\n"),
-        "the node to hold what it holds without a kube-proxy before",
-        60,
-      ).catch(async (error: unknown) => {
-        const now = await ipvsSnapshot(lab);
-        expect(
-          {
+        await write(lab, served);
+        const held: Held[] = [];
+        for (const family of FAMILIES)
+          for (const [from, destination] of ends) held.push(await node().hold(from, destination, family));
+        expect(held.map(({ first }) => first.kind)).toEqual(held.map(() => "answered"));
+        const loads = ends.map(([from, destination]) =>
+          node().load(from, destination, { concurrency: 1, pauseMs: 20, timeoutMs: 10_000 }),
+        );
+        const agent = node().start();
+        const difference = async () => {
+          const now = await ipvsSnapshot(lab);
+          return {
             left: now.filter((line) => !alone.includes(line)),
             missing: alone.filter((line) => !now.includes(line)),
             agent: agent.output,
-          },
-          String(error).slice(0, 80),
-        ).toEqual({ left: [], missing: [], agent: "" });
-      });
-      for (const load of loads) load.stop();
-      for (const load of loads) {
-        const { answered, refused, errors, silent } = await load.done;
-        expect({ refused, errors, silent }).toEqual({ refused: 0, errors: 0, silent: 0 });
-        expect(answered).toBeGreaterThan(10);
-      }
-      const answers = await Promise.all(held.map((one) => one.say(10_000)));
-      expect(answers.map(answerOf)).toEqual(held.map(({ first }) => answerOf(first)));
-      for (const one of held) one.close();
-      await agent.end("SIGTERM");
-      await node().agent.agent("--cleanup");
-      expect(await ipvsSnapshot(lab)).toEqual(before);
-    });
+          };
+        };
+        await eventually(
+          difference,
+          ({ left, missing }) => left.length + missing.length === 0,
+          "the node to hold what it holds where no kube-proxy was before",
+          60,
+        );
+        for (const load of loads) load.stop();
+        for (const load of loads) {
+          const { answered, refused, errors, silent } = await load.done;
+          expect({ refused, errors, silent }).toEqual({ refused: 0, errors: 0, silent: 0 });
+          expect(answered).toBeGreaterThan(10);
+        }
+        const answers = await Promise.all(held.map((one) => one.say(10_000)));
+        expect(answers.map(answerOf)).toEqual(held.map(({ first }) => answerOf(first)));
+        for (const one of held) one.close();
+        expect(await node().ask("pod", "empty cluster http")).toBe("reject");
+        await node().write(
+          served.map((service) => (service.name === "empty" ? serviceWith("empty", ["a1"]) : service)),
+        );
+        // A refusal that kube-proxy had written would outlive its reason.
+        await node().until(at("a1"), "pod", "empty cluster http");
+        await agent.end("SIGTERM");
+        await node().agent.agent("--cleanup");
+        expect(await ipvsSnapshot(lab)).toEqual(before);
+      },
+    );
 
-    it("nftables takes over from it: virtual servers stay until the last connection has ended", async () => {
+    it("nftables takes over from the IPVS mode: virtual servers stay until the last connection has ended", async () => {
       const { lab } = node();
       await node().agent.agent("--cleanup");
       const before = await ipvsSnapshot(lab);
@@ -322,6 +338,8 @@ function describeIpvs(): void {
       nftables.remove();
     });
   });
+
+  describeChurn("ipvs", { services: 200, rounds: 40, changesARound: 100 });
 }
 
 if (await hasIpvsHere()) describeIpvs();
