@@ -169,6 +169,7 @@ function compilerSettings(
     families,
     localDetector: resolveLocalDetector(settings, families, node).detector,
     masqueradeAll: settings.masqueradeAll,
+    dropInvalid: settings.dropInvalid,
     masqueradeBit: settings.masqueradeBit,
     nodePortAddresses: settings.nodePortAddresses.map((which) =>
       typeof which === "string" ? which : which.cidr,

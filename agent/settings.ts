@@ -13,6 +13,8 @@ export interface NatSettings {
    */
   readonly localDetector: NatLocalDetector | { readonly kind: "nodePodCidrs" };
   readonly masqueradeAll: boolean;
+  /** Forwarded packets that the connection table calls invalid are dropped (iptables, IPVS). */
+  readonly dropInvalid: boolean;
   /** Bit of the packet mark that asks for masquerading: 14 is the mark 0x4000. */
   readonly masqueradeBit: number;
   /** Where ClusterIPs come from, canonical; empty: packets to addresses of no Service are nobody's business. */

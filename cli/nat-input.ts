@@ -26,6 +26,8 @@ export interface NatFlags {
   readonly podInterfacePrefix?: string;
   readonly masqueradeAll?: true;
   readonly masqueradeBit: number;
+  /** `--no-conntrack-tcp-be-liberal` makes it false. */
+  readonly conntrackTcpBeLiberal: boolean;
   readonly serviceCidr: readonly string[];
   readonly nodeportAddresses?: readonly NodePortAddresses[];
   readonly ipvsScheduler?: string;
@@ -95,6 +97,12 @@ export function addNatOptions(command: Command): Command {
         .argParser(markBit)
         .default(DEFAULT_MASQUERADE_BIT)
         .env("FAIRLEAD_MASQUERADE_BIT"),
+    )
+    .addOption(
+      new Option(
+        "--no-conntrack-tcp-be-liberal",
+        "TCP packets outside of the window are invalid; the rules of iptables and ipvs drop them then",
+      ).env("FAIRLEAD_CONNTRACK_TCP_BE_LIBERAL"),
     )
     .addOption(
       new Option(
@@ -170,6 +178,7 @@ export function natSettings(flags: NatFlags): NatSettings {
     backend,
     localDetector: localDetector(flags),
     masqueradeAll,
+    dropInvalid: !flags.conntrackTcpBeLiberal,
     masqueradeBit,
     serviceCidrs: serviceCidr,
     nodePortAddresses: flags.nodeportAddresses ?? [DEFAULT_NODE_PORT_ADDRESSES[backend]],

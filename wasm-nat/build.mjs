@@ -77,6 +77,8 @@ export async function buildWasm({ say = () => {} } = {}) {
     say(`wasm-nat could not be built:\n${error.stderr || error.message}`);
     return false;
   }
+  // Somebody saved a source meanwhile: nobody knows which of the two was built, and the cache would keep it for ever.
+  if ((await hashOfInputs()) !== inputs) return buildWasm({ say });
   const built = join(cargo.output, TARGET, "release", "wasm_nat.wasm");
   await put(built, module);
   await writeFile(stamp, inputs);

@@ -13,23 +13,29 @@ COMMIT
 # Completed
 `;
 
-async function cleanupText(backend: NatBackend, listings: readonly NatListing[]): Promise<string> {
+/** What is done where no family is wanted any more. */
+async function removalText(backend: NatBackend, listings: readonly NatListing[]): Promise<string> {
   const nat = await createNat();
-  nat.configure({ backend, node: { name: "a", addresses: { IPv4: ["192.168.0.2"], IPv6: [] } } });
-  return nat
-    .cleanup(listings)
+  nat.configure({
+    backend,
+    node: { name: "a", addresses: { IPv4: ["192.168.0.2"], IPv6: [] } },
+    families: [],
+  });
+  return [...nat.reconcile(listings).transactions]
     .map(({ program, text }) => `${program}\n${new TextDecoder().decode(text)}`)
     .join("\n");
 }
 
-test("iptables: cleaning up removes the chains that the listing has, and nobody else's", async () => {
-  const text = await cleanupText("iptables", [{ family: "IPv4", text: SAVED }]);
+test("iptables: the chains of ours that the listing has go, and nobody else's", async () => {
+  const text = await removalText("iptables", [{ family: "IPv4", text: SAVED }]);
   expect(text).toMatch(/^iptables-restore$/m);
   expect(text).toMatch(/^-X KUBE-SVC-XPGD46QRK7WJZT7O$/m);
   expect(text).toMatch(/^-D PREROUTING .*-j KUBE-SERVICES$/m);
   expect(text).not.toContain("SOMEBODY");
 });
 
-test("nftables: cleaning up needs no listing", async () => {
-  expect(await cleanupText("nftables", [])).toContain("delete table ip fairlead");
+test("nftables: the table goes, and only where there is one", async () => {
+  const listing = { family: "IPv4", text: "table ip fairlead {\n}\n" } as const;
+  expect(await removalText("nftables", [listing])).toContain("delete table ip fairlead");
+  expect(await removalText("nftables", [])).toBe("");
 });

@@ -112,6 +112,8 @@ export interface NatSettings {
   readonly localDetector?: NatLocalDetector;
   /** `false`. */
   readonly masqueradeAll?: boolean;
+  /** `false`. Drop what the connection table calls invalid (iptables, IPVS), as it has to be where it is not liberal. */
+  readonly dropInvalid?: boolean;
   /** 14: mark 0x4000. */
   readonly masqueradeBit?: number;
   /** `primary`, `all` and CIDRs; by default `["primary"]` for nftables, `["all"]` for the others. */
@@ -248,11 +250,6 @@ export interface Nat {
   rollback(): void;
   /** The complete rules, as a program's input; one text a program. */
   render(family?: NatFamily): readonly NatTransaction[];
-  /**
-   * What removes everything of the current backend. `listings` as for `reconcile`: iptables and IPVS have names that only
-   * the kernel knows after a restart; nftables needs none.
-   */
-  cleanup(listings: readonly NatListing[]): readonly NatTransaction[];
   /** Walks the wanted rules. Throws on an address that is none. */
   trace(packet: NatPacket): NatTrace;
   /** Of all objects, sorted. */
@@ -295,7 +292,6 @@ interface Exports {
   commit(): number;
   rollback(): number;
   render(): number;
-  cleanup(): number;
   trace(): number;
   diagnostics(): number;
   status(): number;
@@ -370,12 +366,17 @@ class Machine implements Nat {
   }
 
   render(family?: NatFamily): readonly NatTransaction[] {
-    return this.#whole("render", family ?? "");
-  }
-
-  cleanup(listings: readonly NatListing[]): readonly NatTransaction[] {
-    this.#handListings(listings);
-    return this.#whole("cleanup", "");
+    // `LENGTH\n` before each transaction.
+    this.#call("render", family ?? "");
+    const transactions: NatTransaction[] = [];
+    let rest = this.#output();
+    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
+      const next = end + 1 + Number(decoder.decode(rest.subarray(0, end)));
+      const transaction = this.#transaction(rest.subarray(end + 1, next));
+      if (transaction !== undefined) transactions.push(transaction);
+      rest = rest.subarray(next);
+    }
+    return transactions;
   }
 
   trace(packet: NatPacket): NatTrace {
@@ -418,20 +419,6 @@ class Machine implements Nat {
       operations: Number(operations),
       beside: beside !== undefined,
     };
-  }
-
-  /** `LENGTH\n` before each transaction. */
-  #whole(call: "render" | "cleanup", argument: string): readonly NatTransaction[] {
-    this.#call(call, argument);
-    const transactions: NatTransaction[] = [];
-    let rest = this.#output();
-    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
-      const next = end + 1 + Number(decoder.decode(rest.subarray(0, end)));
-      const transaction = this.#transaction(rest.subarray(end + 1, next));
-      if (transaction !== undefined) transactions.push(transaction);
-      rest = rest.subarray(next);
-    }
-    return transactions;
   }
 
   #ask<T>(call: Call, question: object | string): T {

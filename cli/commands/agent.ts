@@ -37,8 +37,6 @@ interface AgentFlags extends NatFlags, SourceFlags {
   readonly conntrackTcpTimeoutCloseWait: number;
   readonly conntrackUdpTimeout: number;
   readonly conntrackUdpTimeoutStream: number;
-  /** `--no-conntrack-tcp-be-liberal` makes it false. */
-  readonly conntrackTcpBeLiberal: boolean;
 }
 
 /** After this long what has not ended is left to the system. */
@@ -213,12 +211,6 @@ function addConntrackOptions(command: Command): Command {
         "UDP flows of both directions; 0 leaves the kernel's",
         0,
       ),
-    )
-    .addOption(
-      new Option(
-        "--no-conntrack-tcp-be-liberal",
-        "TCP packets outside of the window are invalid (the iptables rules then drop them)",
-      ).env("FAIRLEAD_CONNTRACK_TCP_BE_LIBERAL"),
     );
 }
 

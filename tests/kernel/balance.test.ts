@@ -240,7 +240,8 @@ describeNode("choice by annotation", ["nftables", "iptables-nft", "iptables-lega
   it("source-hash: a source meets one endpoint, whatever its port", async () => {
     await node().program([balanced("source-hash", ALL_PODS)]);
     await addSources(node());
-    for (const family of FAMILIES) {
+    // The kernel's match for iptables hashes the first 32 bits of an IPv6 address, so the choice is random there.
+    for (const family of backend === "nftables" ? FAMILIES : (["ipv4"] as const)) {
       expect(new Set(await choicesOfPorts(node(), "np cluster dns", family, PORTS)).size).toBe(1);
       const bySource = await choices(node(), "np node http", family, SOURCES);
       expect(new Set(bySource).size).toBe(4);

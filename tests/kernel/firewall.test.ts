@@ -4,7 +4,7 @@
  */
 import { afterEach, expect, it } from "vitest";
 import { FAMILIES, type Family, HOSTS } from "./addresses.ts";
-import { serviceNamed, vipOf } from "./destinations.ts";
+import { portsOf, serviceNamed, vipOf } from "./destinations.ts";
 import {
   describeNode,
   describe as describeOutcome,
@@ -51,6 +51,31 @@ describeNode("the host's firewall", ["iptables-nft", "iptables-legacy"], (node, 
     expect(await ask(HEALTH_CHECK_PORT - 10)).toBe("silent");
   });
 
+  it("drops what the connection table calls invalid where that is strict, as kube-proxy does", async () => {
+    const { lab } = node();
+    // There without node-a, back through it: node-a sees answers to nothing.
+    const ways = FAMILIES.map(
+      (family) => `${HOSTS.b1[family]} via ${HOSTS["node-b"][family]} dev eth0 onlink`,
+    );
+    await lab.namespaces.ip(
+      "client",
+      ways.map((way) => `route add ${way}`),
+    );
+    const ask = (family: Family) => node().ask("client", "b1 direct tcp/8080", family, 500);
+    for (const [flags, want] of [
+      [[], "untouched"],
+      [["--no-conntrack-tcp-be-liberal"], "silent"],
+      [[], "untouched"],
+    ] as const) {
+      await node().program([serviceWith("np", ["b1"])], ...flags);
+      for (const family of FAMILIES) expect(await ask(family)).toBe(want);
+    }
+    await lab.namespaces.ip(
+      "client",
+      ways.map((way) => `route del ${way}`),
+    );
+  });
+
   it("keeps the wire away from what listens on 127.0.0.1 only (CVE-2020-8558)", async () => {
     const { lab } = node();
     await lab.prober.serve(lab.netns("node-a"), "tcp", "127.0.0.1", LOOPBACK_PORT);
@@ -80,6 +105,36 @@ async function becomeAttacker({ lab }: NodeUnderTest): Promise<void> {
     "route del local 127.0.0.1 dev lo table local",
     `route add 127.0.0.1/32 via ${HOSTS["node-a"].ipv4} dev eth0 onlink`,
   ]);
+}
+
+describeNode("marks of others", ["nftables", "iptables-nft", "iptables-legacy"], (node) => {
+  it("stay on packets that are masqueraded, and ours does not", async () => {
+    const { lab } = node();
+    await node().program([serviceWith("np", ["b1"])]);
+    // Marked before we see them, counted behind everybody by the whole mark.
+    await lab.namespaces.must("node-a", "nft", ["-f", "-"], {
+      input: ["ip", "ip6"]
+        .map(
+          (family) => `table ${family} foreign-mark {
+            chain before { type filter hook prerouting priority -300; tcp dport 30000-32767 meta mark set 0x80011; }
+            chain after { type filter hook postrouting priority 300; tcp dport 8080 meta mark 0x80011 counter comment "kept"; }
+          }`,
+        )
+        .join("\n"),
+    });
+    for (const family of FAMILIES) {
+      const outcome = await lab.probe("client", "tcp", HOSTS["node-a"][family], nodePortOf("np"));
+      expect(outcome.kind === "answered" && outcome.seen !== outcome.local, "masqueraded").toBe(true);
+      const table = family === "ipv4" ? "ip" : "ip6";
+      const rules = await lab.namespaces.must("node-a", "nft", ["list", "table", table, "foreign-mark"]);
+      expect(Number(/counter packets (\d+) bytes \d+ comment "kept"/.exec(rules)?.[1])).toBeGreaterThan(0);
+      await lab.namespaces.must("node-a", "nft", ["delete", "table", table, "foreign-mark"]);
+    }
+  });
+});
+
+function nodePortOf(service: string): number {
+  return portsOf(serviceNamed(service))[0]?.nodePort ?? 0;
 }
 
 describeNode("source ranges and the node", ["nftables", "iptables-nft", "iptables-legacy"], (node) => {

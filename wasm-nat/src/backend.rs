@@ -111,10 +111,6 @@ pub trait Backend {
     /// The complete rules, of one family or all.
     fn render(&self, view: View<'_>, family: Option<Family>) -> Vec<Transaction>;
 
-    /// What removes everything, whether it is there or not.
-    /// `listings` as in [`Basis::Kernel`], for backends that give chains names of their own.
-    fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction>;
-
     /// What happens to a packet under the wanted rules.
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace;
 }

@@ -43,6 +43,7 @@ pub fn compile_node(context: Context<'_>) -> Vec<NodeRules> {
             other => other.clone(),
         },
         masquerade_all: settings.masquerade_all,
+        drop_invalid: settings.drop_invalid,
         masquerade_mark: settings.masquerade_mark(),
         node_ports: node_port_match(family, context),
         service_cidrs: of(family, &settings.service_cidrs),

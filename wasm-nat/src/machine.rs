@@ -408,11 +408,6 @@ impl Machine {
         look(&*self.backend, View::new(&self.committed, delta))
     }
 
-    /// What removes everything of this backend.
-    pub fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction> {
-        self.backend.cleanup(listings)
-    }
-
     /// Of all objects, as they were read and as they were compiled, what has changed since the last plan included
     /// (`look` says how); sorted.
     pub fn diagnostics(&mut self) -> Vec<Diagnostic> {

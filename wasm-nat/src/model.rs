@@ -351,6 +351,9 @@ pub struct Settings {
     pub local_detector: LocalDetector,
     /// Masquerade all traffic to ClusterIPs.
     pub masquerade_all: bool,
+    /// Drop what the connection table calls invalid (iptables, IPVS): where it is not liberal about TCP windows, answers of
+    /// asymmetric routes would reach clients untranslated, who would end the connection.
+    pub drop_invalid: bool,
     /// The one bit of the packet mark that asks for masquerading: 14 means 0x4000, kube-proxy's default.
     pub masquerade_bit: u8,
     /// Which addresses have node ports.
@@ -372,6 +375,7 @@ impl Default for Settings {
             families: Family::BOTH.to_vec(),
             local_detector: LocalDetector::None,
             masquerade_all: false,
+            drop_invalid: false,
             masquerade_bit: 14,
             node_port_addresses: vec![NodePortAddresses::Primary],
             service_cidrs: Vec::new(),

@@ -35,6 +35,8 @@ pub struct NodeRules {
     pub local_detector: LocalDetector,
     /// Masquerade all traffic to ClusterIPs.
     pub masquerade_all: bool,
+    /// Drop forwarded packets that the connection table calls invalid.
+    pub drop_invalid: bool,
     /// The bit of the packet mark that asks for masquerading.
     pub masquerade_mark: u32,
     /// Where node ports are.
@@ -54,6 +56,7 @@ impl NodeRules {
             family,
             local_detector: LocalDetector::None,
             masquerade_all: false,
+            drop_invalid: false,
             masquerade_mark: 1 << 14,
             node_ports: NodePortMatch::All,
             service_cidrs: Vec::new(),

@@ -142,12 +142,6 @@ impl Boundary {
         Ok(print_all(&self.machine.render(family)))
     }
 
-    /// What removes everything; listings given since `reconcile_begin` tell what there is.
-    pub fn cleanup(&mut self) -> Answer {
-        let listings = std::mem::take(&mut self.listings);
-        Ok(print_all(&self.machine.cleanup(&listings)))
-    }
-
     /// One packet.
     pub fn trace(&mut self) -> Answer {
         let packet: PacketWire<'_> = parse(&self.input)?;
@@ -229,6 +223,6 @@ mod exports {
 
     calls! {
         configure apply plan replace reconcile_begin reconcile_listing reconcile next_transaction commit rollback render
-        cleanup trace diagnostics status drain
+        trace diagnostics status drain
     }
 }

@@ -127,18 +127,6 @@ impl Backend for Iptables {
         whole.collect()
     }
 
-    fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction> {
-        let mut transactions = Vec::new();
-        for (family, text) in listings {
-            let mut queue = Queue::new(*family);
-            let listing = Listing::parse(text);
-            queue.for_variant(listing.is_nft);
-            from_listing(&listing, None, std::iter::empty(), &mut queue);
-            transactions.extend(std::iter::from_fn(|| queue.next_transaction()));
-        }
-        transactions
-    }
-
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {
         let node = view.node().iter().find(|node| node.family == packet.family());
         match (node, self.trees(packet.family())) {
@@ -244,7 +232,7 @@ fn report_differences(delta: &Delta, diagnostics: &mut Vec<Diagnostic>) {
             rules.ports.iter().filter(|port| matches!(port.balance, Balance::SourceHash | Balance::Maglev));
         let by_chance = |port: &&PortRules| {
             let pools = [&port.cluster, &port.local].into_iter().flatten().map(Pool::slots);
-            pools.into_iter().any(|slots| slots.len() > 1 && !hashes_sources(port.balance, slots))
+            pools.into_iter().any(|slots| slots.len() > 1 && !hashes_sources(port, slots))
         };
         if let Some(port) = hashed.into_iter().find(by_chance) {
             diagnostics.push(Diagnostic::service(
@@ -252,8 +240,8 @@ fn report_differences(delta: &Delta, diagnostics: &mut Vec<Diagnostic>) {
                 service,
                 "metadata.annotations[fairlead.dev/balance]",
                 format!(
-                    "{} is asked for; iptables can hash a source address for at most 32 endpoints and no port at \
-                     all, so endpoints are chosen at random",
+                    "{} is asked for; iptables can hash an IPv4 source address for at most 32 endpoints, and neither IPv6 \
+                     addresses nor ports, so endpoints are chosen at random where it cannot",
                     port.balance.name()
                 ),
             ));

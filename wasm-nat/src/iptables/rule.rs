@@ -101,7 +101,9 @@ pub enum Match {
     New,
     /// Any later packet of a connection, or one that belongs to it.
     Established,
-    /// None of those, and not translated either.
+    /// Nobody knows of what: no first packet, and outside of every connection's window.
+    Invalid,
+    /// Neither new nor established, and not translated either.
     NeitherEstablishedNorTranslated,
     /// By chance: so many of so many.
     Chance {
@@ -257,6 +259,7 @@ impl Match {
             Match::NotMarked(mark) => write!(out, " -m mark ! --mark {mark:#x}/{mark:#x}"),
             Match::New => write!(out, " -m conntrack --ctstate NEW"),
             Match::Established => write!(out, " -m conntrack --ctstate RELATED,ESTABLISHED"),
+            Match::Invalid => write!(out, " -m conntrack --ctstate INVALID"),
             Match::NeitherEstablishedNorTranslated => {
                 write!(out, " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT")
             }

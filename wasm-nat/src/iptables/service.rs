@@ -203,9 +203,10 @@ pub fn address_bits(address: IpAddr) -> u128 {
 }
 
 /// Whether the match `cluster` can divide these slots: it tells at most 32 parts. Its hash is of the address alone, so it cannot
-/// do what Maglev is for.
-pub fn hashes_sources(balance: Balance, slots: &[Target]) -> bool {
-    balance == Balance::SourceHash && slots.len() <= 32
+/// do what Maglev is for; and of an IPv6 address it takes the first 32 bits only (up to Linux 6.18 at least: it counts words where
+/// it means bytes), by which all clients of a network are one.
+pub fn hashes_sources(port: &PortRules, slots: &[Target]) -> bool {
+    port.balance == Balance::SourceHash && port.family == Family::V4 && slots.len() <= 32
 }
 
 /// A number for an endpoint, and another one for each further share of it.
@@ -337,7 +338,7 @@ impl<'a> Port<'a> {
             }
             return rules;
         }
-        if hashes_sources(self.port.balance, slots) {
+        if hashes_sources(self.port, slots) {
             // As by chance, but each rule with a die of its own that falls the same for the same client on every node. An
             // endpoint more or less changes the odds of the others a little, so few clients move.
             let mut of = slots.len() as u32;

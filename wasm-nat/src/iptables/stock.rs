@@ -110,20 +110,16 @@ pub fn chains(table: Table, node: &NodeRules) -> Vec<(&'static str, Vec<Rule>)> 
             }
             chains
         }
-        Table::Filter => vec![
-            (CANARY, vec![]),
-            (
-                FORWARD,
-                vec![
-                    Rule::new(Verdict::Accept)
-                        .saying("kubernetes forwarding rules")
-                        .when(Match::Marked(mark)),
-                    Rule::new(Verdict::Accept)
-                        .saying("kubernetes forwarding conntrack rule")
-                        .when(Match::Established),
-                ],
-            ),
-        ],
+        Table::Filter => {
+            let invalid = node.drop_invalid.then(|| Rule::new(Verdict::Drop).when(Match::Invalid));
+            let accepted = [
+                Rule::new(Verdict::Accept).saying("kubernetes forwarding rules").when(Match::Marked(mark)),
+                Rule::new(Verdict::Accept)
+                    .saying("kubernetes forwarding conntrack rule")
+                    .when(Match::Established),
+            ];
+            vec![(CANARY, vec![]), (FORWARD, invalid.into_iter().chain(accepted).collect())]
+        }
     }
 }
 

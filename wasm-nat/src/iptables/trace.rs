@@ -227,7 +227,7 @@ impl Walk<'_> {
                 Match::DestinationIsLocal => is_local(self.node, *destination),
                 Match::Marked(_) => marked,
                 Match::NotMarked(_) => !marked,
-                Match::Established | Match::Recall { .. } => false,
+                Match::Established | Match::Invalid | Match::Recall { .. } => false,
                 Match::Chance { .. } | Match::SourceHash { .. } | Match::Every(_) => {
                     chance = true;
                     true

@@ -167,12 +167,6 @@ impl Backend for Ipvs {
         plan.transactions().into()
     }
 
-    fn cleanup(&self, listings: &[(Family, String)]) -> Vec<Transaction> {
-        let nothing = Delta { node: Some(Vec::new()), services: BTreeMap::new() };
-        let basis = Basis::Kernel(listings.to_vec());
-        self.plan(&RuleSet::default(), &nothing, &basis, &mut Vec::new()).transactions.into()
-    }
-
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {
         match self.tables(view, Some(packet.family())).first() {
             Some(tables) => tables.trace(view, packet),

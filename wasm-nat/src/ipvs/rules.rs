@@ -69,6 +69,8 @@ pub enum Match {
     New,
     /// A later one, or one that belongs to it.
     Established,
+    /// Nobody knows of what.
+    Invalid,
     /// The kernel calls the source its own address.
     SourceIsLocal,
     /// The kernel calls the destination its own address.
@@ -256,7 +258,9 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
             .into_iter()
             .map(|protocol| rule(&[OfProtocol(protocol), New, DestinationAddress(SetName::IpvsIps)], Reject)),
     );
-    let forward = vec![rule(&[Mark(masquerade_mark, masquerade_mark)], Accept), rule(&[Established], Accept)];
+    let invalid = node.drop_invalid.then(|| rule(&[Invalid], Drop));
+    let accepted = [rule(&[Mark(masquerade_mark, masquerade_mark)], Accept), rule(&[Established], Accept)];
+    let forward = invalid.into_iter().chain(accepted).collect();
     vec![
         chain(TableName::Mangle, FIREWALL, firewall),
         chain(
@@ -343,6 +347,7 @@ impl Match {
             Match::NotMark(mark, mask) => write!(out, "-m mark ! --mark {mark:#x}/{mask:#x}"),
             Match::New => write!(out, "-m conntrack --ctstate NEW"),
             Match::Established => write!(out, "-m conntrack --ctstate RELATED,ESTABLISHED"),
+            Match::Invalid => write!(out, "-m conntrack --ctstate INVALID"),
             Match::SourceIsLocal => write!(out, "-m addrtype --src-type LOCAL"),
             Match::DestinationIsLocal => write!(out, "-m addrtype --dst-type LOCAL"),
         };

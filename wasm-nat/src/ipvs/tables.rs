@@ -216,7 +216,7 @@ impl Walk<'_> {
             Match::Mark(mark, mask) => self.mark & mask == *mark,
             Match::NotMark(mark, mask) => self.mark & mask != *mark,
             Match::New => true,
-            Match::Established => false,
+            Match::Established | Match::Invalid => false,
             Match::SourceIsLocal => self.is_local(source),
             Match::DestinationIsLocal => self.is_local(destination),
         }

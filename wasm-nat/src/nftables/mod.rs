@@ -25,10 +25,9 @@ use crate::simulate::{Packet, Trace};
 use elements::{Element, MapName, Placement, elements};
 use numbers::NumberPool;
 use operations::{CHUNK, Operation, Phase, chunk};
-use rules::{PickChain, TABLE, family_word};
+use rules::PickChain;
 use stage::Stage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write;
 use table::Table;
 
 /// Changes with the names or types of maps and chains: a table of another layout is replaced as a whole.
@@ -148,16 +147,6 @@ impl Backend for Nftables {
         }
         let operations = tables.iter().map(|table| table.elements.len()).sum();
         vec![Transaction { program: Program::Nft, text, operations, beside: false, adds_only: false }]
-    }
-
-    fn cleanup(&self, _: &[(Family, String)]) -> Vec<Transaction> {
-        let mut text = String::new();
-        for family in Family::BOTH {
-            let word = family_word(family);
-            // `delete` fails where there is no table, `add` nowhere.
-            let _ = writeln!(text, "add table {word} {TABLE}\ndelete table {word} {TABLE}");
-        }
-        vec![Transaction { program: Program::Nft, text, operations: 2, beside: false, adds_only: false }]
     }
 
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {

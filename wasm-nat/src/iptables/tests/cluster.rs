@@ -37,6 +37,11 @@ pub fn machine(settings: Settings) -> Machine {
     machine
 }
 
+/// From here on nothing of ours is to be left.
+pub fn want_no_family(machine: &mut Machine) {
+    configure(machine, Settings { families: vec![], ..settings() });
+}
+
 pub fn configure(machine: &mut Machine, settings: Settings) {
     let node = Node {
         name: Some(machine.names.intern("here")),

@@ -239,10 +239,13 @@ fn check(groups: &[Vec<Change>]) -> Result<(), String> {
         return Err(format!("a restart writes\n{}", transaction.text));
     }
     restarted.commit();
-    let cleanup = restarted.cleanup(&kernel.listings());
-    cleanup.iter().try_for_each(|transaction| kernel.apply(transaction))?;
+    want_no_family(&mut restarted);
+    restarted.reconcile(kernel.listings());
+    while let Some(transaction) = restarted.next_transaction() {
+        kernel.apply(&transaction)?;
+    }
     if kernel != Kernel::new() {
-        return Err(format!("after cleanup\n{:?}", kernel.listings()));
+        return Err(format!("no family is wanted\n{:?}", kernel.listings()));
     }
     Ok(())
 }

@@ -26,13 +26,17 @@ pub fn settings() -> Settings {
 
 pub fn machine(settings: Settings) -> Machine {
     let mut machine = Machine::default();
+    configure(&mut machine, settings);
+    machine
+}
+
+pub fn configure(machine: &mut Machine, settings: Settings) {
     let node = Node {
         name: Some(machine.names.intern("here")),
         zone: None,
         addresses: ["192.168.0.2", "192.168.100.2", "fd00:192:168::2"].map(ip).to_vec(),
     };
     machine.configure(settings, node);
-    machine
 }
 
 /// A Service with port 80 named `http`.

@@ -230,20 +230,21 @@ fn drift_is_repaired_by_as_little_as_it_takes() {
 }
 
 #[test]
-fn cleanup_leaves_nothing_of_ours() {
+fn without_a_wanted_family_nothing_of_ours_is_left() {
     let mut local = service("local", "172.30.0.3", Sctp);
     local.external_policy = Policy::Local;
     local.ports[0].node_port = Some(30003);
     let mut tcp = service("tcp", "172.30.0.4", Tcp);
     tcp.ports[0].node_port = Some(30004);
-    let (machine, mut kernel) = started(vec![(local, &["10.180.0.1"]), (tcp, &["10.180.0.1"])]);
+    let (mut machine, mut kernel) = started(vec![(local, &["10.180.0.1"]), (tcp, &["10.180.0.1"])]);
     let others = kernel.tables.get_mut(&(4, "nat".to_owned())).unwrap().get_mut("OUTPUT").unwrap();
     others.push("-A OUTPUT -j ACCEPT".to_owned());
-    for transaction in machine.cleanup(&kernel.listings()) {
-        kernel.apply(&transaction);
-    }
+    configure(&mut machine, Settings { families: vec![], ..settings() });
+    machine.reconcile(kernel.listings());
+    kernel.carry_out(&mut machine);
     assert!(kernel.servers.is_empty() && kernel.sets.is_empty() && !kernel.has_link, "{kernel:#?}");
     let rules: Vec<&String> = kernel.tables.values().flat_map(|table| table.values().flatten()).collect();
     assert_eq!(rules, ["-A OUTPUT -j ACCEPT"]);
-    assert!(machine.cleanup(&kernel.listings()).is_empty());
+    machine.reconcile(kernel.listings());
+    assert!(machine.is_empty());
 }
