@@ -90,7 +90,7 @@ function tablesOf(family: Family, services: readonly TestService[]): string {
     `-I FORWARD ${fresh} -j KUBE-EXTERNAL-SERVICES`,
     `-I FORWARD ${fresh} -j KUBE-SERVICES`,
     `-I FORWARD ${fresh} -j KUBE-PROXY-FIREWALL`,
-    "-I FORWARD -j KUBE-FORWARD",
+    '-I FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD',
     `-I OUTPUT ${fresh} -j KUBE-SERVICES`,
     `-I OUTPUT ${fresh} -j KUBE-PROXY-FIREWALL`,
     ...refused,
