@@ -6,7 +6,7 @@
  * of one pause (about half a second at 50 000 Services, and nothing in a small cluster, where it is not done).
  *
  * After that the space for new objects is what grows: V8 doubles it under a steady stream of changes up to 115 MiB, three times
- * what 1 000 Services take. It stops at half of that or less here, which costs nothing that could be measured.
+ * what 1 000 Services take. It stops at half of that or less here, for somewhat more frequent collections.
  */
 
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
