@@ -22,7 +22,8 @@ import {
   systemVariant,
 } from "./kernel/iptables.ts";
 import { listServers, removeIpvs, removeOtherSets } from "./kernel/ipvs.ts";
-import { deleteTables, listTables } from "./kernel/nft.ts";
+import { KernelError } from "./kernel/kernel-error.ts";
+import { applyNft, deleteTables, listTables, type NftTable } from "./kernel/nft.ts";
 import { type SideRulesName, sideChain, sideTable } from "./side-rules/side-rules.ts";
 
 /** Every rule set beside those of Services. */
@@ -126,9 +127,32 @@ async function removeTables(
   for (const name of SIDE_RULES)
     if (keep !== "nftables" || !sideRules.includes(name)) leftovers.add(sideTable(name));
   const standing = (await listTables(options)).filter(({ name }) => leftovers.has(name));
-  if (standing.length > 0) await deleteTables(standing, options);
+  if (standing.length > 0) {
+    await stopRefusing(
+      standing.filter(({ name }) => name === NFT_TABLE),
+      options,
+    );
+    await deleteTables(standing, options);
+  }
   return standing.length > 0;
 }
+
+/**
+ * A packet that meets the table while it goes can miss its Service and still find the ClusterIP, whose other ports are
+ * refused: seen with Linux 6.18 in one of some thousand connections. Whoever came in this table's place serves them.
+ */
+async function stopRefusing(tables: readonly NftTable[], options: LeftoverOptions): Promise<void> {
+  for (const { family, name } of tables) {
+    const lines = REFUSING_CHAINS.map((chain) => `flush chain ${family} ${name} ${chain}\n`);
+    // A table without these chains is of another layout, and goes all the same.
+    await applyNft(lines, options).catch((error: unknown) => {
+      if (!(error instanceof KernelError)) throw error;
+    });
+  }
+}
+
+/** Of `wasm-nat/src/nftables/rules.rs`: what happens to packets to a ClusterIP that are for no port of a Service. */
+const REFUSING_CHAINS = ["undefined-port", "unallocated"] as const;
 
 interface ChainsToRemove {
   readonly what: string;
