@@ -132,10 +132,7 @@ export async function removeChains(
   options: IptablesOptions = {},
 ): Promise<boolean> {
   const saved = await saveTables(programs, options);
-  const plans = saved.split(/^(?=\*)/m).map((text) => {
-    const table = /^\*(\S+)/.exec(text)?.[1] ?? "";
-    return planRemoval(text, (chain) => isOurs(chain, table));
-  });
+  const plans = saved.split(/^(?=\*)/m).map((table) => planRemoval(table, isOurs));
   const plan = plans.filter((text) => text !== undefined);
   await restoreIptables(programs, plan, options);
   return plan.length > 0;
