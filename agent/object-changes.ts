@@ -6,7 +6,7 @@
  */
 
 import type { ClusterModel, ConfigMap, EndpointSlice, Node, ObjectName, Service } from "../cluster/model.ts";
-import { SortedMap } from "../cluster/sorted-map.ts";
+import { changedKeys } from "../cluster/sorted-map.ts";
 
 export interface ObjectChanges {
   readonly services: readonly Service[];
@@ -118,20 +118,6 @@ function takeSlices(
   }
   // A slice that has moved to another Service was put there, and is not gone.
   return { endpointSlices: changed, deletedEndpointSlices: dropped.filter((name) => !put.has(name)) };
-}
-
-/** The keys whose values are not the very same in both, those that are in one of the two only included. */
-function* changedKeys<V>(
-  before: ReadonlyMap<ObjectName, V>,
-  now: ReadonlyMap<ObjectName, V>,
-): Iterable<ObjectName> {
-  if (before === now) return;
-  if (before instanceof SortedMap && now instanceof SortedMap) {
-    yield* now.changedSince(before) as Iterable<ObjectName>;
-    return;
-  }
-  for (const [key, value] of now) if (before.get(key) !== value) yield key;
-  for (const key of before.keys()) if (!now.has(key)) yield key;
 }
 
 /** Slices that no API has named get names that none of the API's can have. */

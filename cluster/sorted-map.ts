@@ -121,6 +121,23 @@ export class SortedMap<K extends string, V> implements ReadonlyMap<K, V> {
   }
 }
 
+/**
+ * The keys whose values are not the very same in both maps, those that are in one of the two only included. Of two
+ * `SortedMap`s what they share is passed over; of any others, all of it is looked at.
+ */
+export function* changedKeys<K extends string, V>(
+  before: ReadonlyMap<K, V>,
+  now: ReadonlyMap<K, V>,
+): Iterable<K> {
+  if (before === now) return;
+  if (before instanceof SortedMap && now instanceof SortedMap) {
+    yield* (now as SortedMap<K, V>).changedSince(before as SortedMap<K, V>);
+    return;
+  }
+  for (const [key, value] of now) if (!before.has(key) || before.get(key) !== value) yield key;
+  for (const key of before.keys()) if (!now.has(key)) yield key;
+}
+
 /** Of all chunks the last one that does not begin after the key; the first one for a key before all. */
 function chunkFor<V>(chunks: readonly Chunk<V>[], key: string): number {
   let low = 0;

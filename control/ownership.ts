@@ -10,7 +10,7 @@ import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
 import type { ClusterModel, Ingress, ObjectName } from "../cluster/model.ts";
-import { SortedMap } from "../cluster/sorted-map.ts";
+import { changedKeys, SortedMap } from "../cluster/sorted-map.ts";
 
 const rule = z.strictObject({
   /** `shop.example.com`, `*.example.com` (every name below, at any depth) or `*`. */
@@ -65,16 +65,9 @@ export function readOwnershipRules(value: unknown): OwnershipRules {
     },
     restrict: (cluster, model) => {
       if (hosts.length === 0 && sharing === "cluster") return { model, diagnostics: NONE };
-      const last = before.get(cluster);
+      const kept = before.get(cluster);
       const { ingresses } = model;
-      const changed =
-        last?.ingresses instanceof SortedMap && ingresses instanceof SortedMap
-          ? (ingresses as SortedMap<ObjectName, Ingress>).changedSince(
-              last.ingresses as SortedMap<ObjectName, Ingress>,
-            )
-          : undefined;
-      const kept = changed === undefined ? undefined : last;
-      const names = new Set(changed ?? ingresses.keys());
+      const names = new Set(kept === undefined ? ingresses.keys() : changedKeys(kept.ingresses, ingresses));
       const claims =
         sharing === "namespace" ? claimsAfter(kept?.claims, names, kept?.ingresses, ingresses) : undefined;
       // Whoever has a host that another namespace gained or lost is judged anew.

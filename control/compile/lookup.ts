@@ -6,7 +6,7 @@
  */
 
 import type { ClusterModel, ConfigMap, EndpointSlice, Secret, Service } from "../../cluster/model.ts";
-import { SortedMap } from "../../cluster/sorted-map.ts";
+import { changedKeys } from "../../cluster/sorted-map.ts";
 import type { ObjectName } from "../../edge-config/config.ts";
 
 interface Kinds {
@@ -57,16 +57,8 @@ function changedNames<T>(
   after: ReadonlyMap<ObjectName, T>,
 ): ReadonlySet<ObjectName> {
   const changed = new Set<ObjectName>();
-  if (before === after) return changed;
-  // A cluster that is watched: what both share is passed over.
-  if (before instanceof SortedMap && after instanceof SortedMap) {
-    const ours = after as SortedMap<ObjectName, T>;
-    for (const name of ours.changedSince(before as SortedMap<ObjectName, T>))
-      if (!isSame(before.get(name), ours.get(name))) changed.add(name);
-    return changed;
-  }
-  for (const [name, object] of after) if (!isSame(before.get(name), object)) changed.add(name);
-  for (const name of before.keys()) if (!after.has(name)) changed.add(name);
+  for (const name of changedKeys(before, after))
+    if (!isSame(before.get(name), after.get(name))) changed.add(name);
   return changed;
 }
 

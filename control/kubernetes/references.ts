@@ -7,7 +7,7 @@
  */
 
 import type { ClusterModel, Ingress, ObjectName } from "../../cluster/model.ts";
-import { SortedMap } from "../../cluster/sorted-map.ts";
+import { changedKeys } from "../../cluster/sorted-map.ts";
 import type { NamedReferences } from "../../cluster/watch/cluster-watch.ts";
 import { annotationKeys } from "../annotations/group.ts";
 import type { Reference } from "../annotations/readers.ts";
@@ -46,8 +46,7 @@ export function createReferences({
       model.configMaps.get(configMap)?.data["allow-cross-namespace-resources"]?.trim() === "true";
     const isNear = before?.ingressClasses === ingressClasses && before.mayCross === mayCross;
     if (before !== undefined && isNear && before.ingresses === ingresses) return before.result;
-    const kept =
-      isNear && before?.ingresses instanceof SortedMap && ingresses instanceof SortedMap ? before : undefined;
+    const kept = isNear ? before : undefined;
     const counts = kept?.counts ?? { Secret: new Map(), ConfigMap: new Map([[configMap, 1]]) };
     let isSame = kept !== undefined;
     const count = (ingress: Ingress | undefined, by: 1 | -1): void => {
@@ -63,16 +62,12 @@ export function createReferences({
       }
     };
     if (kept === undefined) for (const ingress of ingresses.values()) count(ingress, 1);
-    else {
-      const changed = (ingresses as SortedMap<ObjectName, Ingress>).changedSince(
-        kept.ingresses as SortedMap<ObjectName, Ingress>,
-      );
-      for (const name of changed) {
+    else
+      for (const name of changedKeys(kept.ingresses, ingresses)) {
         // What comes counts first: what is named before and after is named all the time.
         count(ingresses.get(name), 1);
         count(kept.ingresses.get(name), -1);
       }
-    }
     const result =
       isSame && kept !== undefined
         ? kept.result
