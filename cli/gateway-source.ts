@@ -70,38 +70,18 @@ export async function openGatewaySource(
 
 const INGRESS_KINDS = ["Ingress", "IngressClass"] as const;
 
-/** A reading without any object (the folder is gone, a mount is empty) is told and is no model. */
+/** A reading without any object (the folder is gone, a mount is empty) is told with the model from before. */
 async function openFiles(
   paths: readonly string[],
   onModel: (model: GatewayModel) => void,
 ): Promise<OpenGatewaySource> {
-  const [{ ManifestReader }, { buildClusterModel }, { watchManifestFiles }] = await Promise.all([
-    import("../cluster/files.ts"),
-    import("../cluster/build.ts"),
-    import("../cluster/watch-files.ts"),
-  ]);
-  const reader = new ManifestReader(paths);
-  let problem: string | undefined;
+  const { followFiles } = await import("../cluster/follow-files.ts");
   let last: ClusterModel | undefined;
-  const read = async (): Promise<void> => {
-    const manifests = await reader.read();
-    const built = buildClusterModel(manifests.objects);
-    const isEmpty = manifests.objects.length === 0;
-    problem = isEmpty
-      ? `No object could be read from ${paths.join(", ")}; what HAProxy passes on stays.`
-      : undefined;
-    if (!isEmpty) last = built.model;
-    if (last !== undefined)
-      onModel({ model: last, diagnostics: [...manifests.diagnostics, ...built.diagnostics] });
-  };
-  // Readings one after another: the reader remembers what it has read.
-  let reading: Promise<void> = Promise.resolve();
-  const watch = await watchManifestFiles(paths, () => {
-    reading = reading.then(read);
+  return await followFiles(paths, (reading) => {
+    if (reading.kind === "state") last = reading.state.model;
+    const { diagnostics } = reading.kind === "state" ? reading.state : reading;
+    if (last !== undefined) onModel({ model: last, diagnostics });
   });
-  reading = reading.then(read);
-  await reading;
-  return { problem: () => problem, close: () => watch.close() };
 }
 
 function connected<T>(connect: () => T): T {

@@ -1,10 +1,11 @@
 /** Opens the source that the operator named: manifest files, or the API server of the cluster. */
 
 import { type Diagnostic, formatDiagnostic } from "../../cluster/diagnostic.ts";
+import { createFileReader, followFiles } from "../../cluster/follow-files.ts";
 import type { ObjectName } from "../../cluster/model.ts";
 import type { ApiAccess } from "../../cluster/watch/api.ts";
 import { createEventTeller, type EventTeller } from "../events.ts";
-import { createFileReader, followFiles } from "./files.ts";
+
 import type { ClusterSource, ClusterState } from "./source.ts";
 
 export type SourceSettings =

@@ -2,22 +2,35 @@
  * The cluster as manifest files tell it (`-f`): read once, or followed.
  *
  * In: paths. Out: states. A reading that finds no object at all (the folder is gone, a mount is empty, everything is
- * broken) is no state: it would take every rule away, and nobody deletes a cluster by a typing error. `--cleanup` does.
+ * broken) is no state: it would take everything away, and nobody deletes a cluster by a typing error.
  */
 
-import { buildClusterModel } from "../../cluster/build.ts";
-import type { Diagnostic } from "../../cluster/diagnostic.ts";
-import { ManifestReader } from "../../cluster/files.ts";
-import { watchManifestFiles } from "../../cluster/watch-files.ts";
-import type { ClusterSource, ClusterState } from "./source.ts";
+import { buildClusterModel } from "./build.ts";
+import type { Diagnostic } from "./diagnostic.ts";
+import { ManifestReader } from "./files.ts";
+import type { ClusterModel } from "./model.ts";
+import { watchManifestFiles } from "./watch-files.ts";
 
 export interface FileStateReader {
   /** The present state, or what is wrong where nothing could be read. Calls must not overlap. */
   readonly read: () => Promise<FileReading>;
 }
 
+export interface FileState {
+  readonly model: ClusterModel;
+  readonly diagnostics: readonly Diagnostic[];
+  /** When the reading began; milliseconds since 1970. */
+  readonly receivedAtMs: number;
+}
+
+export interface FollowedFiles {
+  /** One sentence where nothing can be read any more and the newest state may be old. */
+  readonly problem: () => string | undefined;
+  readonly close: () => void;
+}
+
 export type FileReading =
-  | { readonly kind: "state"; readonly state: ClusterState }
+  | { readonly kind: "state"; readonly state: FileState }
   | { readonly kind: "nothing"; readonly diagnostics: readonly Diagnostic[] };
 
 export function createFileReader(paths: readonly string[]): FileStateReader {
@@ -40,7 +53,7 @@ export function createFileReader(paths: readonly string[]): FileStateReader {
 export async function followFiles(
   paths: readonly string[],
   onReading: (reading: FileReading) => void,
-): Promise<ClusterSource> {
+): Promise<FollowedFiles> {
   const reader = createFileReader(paths);
   let closed = false;
   let problem: string | undefined;
@@ -52,7 +65,7 @@ export async function followFiles(
     problem =
       found.kind === "state"
         ? undefined
-        : `No object could be read from ${paths.join(", ")}; the rules stay.`;
+        : `No object could be read from ${paths.join(", ")}; what was read before stays.`;
     if (!closed) onReading(found);
   };
   const watch = await watchManifestFiles(paths, () => {
