@@ -118,9 +118,9 @@ export class ClusterCompiler {
 
   #addresses(): ReturnType<typeof nodeAddresses> {
     const { interfaces, furtherAddresses } = this.#options;
-    const own = nodeAddresses(this.#node, interfaces?.());
+    const own = nodeAddresses(this.#node, interfaces);
     if (furtherAddresses === undefined) return own;
-    const further = nodeAddresses(undefined, furtherAddresses());
+    const further = nodeAddresses(undefined, furtherAddresses);
     return {
       IPv4: [...new Set([...own.IPv4, ...further.IPv4])],
       IPv6: [...new Set([...own.IPv6, ...further.IPv6])],

@@ -149,7 +149,7 @@ describe.skipIf(reason !== undefined)(
       insert(["10.96.0.11", 53, "10.180.0.2", 5353]);
       insert(["192.168.0.3", 30053, "10.180.0.9", 5353]);
       insert(["10.96.0.11", 53, "10.180.0.1", 5353], "--state ESTABLISHED", "tcp");
-      expect(await sweepFamily("IPv4", destinations, space)).toBe(5);
+      expect(await sweepFamily("IPv4", () => destinations, space)).toBe(5);
       expect(left()).toEqual([
         "10.96.0.10:53 10.180.0.1:5353 0",
         "10.96.0.10:53 10.180.0.1:5353 7",
@@ -163,11 +163,16 @@ describe.skipIf(reason !== undefined)(
     test("IPv6", async () => {
       space.run("conntrack -I -p udp -s fd00::1 -d fd00::a --sport 7 --dport 53 -t 600 2>&1");
       space.run("conntrack -I -p udp -s fd00::1 -d fd00::b --sport 7 --dport 53 -t 600 2>&1");
-      expect(await sweepFamily("IPv6", destinations, space)).toBe(1);
+      expect(await sweepFamily("IPv6", () => destinations, space)).toBe(1);
       expect(left()).toEqual(["fd00::b:53 fd00::b:53 0"]);
       space.run("conntrack -F 2>/dev/null");
     });
 
+    /** As the agent tells: what was told is written, and stands. */
+    const written = (it: UdpSweeper): void => {
+      it.rulesChange();
+      it.rulesChanged();
+    };
     const sweeper = (): { readonly it: UdpSweeper; readonly deleted: number[] } => {
       const deleted: number[] = [];
       const it = new UdpSweeper({
@@ -194,7 +199,7 @@ describe.skipIf(reason !== undefined)(
       ] as const) {
         insert(["10.96.0.10", 53, answers, 53]);
         it.update("shop/dns", ports);
-        it.rulesChanged();
+        written(it);
         await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 20_000 });
       }
       await it.close();
@@ -212,12 +217,13 @@ describe.skipIf(reason !== undefined)(
           if (++sweeps !== 2) return;
           insert(["10.96.0.10", 53, "10.180.0.1", 53]);
           it.update("shop/dns", []);
-          it.rulesChanged();
+          written(it);
         },
       });
       it.update("shop/dns", [port("10.180.0.1:53", "10.180.0.2:53")]);
+      written(it);
       it.update("shop/dns", [port("10.180.0.1:53")]);
-      it.rulesChanged();
+      written(it);
       await vi.waitFor(() => expect(sweeps).toBeGreaterThan(2), { timeout: 20_000 });
       await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 20_000 });
       await it.close();
@@ -226,23 +232,48 @@ describe.skipIf(reason !== undefined)(
     test("the second sweep takes what the first one could not see yet, also of a Service that is gone", async () => {
       const { it, deleted } = sweeper();
       it.update("shop/dns", [port("10.180.0.1:53")]);
+      written(it);
       it.update("shop/dns", []);
-      it.rulesChanged();
+      written(it);
       await vi.waitFor(() => expect(deleted).toHaveLength(1), { interval: 1 });
       insert(["10.96.0.10", 53, "10.180.0.1", 53]);
       await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 20_000 });
       await it.close();
     });
 
+    test("flows are judged by the rules that stand and by those that are being written, not by what comes later", async () => {
+      const { it, deleted } = sweeper();
+      const [first, second, third] = ["10.180.0.1", "10.180.0.2", "10.180.0.3"] as const;
+      it.update("shop/dns", [port(`${first}:53`)]);
+      written(it);
+      await vi.waitFor(() => expect(deleted).toHaveLength(2), { timeout: 5_000 });
+      it.suspectAll();
+      it.rulesChanged();
+      // Before the sweep begins one endpoint is being written, and another is told.
+      it.update("shop/dns", [port(`${second}:53`)]);
+      it.rulesChange();
+      it.update("shop/dns", [port(`${third}:53`)]);
+      for (const answers of [first, second, third]) insert(["10.96.0.10", 53, answers, 53]);
+      await vi.waitFor(() => expect(deleted).toHaveLength(4), { timeout: 5_000 });
+      expect(deleted.slice(2)).toEqual([1, 0]);
+      expect(left().join()).toContain(first);
+      expect(left().join()).toContain(second);
+      it.rulesChanged();
+      await vi.waitFor(() => expect(left().join()).not.toContain(first), { timeout: 5_000 });
+      expect(left().join()).toContain(second);
+      await it.close();
+      space.run("conntrack -F 2>/dev/null");
+    });
+
     test("changes that leave nothing behind start no sweep", async () => {
       const { it, deleted } = sweeper();
       it.update("shop/dns", [port("10.180.0.1:53")]);
-      it.rulesChanged();
+      written(it);
       await vi.waitFor(() => expect(deleted).toHaveLength(2), { timeout: 5_000 });
       it.update("shop/dns", [port("10.180.0.1:53", "10.180.0.2:53")]);
-      it.rulesChanged();
+      written(it);
       it.update("shop/dns", [port("10.180.0.1:53", "10.180.0.2:53")]);
-      it.rulesChanged();
+      written(it);
       await it.close();
       expect(deleted).toHaveLength(2);
     });

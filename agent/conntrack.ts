@@ -116,15 +116,25 @@ export interface UdpSweeperOptions {
   readonly confirmMs?: number;
 }
 
+/** Who was asked right before the change may still answer: the flow is what takes the answer back. */
+const SETTLE_MS = 100;
 const CONFIRM_MS = 1_000;
 const RETRY_MS = 5_000;
 /** Reading the table of a busy node takes seconds; it gets a fifth of the time at most. */
 const SWEEP_SHARE = 5;
 
-/** Follows the UDP Services of a cluster, and sweeps when a change can have left flows behind. */
+/**
+ * Follows the UDP Services of a cluster, and sweeps when a change can have left flows behind. What the cluster says counts
+ * from the moment at which the rules say it: an endpoint that is about to go still gets new flows.
+ */
 export class UdpSweeper {
   readonly #options: UdpSweeperOptions;
+  /** By the rules that stand. */
   readonly #ports = new Map<ObjectName, readonly UdpPort[]>();
+  /** By those that are being written; they may stand already. */
+  readonly #writing = new Map<ObjectName, readonly UdpPort[]>();
+  /** Of later ones. */
+  readonly #told = new Map<ObjectName, readonly UdpPort[]>();
   /** Destinations that were ours and are no longer, with the number of the loss. Until a sweep and its confirmation have passed. */
   readonly #gone = new Map<string | number, number>();
   #losses = 0;
@@ -142,6 +152,21 @@ export class UdpSweeper {
 
   /** Tells what a Service's UDP ports are now; an empty list: none, or no such Service. */
   update(service: ObjectName, ports: readonly UdpPort[]): void {
+    this.#told.set(service, ports);
+  }
+
+  /** Rules of all that was told are about to be written. */
+  rulesChange(): void {
+    for (const [service, ports] of this.#told) this.#writing.set(service, ports);
+    this.#told.clear();
+  }
+
+  #takeWritten(): void {
+    for (const [service, ports] of this.#writing) this.#stands(service, ports);
+    this.#writing.clear();
+  }
+
+  #stands(service: ObjectName, ports: readonly UdpPort[]): void {
     const before = this.#ports.get(service) ?? [];
     if (ports.length === 0) this.#ports.delete(service);
     else this.#ports.set(service, ports);
@@ -153,7 +178,8 @@ export class UdpSweeper {
 
   /** Destinations that rules before ours translated: flows to those of them that are no longer ours are stale. */
   suspect(destinations: readonly (string | number)[]): void {
-    const ours = new Set([...this.#ports.values()].flat().flatMap(destinationsOf));
+    const known = [this.#ports, this.#writing, this.#told].flatMap((ports) => [...ports.values()]);
+    const ours = new Set(known.flat().flatMap(destinationsOf));
     for (const destination of destinations)
       if (!ours.has(destination)) this.#gone.set(destination, ++this.#losses);
   }
@@ -163,16 +189,18 @@ export class UdpSweeper {
     this.#due = true;
   }
 
-  /** Call after the rules are in the kernel. Returns at once. */
+  /** The rules that were being written are in the kernel. Returns at once. */
   rulesChanged(): void {
+    this.#takeWritten();
     if (!this.#due) return;
     this.#due = false;
-    this.#schedule(Math.max(0, this.#restUntilMs - performance.now()), "first");
+    this.#schedule(Math.max(SETTLE_MS, this.#restUntilMs - performance.now()), "first");
   }
 
-  /** Sweeps now, and resolves when it is done; for `--once`. */
+  /** Sweeps now, and resolves when it is done; for `--once`, after the rules were written. */
   async sweepNow(): Promise<void> {
     await this.#running;
+    this.#takeWritten();
     await this.#sweep();
   }
 
@@ -212,16 +240,16 @@ export class UdpSweeper {
   }
 
   async #sweep(): Promise<void> {
-    const destinations = this.#destinations();
     const began = performance.now();
-    for (const family of this.#options.families) {
+    const sweep = async (family: IpFamily): Promise<void> => {
       const startedMs = performance.now();
-      const deleted = await sweepFamily(family, destinations, {
+      const deleted = await sweepFamily(family, () => this.#destinations(), {
         ...this.#options.kernel,
         signal: this.#stop.signal,
       });
       this.#options.onSweep?.(family, { deleted, durationMs: performance.now() - startedMs });
-    }
+    };
+    await Promise.all(this.#options.families.map(sweep));
     const now = performance.now();
     this.#restUntilMs = now + (now - began) * (SWEEP_SHARE - 1);
   }
@@ -233,9 +261,9 @@ export class UdpSweeper {
       if (typeof destination === "number") nodePorts.set(destination, new Set());
       else addresses.set(destination, new Set());
     }
-    for (const ports of this.#ports.values()) {
+    for (const ports of [...this.#ports.values(), ...this.#writing.values()]) {
       for (const { destinations, nodePort, endpoints } of ports) {
-        // Where two Services claim one destination, flows of either may stay.
+        // Where two Services claim one destination, and where old and new rules may stand, flows of either may stay.
         for (const destination of destinations) join(addresses, destination, endpoints);
         if (nodePort !== undefined) join(nodePorts, nodePort, endpoints);
       }
@@ -265,22 +293,32 @@ function leavesFlowsBehind(before: readonly UdpPort[], after: readonly UdpPort[]
   });
 }
 
-/** Deletes the stale flows of one family; how many there were. */
+/**
+ * Deletes the stale flows of one family; how many there were. `destinations` is asked once more when they are known: an
+ * endpoint that has come back meanwhile has new flows, which look like the old ones.
+ */
 export async function sweepFamily(
   family: IpFamily,
-  destinations: UdpDestinations,
+  destinations: () => UdpDestinations,
   options: ConntrackOptions = {},
 ): Promise<number> {
-  const groups = new Map<string, FlowGroup>();
+  const listedFor = destinations();
+  const stale = new Map<string, Flow>();
   await listUdpFlows(
     family,
     (flow) => {
-      if (!isStale(flow, destinations)) return;
-      const group = groupOf(flow, endpointsFor(flow, destinations)?.size === 0);
-      groups.set(JSON.stringify(group), group);
+      if (isStale(flow, listedFor)) stale.set(JSON.stringify(groupOf(flow, false)), flow);
     },
     options,
   );
+  if (stale.size === 0) return 0;
+  const present = destinations();
+  const groups = new Map<string, FlowGroup>();
+  for (const flow of stale.values()) {
+    if (!isStale(flow, present)) continue;
+    const group = groupOf(flow, endpointsFor(flow, present)?.size === 0);
+    groups.set(JSON.stringify(group), group);
+  }
   let deleted = 0;
   for (const group of groups.values()) deleted += await deleteUdpFlows(family, group, options);
   return deleted;

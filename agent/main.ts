@@ -13,6 +13,7 @@ import { ClusterCompiler, configMapNames } from "./compiler.ts";
 import { DiagnosticLog } from "./diagnostic-log.ts";
 import { KernelError } from "./kernel/kernel-error.ts";
 import { printTransactions } from "./kernel/transactions.ts";
+import { WaitingPrograms } from "./kernel/waiting-programs.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
 import { boundNewObjects, releaseStartMemory } from "./memory.ts";
@@ -21,7 +22,7 @@ import { createNodeHealth } from "./node-health.ts";
 import type { AgentOptions, DaemonOptions } from "./options.ts";
 import { addressesFor, createSweeper, prepareNode, setSysctls } from "./prepare.ts";
 import { usableFamilies } from "./requirements.ts";
-import { CachedCounters, readCounters } from "./service-counters.ts";
+import { CachedCounters, ownersFrom, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
 import { ServiceHealthServers } from "./service-health.ts";
 import { createSideRules, sideRuleNames } from "./side-rules/configured.ts";
@@ -45,7 +46,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
   const { families, compiler } = node;
 
   const metrics = createAgentMetrics(settings.backend, families);
-  const sweeper = await createSweeper(options, node, metrics.swept);
+  const sweeper = createSweeper(options, node, metrics.swept);
   const follower = new ServiceFollower({
     node: settings.node,
     updateUdp: (service, ports) => sweeper?.update(service, ports),
@@ -57,11 +58,15 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
   let model: ClusterModel | undefined;
   let followed: OpenSource | undefined;
 
+  const waiting = new WaitingPrograms();
   const sync = new RuleSync({
     backend: node.backend({
       onListing: (listing) => sweeper?.suspect(rememberedDestinations(listing)),
       onDiagnostics: () => diagnostics.show("compiling", compiler.diagnostics()),
       onReplaced: () => say(REPLACED),
+      onHandedOver: () => sweeper?.rulesChange(),
+      onApplied: metrics.applied,
+      kernel: { waiting },
     }),
     onSynced: ({ kind, changes, durationMs }) => {
       metrics.synced(kind, durationMs);
@@ -107,7 +112,11 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       });
     },
   });
-  const counters = new CachedCounters(() => readCounters(settings.backend, families));
+  const counters = new CachedCounters(() =>
+    readCounters(settings.backend, families, {
+      owners: () => (model === undefined ? () => undefined : ownersFrom(model, compiler.exposed())),
+    }),
+  );
   const servers = startStatusServers({
     ...options,
     health,
@@ -165,17 +174,18 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     takeOver.close(),
     ...sideRules.map((runner) => runner.close()),
   ]);
+  waiting.close();
   lock.release();
 }
 
 /** `fairlead agent --once`: programs the present state. Rejects with one sentence; then the rules are what they were. */
 export async function programOnce(options: AgentOptions): Promise<void> {
   const { settings, say } = options;
-  const [{ node, sweeper }, { model, diagnostics }] = await Promise.all([
-    prepareNode(options).then(async (node) => ({ node, sweeper: await createSweeper(options, node) })),
-    readOnce(options.source, interestOf(options), say),
-  ]);
+  // First: reading keeps this process busy, which then hears late what the programs have said that it waits for.
+  const node = await prepareNode(options);
   const { compiler } = node;
+  const sweeper = createSweeper(options, node);
+  const { model, diagnostics } = await readOnce(options.source, interestOf(options), say);
   const log = new DiagnosticLog(say);
   log.show("reading", diagnostics);
   const follower = new ServiceFollower({
@@ -189,6 +199,8 @@ export async function programOnce(options: AgentOptions): Promise<void> {
       onListing: (listing) => sweeper?.suspect(rememberedDestinations(listing)),
       onDiagnostics: () => log.show("compiling", compiler.diagnostics()),
       onReplaced: () => say(REPLACED),
+      onHandedOver: () => sweeper?.rulesChange(),
+      isWatched: false,
     }),
   );
   for (const runner of createSideRules(options, node.families, () => model.pods.values()))

@@ -17,5 +17,5 @@ test("the space for new objects stops growing under a stream of changes", () => 
   const args = ["--input-type=module", "--eval", script];
   const mebibytes = Number(execFileSync(process.execPath, args, { encoding: "utf8" }));
   expect(mebibytes).toBeGreaterThan(0);
-  expect(mebibytes).toBeLessThanOrEqual(48);
+  expect(mebibytes).toBeLessThanOrEqual(32);
 });

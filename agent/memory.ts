@@ -6,7 +6,7 @@
  * of one pause (about half a second at 50 000 Services, and nothing in a small cluster, where it is not done).
  *
  * After that the space for new objects is what grows: V8 doubles it under a steady stream of changes up to 115 MiB, three times
- * what 1 000 Services take. It stops at half of that or less here, for somewhat more frequent collections.
+ * what 1 000 Services take. It stops at a quarter of that or less here, for more frequent collections.
  */
 
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
@@ -15,8 +15,8 @@ import { runInNewContext } from "node:vm";
 const MIB = 1024 * 1024;
 /** Below, there is not enough to give back. */
 const LEAST_BYTES = 200 * MIB;
-/** Two halves of 16 MiB, as `--max-semi-space-size=16` would have it, which only the command line can say. */
-const ENOUGH_FOR_NEW_BYTES = 32 * MIB;
+/** Two halves of 8 MiB, as `--max-semi-space-size=8` would have it, which only the command line can say. */
+const ENOUGH_FOR_NEW_BYTES = 16 * MIB;
 /** V8's own. */
 const GROWTH = 2;
 

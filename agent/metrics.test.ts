@@ -68,6 +68,36 @@ test("failures have the name of the backend", () => {
   ]);
 });
 
+test("rules of iptables that the last sync wrote, by family and table", () => {
+  const metrics = createAgentMetrics("iptables", ["IPv4", "IPv6"]);
+  const text = (lines: readonly string[]) => new TextEncoder().encode(lines.join("\n"));
+  const last = () => lines(metrics, "kubeproxy_sync_proxy_rules_iptables_last");
+  metrics.applied({
+    program: "iptables-restore",
+    text: text(["*filter", ":KUBE-SERVICES - [0:0]", "-A KUBE-SERVICES -j ACCEPT", "COMMIT", "*nat"]),
+  });
+  metrics.applied({
+    program: "iptables-restore",
+    text: text([
+      "*nat",
+      "-A KUBE-SERVICES -j A",
+      "-D KUBE-SERVICES -j A",
+      "-A KUBE-SERVICES -j B",
+      "COMMIT",
+      "",
+    ]),
+  });
+  metrics.synced("resync", 1);
+  expect(last()).toEqual([
+    'kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv4",table="filter"} 1',
+    'kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv4",table="nat"} 2',
+    'kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv6",table="filter"} 0',
+    'kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv6",table="nat"} 0',
+  ]);
+  metrics.synced("change", 1);
+  expect(last().map((line) => line.slice(-1))).toEqual(["0", "0", "0", "0"]);
+});
+
 test("the process, under the names of Prometheus' clients", () => {
   const metrics = createAgentMetrics("ipvs", ["IPv4"]);
   metrics.memory(12_345, 678);

@@ -6,7 +6,9 @@
  */
 
 import type { IpFamily } from "../cluster/model.ts";
+import type { NatTransaction } from "../wasm-nat/nat.ts";
 import type { BackendName } from "./backends/backend.ts";
+import { countRules } from "./kernel/iptables.ts";
 import { createRegistry, type Labels, type Registry } from "./prometheus.ts";
 import type { Counters } from "./service-counters.ts";
 
@@ -24,6 +26,8 @@ export interface AgentMetrics {
   readonly drifted: () => void;
   /** Bytes of the process, and of the compiler in it. */
   readonly memory: (residentBytes: number, compilerBytes: number) => void;
+  /** The kernel has taken it, as a part of the next sync. */
+  readonly applied: (transaction: Pick<NatTransaction, "program" | "text">) => void;
   /** What the kernel has counted until now. */
   readonly counted: (counters: Counters) => void;
 }
@@ -163,6 +167,29 @@ export function createAgentMetrics(
       ? registry.gauge("kubeproxy_sync_proxy_rules_iptables_total", "Rules of Services, by table.")
       : undefined;
 
+  const rulesLast =
+    backend === "iptables"
+      ? registry.gauge(
+          "kubeproxy_sync_proxy_rules_iptables_last",
+          "Rules of Services that the last sync wrote, by table.",
+        )
+      : undefined;
+  const rulesWritten = new Map<IpFamily, Map<string, number>>();
+  const showWritten = (): void => {
+    for (const ip_family of families) {
+      const written = rulesWritten.get(ip_family);
+      for (const table of ["filter", "nat"]) rulesLast?.set(written?.get(table) ?? 0, { ip_family, table });
+    }
+    rulesWritten.clear();
+  };
+  const invalid =
+    backend === "nftables"
+      ? undefined
+      : registry.collected(
+          "kubeproxy_iptables_ct_state_invalid_dropped_packets_total",
+          "Packets that were dropped because the connection table calls them invalid.",
+        );
+
   const pending = { services: 0, slices: 0 };
   const showPending = (): void => {
     servicesPending.set(pending.services);
@@ -174,6 +201,7 @@ export function createAgentMetrics(
     synced: (kind, durationMs) => {
       [pending.services, pending.slices] = [0, 0];
       showPending();
+      showWritten();
       each((labels) => {
         all.observe(durationMs / 1000, labels);
         (kind === "resync" ? full : partial).observe(durationMs / 1000, labels);
@@ -211,7 +239,15 @@ export function createAgentMetrics(
       resident.set(residentBytes);
       compilerMemory.set(compilerBytes);
     },
+    applied: ({ program, text }) => {
+      const family = RESTORED_FAMILY.get(program);
+      if (family === undefined || rulesLast === undefined) return;
+      const sums = rulesWritten.get(family) ?? new Map<string, number>();
+      for (const [table, rules] of countRules(text)) sums.set(table, (sums.get(table) ?? 0) + rules);
+      rulesWritten.set(family, sums);
+    },
     counted: (counters) => {
+      invalid?.replace([...counters.invalid].map(([ip_family, packets]) => [{ ip_family }, packets]));
       connections.replace(
         counters.services.map(
           ({ family, namespace, service, protocol, port, through, connections: count }) => [
@@ -232,6 +268,11 @@ export function createAgentMetrics(
     },
   };
 }
+
+const RESTORED_FAMILY: ReadonlyMap<NatTransaction["program"], IpFamily> = new Map([
+  ["iptables-restore", "IPv4"],
+  ["ip6tables-restore", "IPv6"],
+]);
 
 function range(from: number, to: number, step: number): readonly number[] {
   return Array.from({ length: (to - from) / step + 1 }, (_, index) => from + index * step);

@@ -19,7 +19,7 @@ export interface NodeAddresses {
 
 export function nodeAddresses(
   node: Node | undefined,
-  interfaces: readonly string[] = interfaceAddresses(),
+  interfaces: () => readonly string[] = interfaceAddresses,
 ): NodeAddresses {
   const named = (node?.addresses ?? [])
     .filter(({ type }) => type === "InternalIP" || type === "ExternalIP")
@@ -28,7 +28,7 @@ export function nodeAddresses(
     .map(({ address }) => address);
   const own = (family: IpFamily): readonly string[] => {
     const fromNode = ofFamily(named, family);
-    return fromNode.length > 0 ? fromNode : ofFamily(interfaces, family);
+    return fromNode.length > 0 ? fromNode : ofFamily(interfaces(), family);
   };
   return { IPv4: own("IPv4"), IPv6: own("IPv6") };
 }

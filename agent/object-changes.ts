@@ -100,9 +100,9 @@ function takeSlices(
   const put = new Set<ObjectName>();
   const dropped: ObjectName[] = [];
   for (const service of changedKeys(before, now)) {
-    const old = new Map(
-      (before.get(service) ?? []).map((slice, index) => [nameOf(service, slice, index), slice]),
-    );
+    const old = new Map<ObjectName, EndpointSlice>();
+    for (const [index, slice] of (before.get(service) ?? NONE).entries())
+      old.set(nameOf(service, slice, index), slice);
     let isTouched = !now.has(service);
     for (const [index, slice] of (now.get(service) ?? []).entries()) {
       const name = nameOf(service, slice, index);
@@ -119,6 +119,8 @@ function takeSlices(
   // A slice that has moved to another Service was put there, and is not gone.
   return { endpointSlices: changed, deletedEndpointSlices: dropped.filter((name) => !put.has(name)) };
 }
+
+const NONE: readonly EndpointSlice[] = [];
 
 /** Slices that no API has named get names that none of the API's can have. */
 function nameOf(service: ObjectName, { source, meta }: EndpointSlice, index: number): ObjectName {

@@ -5,10 +5,11 @@
 import type { IpFamily } from "../cluster/model.ts";
 import { createNat } from "../wasm-nat/nat.ts";
 import type { Backend } from "./backends/backend.ts";
-import { NatBackend } from "./backends/nat-backend.ts";
+import { NatBackend, type NatBackendOptions } from "./backends/nat-backend.ts";
 import { createReadBack } from "./backends/read-back.ts";
 import { ClusterCompiler } from "./compiler.ts";
 import { UdpSweeper } from "./conntrack.ts";
+import type { KernelOptions } from "./kernel/transactions.ts";
 import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
 import type { AgentOptions } from "./options.ts";
 import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
@@ -19,20 +20,28 @@ export interface PreparedNode {
   readonly families: readonly IpFamily[];
   readonly compiler: ClusterCompiler;
   readonly backend: (listeners: BackendListeners) => Backend;
+  /** One sentence where stale UDP flows cannot be removed. */
+  readonly conntrackObstacle: string | undefined;
 }
 
 interface BackendListeners {
   readonly onListing: (text: string | Uint8Array) => void;
   readonly onDiagnostics: () => void;
   readonly onReplaced: () => void;
+  /** The compiler has been told everything; what it plans is about to be written. */
+  readonly onHandedOver: () => void;
+  readonly isWatched?: boolean;
+  readonly onApplied?: NatBackendOptions["onApplied"];
+  readonly kernel?: KernelOptions;
 }
 
 /** What has to be there before any rule. Rejects with one sentence where this node cannot be programmed. */
 export async function prepareNode(options: AgentOptions): Promise<PreparedNode> {
   const { settings, conntrack, say } = options;
-  const [{ families, obstacles }, nat] = await Promise.all([
+  const [{ families, obstacles }, nat, conntrackObstacle] = await Promise.all([
     usableFamilies(settings.backend),
     createNat(),
+    findConntrackObstacle(),
     setSysctls(conntrackSysctls(conntrack), options),
   ]);
   if (families.length === 0) throw new Error(obstacles.join(" "));
@@ -43,20 +52,28 @@ export async function prepareNode(options: AgentOptions): Promise<PreparedNode> 
   return {
     families,
     compiler,
-    backend: (listeners) =>
-      new NatBackend({ nat, readBack, takeChanges: () => compiler.handOver(), ...listeners }),
+    backend: ({ onHandedOver, ...listeners }) =>
+      new NatBackend({
+        nat,
+        readBack,
+        takeChanges: () => {
+          compiler.handOver();
+          onHandedOver();
+        },
+        ...listeners,
+      }),
+    conntrackObstacle,
   };
 }
 
 /** `undefined` where there is no `conntrack`; that is told. */
-export async function createSweeper(
+export function createSweeper(
   { say }: AgentOptions,
-  { families, compiler }: PreparedNode,
+  { families, compiler, conntrackObstacle }: PreparedNode,
   onSwept: (family: IpFamily, deleted: number, durationMs: number) => void = () => {},
-): Promise<UdpSweeper | undefined> {
-  const obstacle = await findConntrackObstacle();
-  if (obstacle !== undefined) {
-    say(obstacle);
+): UdpSweeper | undefined {
+  if (conntrackObstacle !== undefined) {
+    say(conntrackObstacle);
     return undefined;
   }
   return new UdpSweeper({

@@ -28,11 +28,11 @@ export async function findObstacle(needs: Needs, options: ProbeOptions = {}): Pr
   try {
     switch (needs.backend) {
       case "nftables":
-        return (await obstacleOfNft(options)) ?? (await obstacleOfNftKernel(needs.families, options));
+        return await firstOf([obstacleOfNft(options), obstacleOfNftKernel(needs.families, options)]);
       case "iptables":
         return await obstacleOfIptables(needs, options);
       case "ipvs":
-        return (await obstacleOfIptables(needs, options)) ?? (await obstacleOfIpvs(options));
+        return await firstOf([obstacleOfIptables(needs, options), obstacleOfIpvs(options)]);
       default:
         return needs.backend satisfies never;
     }
@@ -42,6 +42,11 @@ export async function findObstacle(needs: Needs, options: ProbeOptions = {}): Pr
       ? `The ${needs.backend} backend needs ${error.program}, which is not installed.`
       : error.message;
   }
+}
+
+/** Asks everything at once, which nearly always finds nothing; of several obstacles the first is told. */
+async function firstOf(looks: readonly Promise<string | undefined>[]): Promise<string | undefined> {
+  return (await Promise.all(looks)).find((obstacle) => obstacle !== undefined);
 }
 
 export interface UsableFamilies {
@@ -143,16 +148,14 @@ async function obstacleOfIptables(
   { families, variant }: Needs,
   options: ProbeOptions,
 ): Promise<string | undefined> {
-  for (const family of families) {
-    for (const table of ["nat", "filter"]) {
-      const program = programName({ family, variant }, "save");
-      const { code, errors } = await probe(program, ["-t", table], options);
-      if (code === 0) continue;
-      if (/you must be root|Permission denied/.test(errors)) return NOT_ROOT;
-      return `The kernel has no iptables table ${table} for ${family} (${program}): ${firstLine(errors)}.`;
-    }
-  }
-  return undefined;
+  const obstacleOf = async (family: IpFamily, table: "nat" | "filter"): Promise<string | undefined> => {
+    const program = programName({ family, variant }, "save");
+    const { code, errors } = await probe(program, ["-t", table], options);
+    if (code === 0) return undefined;
+    if (/you must be root|Permission denied/.test(errors)) return NOT_ROOT;
+    return `The kernel has no iptables table ${table} for ${family} (${program}): ${firstLine(errors)}.`;
+  };
+  return firstOf(families.flatMap((family) => [obstacleOf(family, "nat"), obstacleOf(family, "filter")]));
 }
 
 async function obstacleOfIpvs(options: ProbeOptions): Promise<string | undefined> {

@@ -4,23 +4,51 @@
  * Read from the kernel when somebody asks, and no more often than a small part of one processor pays for.
  */
 
-import type { IpFamily } from "../cluster/model.ts";
+import type { ExposedService } from "../cluster/exposed-services.ts";
+import type { ClusterModel, IpFamily } from "../cluster/model.ts";
 import type { BackendName } from "./backends/backend.ts";
 import { nftTables } from "./backends/read-back.ts";
+import { hostPort } from "./conntrack.ts";
+import { DestinationOwners } from "./destinations.ts";
 import { readIptablesCounts } from "./kernel/iptables-counters.ts";
+import { readIpvsRuleCounts, readServerCounts, type VirtualServer } from "./kernel/ipvs-counters.ts";
 import { readChainCounts, readServiceCounts } from "./kernel/nft-counters.ts";
 import type { KernelOptions } from "./kernel/transactions.ts";
 
-export interface ServicePortCount {
-  readonly family: IpFamily;
+export interface ServicePortOwner {
+  /** Empty where the kernel does not tell whose it is; then `service` is address and port. */
   readonly namespace: string;
   readonly service: string;
-  readonly protocol: string;
   /** Empty for an unnamed port. */
   readonly port: string;
   readonly through: "address" | "node port";
+}
+
+export interface ServicePortCount extends ServicePortOwner {
+  readonly family: IpFamily;
+  readonly protocol: string;
   readonly connections: number;
 }
+
+/** Whose a virtual server of IPVS is, which says nothing of it itself. */
+export type OwnerOf = (server: VirtualServer) => ServicePortOwner | undefined;
+
+/** As the objects of the cluster say. */
+export function ownersFrom(
+  model: Pick<ClusterModel, "services">,
+  exposed: readonly ExposedService[],
+): OwnerOf {
+  const owners = new DestinationOwners(model, exposed);
+  return ({ protocol, address, port: number }) => {
+    const claim = owners.of({ protocol: PROTOCOLS[protocol], address, port: number });
+    if (claim === undefined) return undefined;
+    const { service, port, kind } = claim;
+    const through = kind === "node port" || kind === "exposed port" ? "node port" : "address";
+    return { namespace: service.meta.namespace, service: service.meta.name, port: port.name, through };
+  };
+}
+
+const PROTOCOLS = { tcp: "TCP", udp: "UDP", sctp: "SCTP" } as const;
 
 export interface RefusalCount {
   readonly family: IpFamily;
@@ -32,6 +60,8 @@ export interface Counters {
   readonly services: readonly ServicePortCount[];
   readonly refusals: readonly RefusalCount[];
   readonly masqueraded: ReadonlyMap<IpFamily, number>;
+  /** iptables and IPVS: packets that were dropped because the connection table calls them invalid. */
+  readonly invalid: ReadonlyMap<IpFamily, number>;
   /** iptables: rules in chains of Services, by table. */
   readonly rules: readonly { readonly family: IpFamily; readonly table: string; readonly rules: number }[];
 }
@@ -46,13 +76,11 @@ const REFUSING_CHAINS: ReadonlySet<string> = new Set([
 ]);
 const MASQUERADING_CHAIN = "postrouting";
 
-const NOTHING: Counters = { services: [], refusals: [], masqueraded: new Map(), rules: [] };
-
-/** The counters of a backend; those without any tell nothing. */
+/** The counters of a backend. `owners` are asked for by IPVS alone. */
 export async function readCounters(
   backend: BackendName,
   families: readonly IpFamily[],
-  options: KernelOptions = {},
+  { owners, ...options }: KernelOptions & { readonly owners?: () => OwnerOf } = {},
 ): Promise<Counters> {
   switch (backend) {
     case "nftables":
@@ -60,7 +88,7 @@ export async function readCounters(
     case "iptables":
       return readIptablesCounters(families, options);
     case "ipvs":
-      return NOTHING;
+      return readIpvsCounters(families, options, owners?.());
     default:
       return backend satisfies never;
   }
@@ -84,9 +112,45 @@ async function readIptablesCounters(
       [...counts.refusals].map(([reason, connections]) => ({ family, reason, connections })),
     ),
     masqueraded: new Map(read.map(({ family, counts }) => [family, counts.masqueraded])),
+    invalid: new Map(read.map(({ family, counts }) => [family, counts.invalid])),
     rules: read.flatMap(({ family, counts }) =>
       [...counts.rules].map(([table, rules]) => ({ family, table, rules })),
     ),
+  };
+}
+
+async function readIpvsCounters(
+  families: readonly IpFamily[],
+  options: KernelOptions,
+  ownerOf: OwnerOf | undefined,
+): Promise<Counters> {
+  const [servers, ...rules] = await Promise.all([
+    readServerCounts(options),
+    ...families.map(async (family) => ({ family, counts: await readIpvsRuleCounts(family, options) })),
+  ]);
+  // A node port is a virtual server at every address that has it.
+  const services = new Map<string, ServicePortCount>();
+  for (const server of servers) {
+    const { family, protocol, address, port, connections } = server;
+    if (!families.includes(family)) continue;
+    const owner = ownerOf?.(server) ?? {
+      namespace: "",
+      service: hostPort(address, port),
+      port: "",
+      through: "address",
+    };
+    const key = JSON.stringify([family, protocol, owner]);
+    const before = services.get(key)?.connections ?? 0;
+    services.set(key, { family, protocol, ...owner, connections: before + connections });
+  }
+  return {
+    services: [...services.values()],
+    refusals: rules.flatMap(({ family, counts }) =>
+      [...counts.refusals].map(([reason, connections]) => ({ family, reason, connections })),
+    ),
+    masqueraded: new Map(rules.map(({ family, counts }) => [family, counts.masqueraded])),
+    invalid: new Map(rules.map(({ family, counts }) => [family, counts.invalid])),
+    rules: [],
   };
 }
 
@@ -96,9 +160,8 @@ async function readNftCounters(families: readonly IpFamily[], options: KernelOpt
   const masqueraded = new Map<IpFamily, number>();
   for (const table of nftTables(families)) {
     const family = table.of;
-    for (const { label, key, connections } of await readServiceCounts(table, options)) {
+    for (const { label, through, connections } of await readServiceCounts(table, options)) {
       const [namespace = "", service = "", protocol = "", port = ""] = label.split("/");
-      const through = key.split(" . ").length === 3 ? "address" : "node port";
       services.push({ family, namespace, service, protocol, port, through, connections });
     }
     for (const { chain, packets } of await readChainCounts(table, options)) {
@@ -106,7 +169,7 @@ async function readNftCounters(families: readonly IpFamily[], options: KernelOpt
       else if (chain === MASQUERADING_CHAIN) masqueraded.set(family, packets);
     }
   }
-  return { services, refusals, masqueraded, rules: [] };
+  return { services, refusals, masqueraded, invalid: new Map(), rules: [] };
 }
 
 /** Reading takes at most one part in so many of the time. */

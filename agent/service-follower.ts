@@ -13,7 +13,7 @@ import type { ObjectChanges } from "./object-changes.ts";
 import { type ServiceHealthPort, serviceHealthPort } from "./service-health.ts";
 
 /** Written by the EndpointSlice controller: when the Pod or Service changed that made it change the slice. */
-const TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time";
+export const TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time";
 
 export interface ServiceFollowerOptions {
   readonly node: string;

@@ -145,13 +145,8 @@ describe.skipIf(reason !== undefined)(`with a kernel${reason === undefined ? "" 
   }
 
   const elements = async (): Promise<readonly string[]> => {
-    const pieces: Buffer[] = [];
-    await listTable({ family: "ip", name: "sync" }, (piece) => pieces.push(piece), space);
-    return (
-      Buffer.concat(pieces)
-        .toString()
-        .match(/10\.0\.0\.\d+/g) ?? []
-    );
+    const listed = await listTable({ family: "ip", name: "sync" }, space);
+    return new TextDecoder().decode(listed).match(/10\.0\.0\.\d+/g) ?? [];
   };
 
   test("changes arrive, many of them in few writes; what others break is mended; rules outlive the loop", async () => {

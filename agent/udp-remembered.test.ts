@@ -8,16 +8,21 @@ test("addresses and node ports of UDP, from nftables as `nft -s -nn` prints it",
 		elements = { 8000:6000 . 17 : 10.0.0.17 . 5353 }
 	}
 	map service-ips {
-		counter
-		elements = { 172.30.0.41 . 17 . 53 counter comment "default/web/udp/dns" : 8000:6000,
-			     fd00::41 . 17 . 54 counter comment "a 17 . 99 b" : 8000:6000,
-			     172.30.0.42 . 6 . 80 counter : 8000:2000 }
+		elements = { 172.30.0.41 . 17 . 53 comment "default/web/udp/dns" : 8000:6000,
+			     fd00::41 . 17 . 54 comment "a 17 . 99 b" : 8000:6000,
+			     172.30.0.43 . 17 . 55 counter comment "of a table of before" : 8000:8000,
+			     172.30.0.42 . 6 . 80 : 8000:2000 }
 	}
 	map service-nodeports {
-		elements = { 17 . 30053 counter comment "default/web/udp/dns" : 8000:4002, 6 . 30080 counter : 8000:4002 }
+		elements = { 17 . 30053 comment "default/web/udp/dns" : 8000:4012, 6 . 30080 : 8000:4012 }
 	}
 }`;
-  expect(rememberedDestinations(Buffer.from(listing))).toEqual(["172.30.0.41:53", "[fd00::41]:54", 30053]);
+  expect(rememberedDestinations(Buffer.from(listing))).toEqual([
+    "172.30.0.41:53",
+    "[fd00::41]:54",
+    "172.30.0.43:55",
+    30053,
+  ]);
 });
 
 test("and from iptables", () => {

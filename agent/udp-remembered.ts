@@ -12,9 +12,10 @@ export function rememberedDestinations(listing: string | Uint8Array): readonly (
   const text = typeof listing === "string" ? listing : Buffer.from(listing).toString("latin1");
   const found = new Set<string | number>();
   // nftables: elements of `service-ips` and `service-nodeports`; the latter have no address before the protocol. They are
-  // the only ones that count. `nft -nn` prints a protocol as its number.
+  // the only ones with a number as their value. `nft -nn` prints a protocol as its number, and in tables of before every
+  // element has a counter.
   for (const [, address, port] of text.matchAll(
-    /[\s{](?:([0-9a-f.:]+) \. )?(?:udp|17) \. (\d{1,5}) counter/g,
+    /[\s{](?:([0-9a-f.:]+) \. )?(?:udp|17) \. (\d{1,5})(?: counter(?: packets \d+ bytes \d+)?)?(?: comment "[^"]*")? : [0-9a-f]*:[0-9a-f]*[\s,]/g,
   )) {
     if (address === undefined) found.add(Number(port));
     else found.add(hostPort(address, Number(port)));

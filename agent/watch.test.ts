@@ -18,6 +18,7 @@ function counters(web: number, api: number, refused: number): Counters {
     ],
     refusals: [{ family: "IPv4", reason: "no-endpoints", connections: refused }],
     masqueraded: new Map([["IPv4", 7]]),
+    invalid: new Map(),
     rules: [],
   };
 }

@@ -2,7 +2,7 @@
  * `fairlead agent watch`: Services, rates and refusals of this node, as the kernel counts them.
  *
  * In: two readings of the counters and the time between them. Out: a page of text. It asks the kernel alone, so it works
- * beside an agent, without one, and without a cluster.
+ * beside an agent, without one, and without a cluster; IPVS knows addresses only, and those are shown.
  */
 
 import type { IpFamily } from "../cluster/model.ts";
@@ -47,7 +47,7 @@ export function renderPage(
 
 function serviceRows(before: Counters | undefined, now: Counters, seconds: number): readonly Row[] {
   const key = ({ family, namespace, service, protocol, port }: Counters["services"][number]): string =>
-    `${namespace}/${service} ${port === "" ? "" : `${port} `}${protocol} ${family}`;
+    `${namespace === "" ? service : `${namespace}/${service}`} ${port === "" ? "" : `${port} `}${protocol} ${family}`;
   const earlier = totals(before?.services ?? [], key);
   return rowsOf(totals(now.services, key), before === undefined ? undefined : earlier, seconds);
 }

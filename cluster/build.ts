@@ -10,6 +10,7 @@
 
 import type { Diagnostic } from "./diagnostic.ts";
 import type { ClusterModel, EndpointSlice, KubernetesObject, ObjectName, Pod, Service } from "./model.ts";
+import { objectName } from "./object-name.ts";
 import { endpointSlicesFromPods, PodIndex } from "./pod-endpoints.ts";
 
 export interface BuiltModel {
@@ -58,7 +59,7 @@ type ObjectsByKind = {
 
 function add(kinds: ObjectsByKind, object: KubernetesObject, diagnostics: Diagnostic[]): void {
   const { namespace, name } = object.meta;
-  const key = namespace === "" ? name : `${namespace}/${name}`;
+  const key = namespace === "" ? name : objectName(namespace, name);
   switch (object.kind) {
     case "Ingress":
       put(kinds.Ingress, key, object, diagnostics);
@@ -112,8 +113,19 @@ function put<T extends KubernetesObject>(
 }
 
 function sorted<K extends string, T>(map: ReadonlyMap<string, T>): ReadonlyMap<K, T> {
+  // As tools write them out, and lists of an API server come.
+  if (isSorted(map.keys())) return map as ReadonlyMap<K, T>;
   const keys = [...map.keys()].sort() as K[];
   return new Map(keys.map((key) => [key, map.get(key) as T]));
+}
+
+function isSorted(keys: Iterable<string>): boolean {
+  let before = "";
+  for (const key of keys) {
+    if (key < before) return false;
+    before = key;
+  }
+  return true;
 }
 
 const SOURCES: readonly EndpointSlice["source"][] = ["EndpointSlice", "Endpoints"];
@@ -125,12 +137,13 @@ function gatherSlices(
 ): ReadonlyMap<ObjectName, readonly EndpointSlice[]> {
   const byService = new Map<ObjectName, EndpointSlice[]>();
   for (const slice of slices) {
-    const key: ObjectName = `${slice.meta.namespace}/${slice.serviceName}`;
+    const key = objectName(slice.meta.namespace, slice.serviceName);
     const list = byService.get(key);
     if (list === undefined) byService.set(key, [slice]);
     else list.push(slice);
   }
   for (const [key, list] of byService) {
+    if (list.length === 1) continue;
     const source = SOURCES.find((candidate) => list.some((slice) => slice.source === candidate));
     const counting = list.filter((slice) => slice.source === source);
     byService.set(

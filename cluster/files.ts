@@ -155,32 +155,45 @@ function keyOf(object: KubernetesObject): string {
 
 /** All files together: of two objects with one kind and name the last one read counts. */
 function merge(files: readonly ReadFile[]): Manifests {
-  const byKey = new Map<string, { origin: string; objects: KubernetesObject[] }>();
+  // One Endpoints object is several slices, and a list may hold an object twice; nearly always it is one.
+  const byKey = new Map<string, LocatedObject | LocatedObject[]>();
   const diagnostics: Diagnostic[] = [];
   for (const file of files) {
     for (const diagnostic of file.diagnostics) diagnostics.push(diagnostic);
-    for (const { object, origin } of file.objects) {
+    for (const located of file.objects) {
+      const { object, origin } = located;
       const key = keyOf(object);
-      const earlier = byKey.get(key);
-      if (earlier === undefined) byKey.set(key, { origin, objects: [object] });
-      // One Endpoints object is several slices.
-      else if (earlier.origin === origin) earlier.objects.push(object);
-      else {
+      const known = byKey.get(key);
+      if (known === undefined) {
+        byKey.set(key, located);
+        continue;
+      }
+      const earlier = Array.isArray(known) ? known : [known];
+      const origins = earlier[0]?.origin ?? "";
+      if (origins === origin) {
+        earlier.push(located);
+        byKey.set(key, earlier);
+      } else {
         const space = key.indexOf(" ");
         diagnostics.push({
           severity: "warning",
           kind: key.slice(0, space),
           object: key.slice(space + 1),
           origin,
-          message: `it is defined twice, in ${earlier.origin} and in ${origin}; the latter counts`,
+          message: `it is defined twice, in ${origins} and in ${origin}; the latter counts`,
         });
         // To the end, as if the earlier one had never been.
         byKey.delete(key);
-        byKey.set(key, { origin, objects: [object] });
+        byKey.set(key, located);
       }
     }
   }
-  return { objects: [...byKey.values()].flatMap((entry) => entry.objects), diagnostics };
+  const objects: KubernetesObject[] = [];
+  for (const entry of byKey.values()) {
+    if (Array.isArray(entry)) for (const { object } of entry) objects.push(object);
+    else objects.push(entry.object);
+  }
+  return { objects, diagnostics };
 }
 
 /** Gathers what the documents of one file hold. */

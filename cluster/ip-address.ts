@@ -15,6 +15,7 @@ export interface IpAddress {
 
 /** The address that the text means, or undefined. No zone, no brackets, no blanks. */
 export function parseIpAddress(text: string): IpAddress | undefined {
+  if (isCanonicalIpv4(text)) return { family: "IPv4", text };
   const ipv4 = parseIpv4(text);
   if (ipv4 !== undefined) return { family: "IPv4", text: ipv4.join(".") };
   const groups = parseIpv6(text);
@@ -37,6 +38,27 @@ export function parseIpRange(text: string): IpAddress | undefined {
   if (length > (address.family === "IPv4" ? 32 : 128)) return undefined;
   return { family: address.family, text: `${address.text}/${length}` };
 }
+
+/** Nearly every address that is read is one, and there are hundred thousands. */
+function isCanonicalIpv4(text: string): boolean {
+  if (text.length > 15) return false;
+  let dots = 0;
+  let byte: number | undefined;
+  for (let at = 0; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - ZERO;
+    if (digit === DOT && byte !== undefined) {
+      dots++;
+      byte = undefined;
+    } else if (digit >= 0 && digit <= 9 && byte !== 0) {
+      byte = (byte ?? 0) * 10 + digit;
+      if (byte > 255) return false;
+    } else return false;
+  }
+  return dots === 3 && byte !== undefined;
+}
+
+const ZERO = "0".charCodeAt(0);
+const DOT = ".".charCodeAt(0) - ZERO;
 
 function parseIpv4(text: string): readonly number[] | undefined {
   // The longest with leading zeros that anybody writes: three digits too many in each part would be nonsense.

@@ -9,6 +9,25 @@ import { root } from "./process.mjs";
 /** Packages that stay packages: they hold programs, or are needed only in a checkout. */
 const EXTERNAL = ["esbuild", "miniflare"];
 
+/**
+ * Kubernetes' client declares every type of its API in a module of its own, and does not say that importing one does nothing
+ * else. We use its kubeconfig alone: without the rest a process that follows a cluster has a third less to read and to keep.
+ */
+const WITHOUT_UNUSED_MODELS = {
+  name: "without-unused-models",
+  setup(build) {
+    const seen = Symbol("seen");
+    build.onResolve({ filter: /./ }, async ({ path, kind, pluginData, ...from }) => {
+      if (kind === "entry-point" || pluginData === seen) return undefined;
+      const { importer, resolveDir } = from;
+      const resolved = await build.resolve(path, { importer, resolveDir, kind, pluginData: seen });
+      return resolved.path.includes("/node_modules/@kubernetes/client-node/")
+        ? { ...resolved, sideEffects: false }
+        : undefined;
+    });
+  },
+};
+
 /** Writes the command and the NAT compiler, if that has been built, to `dist`, an empty folder. Returns esbuild's result. */
 export async function bundleCommand(dist) {
   const { build } = await import("esbuild");
@@ -25,6 +44,7 @@ export async function bundleCommand(dist) {
     platform: "node",
     target: "node24",
     external: EXTERNAL,
+    plugins: [WITHOUT_UNUSED_MODELS],
     // Packages of CommonJS ask for Node's modules with require.
     banner: {
       js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',

@@ -16,6 +16,7 @@
 
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 export type NatBackend = "nftables" | "iptables" | "ipvs";
 export type NatFamily = "IPv4" | "IPv6";
@@ -225,6 +226,12 @@ export interface NatListing {
   readonly text: string | Uint8Array;
 }
 
+/** The same in pieces of whole lines, each of which is taken before the next one is asked for. */
+export interface NatListingInPieces {
+  readonly family: NatFamily;
+  readonly pieces: Iterable<Uint8Array>;
+}
+
 export interface Nat {
   /** Settings and node; may be called again when either changes. Returns diagnostics about the settings themselves. */
   configure(settings: NatSettings): readonly NatDiagnostic[];
@@ -237,6 +244,13 @@ export interface Nat {
    * the wanted state. For the start, for audits, and after a failed transaction. Nothing to do if they agree.
    */
   reconcile(listings: readonly NatListing[]): NatPlan;
+  /**
+   * Whether the kernel holds what was committed, by listings as for `reconcile`; what has changed since is not looked at and
+   * still to be planned. A plan before is rolled back. With nftables it takes no memory, since listings are read piece by
+   * piece and added up, and it says no also to other numbers or another order, which `reconcile` would take over. Other
+   * work gets its turn between pieces; `undefined` as soon as `isStale` says that a plan was made meanwhile.
+   */
+  isIntact(listings: readonly NatListingInPieces[], isStale?: () => boolean): Promise<boolean | undefined>;
   /** One transaction (for each program) that replaces whatever stands by the wanted state. */
   replace(): NatPlan;
   /**
@@ -287,6 +301,9 @@ interface Exports {
   reconcile_listing(): number;
   reconcile(): number;
   replace(): number;
+  audit_begin(): number;
+  audit_lines(): number;
+  audit(): number;
   drain(): number;
   next_transaction(): number;
   commit(): number;
@@ -345,6 +362,22 @@ class Machine implements Nat {
       // The listing follows the family's name and a line break: it is large, and JSON would only make it larger.
       this.#call("reconcile_listing", encoder.encode(`${family}\n`), bytes);
     }
+  }
+
+  async isIntact(
+    listings: readonly NatListingInPieces[],
+    isStale: () => boolean = () => false,
+  ): Promise<boolean | undefined> {
+    this.#plans++;
+    this.#call("audit_begin", "");
+    for (const { family, pieces } of listings) {
+      for (const lines of pieces) {
+        this.#call("audit_lines", encoder.encode(`${family}\n`), lines);
+        await nextTurn();
+        if (isStale()) return undefined;
+      }
+    }
+    return this.#ask<boolean>("audit", "");
   }
 
   replace(): NatPlan {

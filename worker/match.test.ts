@@ -226,6 +226,16 @@ describe("against the specification read plainly", () => {
   });
 });
 
+describe("many prefixes", () => {
+  const others = Array.from({ length: 20 }, (_, at): Rule => ["Prefix", `/other/${at}`]);
+
+  test("the longest one is found behind one of the same length that ends in a slash", () => {
+    const rules: readonly Rule[] = [["Prefix", "/a/long/path/"], ["Prefix", "/the/longest1"], ...others];
+    expect(matcher("kubernetes", rules)("/the/longest1")).toBe("Prefix /the/longest1");
+    expect(matcher("kubernetes", rules)("/the/longest1/below")).toBe("Prefix /the/longest1");
+  });
+});
+
 describe("hosts with the same paths", () => {
   const routesTo = (pathType: Route["pathType"]): readonly Route[] => [
     { pathType, path: "/foo/", ingress: "default/test", backend: "b" },

@@ -99,12 +99,17 @@ function redirectOf(number: number): number {
 /** Paths alone, without what they lead to: finds the number of a route in the host's order. */
 class PathIndex {
   readonly #exact = new Map<string, number>();
-  /** Without their last slash; longest first, since the routes are. */
+  /**
+   * Without their last slash, in the order of the routes, which is longest first. Two of them that fit one path differ
+   * by an element at least, so a slash less does not turn them round; the first need not be the longest, though.
+   */
   readonly #prefixes: string[] = [];
   /** `#prefixes[i]` is of route `#prefixRoutes[i]`. */
   readonly #prefixRoutes: number[] = [];
   /** The same by text, where there are many. */
   readonly #prefixIndex: ReadonlyMap<string, number> | undefined;
+  /** No look-up is worth it for more of a path than this. */
+  #longestPrefix = 0;
 
   constructor(routes: readonly Route[], redirectsToSlash: boolean) {
     let endInSlash = 0;
@@ -116,8 +121,10 @@ class PathIndex {
       if (pathType === "Exact") {
         this.#claim(path, route);
       } else {
-        this.#prefixes.push(endsInSlash ? path.slice(0, -1) : path);
+        const prefix = endsInSlash ? path.slice(0, -1) : path;
+        this.#prefixes.push(prefix);
         this.#prefixRoutes.push(route);
+        if (prefix.length > this.#longestPrefix) this.#longestPrefix = prefix.length;
       }
     }
     if (endInSlash > 0) this.#claimWithoutSlash(routes, redirectsToSlash);
@@ -130,14 +137,17 @@ class PathIndex {
 
   /** What `/foo` meets where a route is `/foo/`: an Exact or a Prefix of that very text, else nginx's redirect. */
   #claimWithoutSlash(routes: readonly Route[], redirectsToSlash: boolean): void {
+    const prefixesAsWritten = new Map<string, number>();
+    routes.forEach(({ path: written, pathType }, route) => {
+      const path = utf8AsLatin1(written);
+      if (pathType === "Prefix" && !prefixesAsWritten.has(path)) prefixesAsWritten.set(path, route);
+    });
     routes.forEach(({ path: written }, route) => {
       const path = utf8AsLatin1(written);
       if (path === "/" || !path.endsWith("/")) return;
       const bare = path.slice(0, -1);
-      const asWritten = routes.findIndex(
-        (other) => other.pathType === "Prefix" && utf8AsLatin1(other.path) === bare,
-      );
-      if (asWritten !== -1) this.#claim(bare, asWritten);
+      const asWritten = prefixesAsWritten.get(bare);
+      if (asWritten !== undefined) this.#claim(bare, asWritten);
       else if (redirectsToSlash) this.#claim(bare, redirectOf(route));
     });
   }
@@ -172,8 +182,7 @@ class PathIndex {
   /** The path itself, then without its last element, and so on; none is longer than the longest prefix. */
   #lookUp(path: string, index: ReadonlyMap<string, number>): number {
     let end = path.length;
-    const longest = this.#prefixes[0]?.length ?? 0;
-    if (end > longest) end = path.lastIndexOf("/", longest);
+    if (end > this.#longestPrefix) end = path.lastIndexOf("/", this.#longestPrefix);
     while (end > 0) {
       const route = index.get(path.slice(0, end));
       if (route !== undefined) return route;

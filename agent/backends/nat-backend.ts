@@ -5,11 +5,11 @@
  * The compiler's committed state moves only when the kernel has taken every transaction of a plan.
  */
 
-import type { Nat, NatPlan } from "../../wasm-nat/nat.ts";
+import type { Nat, NatPlan, NatTransaction } from "../../wasm-nat/nat.ts";
 import { KernelError } from "../kernel/kernel-error.ts";
 import { applyTransaction, type KernelOptions } from "../kernel/transactions.ts";
 import type { Audit, Backend, Written } from "./backend.ts";
-import type { ReadBack } from "./read-back.ts";
+import type { ReadBack, SpooledListing } from "./read-back.ts";
 
 export interface NatBackendOptions {
   readonly nat: Nat;
@@ -23,16 +23,21 @@ export interface NatBackendOptions {
   readonly onDiagnostics?: () => void;
   /** Changes were refused again and again, so everything that stood was replaced. */
   readonly onReplaced?: () => void;
+  /** The kernel has taken it. */
+  readonly onApplied?: ((transaction: NatTransaction) => void) | undefined;
+  /** Audits will follow; `false`: nothing is read for their sake. */
+  readonly isWatched?: boolean | undefined;
   readonly nowMs?: () => number;
 }
 
 /** Reading everything back takes at most one part in so many of the time, and of one processor. */
 const AUDIT_SHARE = 25;
 const SHORTEST_AUDIT_PAUSE_MS = 4_000;
+const MANY_CHANGES = 1_000;
 /** An endpoint without connections costs nothing; kube-proxy looks every minute. */
 const DRAIN_PAUSE_MS = 2_000;
 /** Programs at work at the same time: most of what one takes is its own reading, which the kernel's lock does not hold up. */
-const MOST_BESIDE = 2;
+const MOST_BESIDE = 3;
 /** Audits stand behind everything else on the node. */
 const POLITELY = ["nice", "-n", "10"] as const;
 /** So many refused plans in a row: what stands takes no changes, whatever is read back from it. */
@@ -70,7 +75,7 @@ export class NatBackend implements Backend {
   };
 
   readonly resync = async (): Promise<Written> => {
-    const { nat, readBack, takeChanges, onListing, onReplaced } = this.#options;
+    const { nat, readBack, takeChanges, onListing, onReplaced, isWatched = true } = this.#options;
     const listings = await readBack.listing(this.#kernel);
     for (const { text } of listings) onListing?.(text);
     takeChanges();
@@ -83,7 +88,7 @@ export class NatBackend implements Backend {
     const written = await this.#counted(plan);
     if (isStuck) onReplaced?.();
     this.#isForged = false;
-    this.#fingerprint ??= await readBack.fingerprint(this.#kernel);
+    if (isWatched) this.#fingerprint ??= await readBack.fingerprint(this.#kernel);
     this.#nextFullAuditMs = this.#nowMs() + SHORTEST_AUDIT_PAUSE_MS;
     return written;
   };
@@ -131,19 +136,18 @@ export class NatBackend implements Backend {
     const { nat, readBack } = this.#options;
     const began = this.#nowMs();
     const writes = this.#writes;
+    let spooled: SpooledListing | undefined;
     try {
-      const listings = await readBack.listing({
+      spooled = await readBack.spool({
         ...this.#kernel,
         through: [...(this.#kernel.through ?? []), ...POLITELY],
       });
       // Something was written meanwhile: the listing may be of before or after.
-      if (writes !== this.#writes) return INTACT;
-      const { empty } = nat.reconcile(listings);
-      nat.rollback();
-      return empty
-        ? INTACT
-        : { kind: "drifted", what: "somebody else has changed the rules of this node's Services" };
+      const isStale = (): boolean => writes !== this.#writes;
+      if (isStale() || (await nat.isIntact(spooled.listings, isStale)) !== false) return INTACT;
+      return { kind: "drifted", what: "somebody else has changed the rules of this node's Services" };
     } finally {
+      spooled?.close();
       const cost = this.#nowMs() - began;
       this.#nextFullAuditMs = this.#nowMs() + Math.max(SHORTEST_AUDIT_PAUSE_MS, cost * (AUDIT_SHARE - 1));
     }
@@ -160,7 +164,7 @@ export class NatBackend implements Backend {
   }
 
   async #carryOut({ transactions }: NatPlan): Promise<Written> {
-    const { nat, onDiagnostics } = this.#options;
+    const { nat, onDiagnostics, onApplied } = this.#options;
     let changes = 0;
     const underway = new Set<Promise<void>>();
     try {
@@ -175,13 +179,19 @@ export class NatBackend implements Backend {
         underway.add(applied);
         // A refused one stays, for whoever waits next.
         applied.then(
-          () => underway.delete(applied),
+          () => {
+            underway.delete(applied);
+            onApplied?.(transaction);
+          },
           () => {},
         );
       }
       // By now all is compiled; a first load is while it is carried out.
       onDiagnostics?.();
       await Promise.all(underway);
+      // While the kernel makes its tables larger, a listing of them can lack elements.
+      if (changes >= MANY_CHANGES)
+        this.#nextFullAuditMs = Math.max(this.#nextFullAuditMs, this.#nowMs() + SHORTEST_AUDIT_PAUSE_MS);
     } catch (error) {
       // What is still at work must have ended before the kernel is read back.
       await Promise.allSettled(underway);

@@ -1,26 +1,35 @@
 /**
  * How each backend's rules are read back from the kernel.
  *
- * `listing` is everything, for the compiler's `reconcile`; it costs what the rules cost. `fingerprint` is a text that is
+ * `listing` is everything, for the compiler's `reconcile` and `isIntact`; it costs what the rules cost. `fingerprint` is a text that is
  * equal as long as nobody has touched what stands apart from single elements; it costs milliseconds.
  */
 
 import type { IpFamily } from "../../cluster/model.ts";
-import type { NatListing } from "../../wasm-nat/nat.ts";
+import type { NatListing, NatListingInPieces } from "../../wasm-nat/nat.ts";
 import { saveIptables } from "../kernel/iptables.ts";
 import { listIpvs, listServers } from "../kernel/ipvs.ts";
-import { listStructure, listTable, type NftTable } from "../kernel/nft.ts";
+import { listStructure, listTable, type NftTable, spoolTable } from "../kernel/nft.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
+import type { UnlinkedFile } from "../kernel/unlinked-file.ts";
 import type { BackendName } from "./backend.ts";
 
 export interface ReadBack {
   /** One for each family that has anything. */
   readonly listing: (options: KernelOptions) => Promise<readonly NatListing[]>;
   readonly fingerprint: (options: KernelOptions) => Promise<string>;
+  /** The listing for an audit, without its being in memory as a whole where that can be had. */
+  readonly spool: (options: KernelOptions) => Promise<SpooledListing>;
   /** All of it stands in tables of ours, so that one transaction can put other ones in their place. */
   readonly isReplaceable: boolean;
   /** Where endpoints wait for their connections to end: whose have. */
   readonly connections?: (options: KernelOptions) => Promise<string>;
+}
+
+export interface SpooledListing {
+  readonly listings: readonly NatListingInPieces[];
+  /** Call it in the end. */
+  readonly close: () => void;
 }
 
 /** The table of either family, as `wasm-nat` names it. */
@@ -32,14 +41,17 @@ export function createReadBack(backend: BackendName, families: readonly IpFamily
       return nftReadBack(families);
     case "iptables":
       return iptablesReadBack(families);
-    case "ipvs":
+    case "ipvs": {
+      const listing: ReadBack["listing"] = (options) => listIpvs(families, options);
       return {
-        listing: (options) => listIpvs(families, options),
+        listing,
+        spool: inMemory(listing),
         // Nothing can be asked for less than everything.
         fingerprint: async () => "",
         isReplaceable: false,
         connections: listServers,
       };
+    }
     default:
       return backend satisfies never;
   }
@@ -55,11 +67,27 @@ function nftReadBack(families: readonly IpFamily[]): ReadBack {
     listing: async (options) => {
       const listings: NatListing[] = [];
       for (const table of tables) {
-        const pieces: Buffer[] = [];
-        const isThere = await listTable(table, (piece) => pieces.push(piece), options);
-        if (isThere) listings.push({ family: table.of, text: Buffer.concat(pieces) });
+        const text = await listTable(table, options);
+        if (text !== undefined) listings.push({ family: table.of, text });
       }
       return listings;
+    },
+    spool: async (options) => {
+      const files: UnlinkedFile[] = [];
+      const close = (): void => files.splice(0).forEach((file) => void file.close());
+      const listings: NatListingInPieces[] = [];
+      try {
+        for (const table of tables) {
+          const file = await spoolTable(table, options);
+          if (file === undefined) continue;
+          files.push(file);
+          listings.push({ family: table.of, pieces: file.pieces() });
+        }
+      } catch (error) {
+        close();
+        throw error;
+      }
+      return { listings, close };
     },
     fingerprint: async (options) => {
       const texts = await Promise.all(tables.map((table) => listStructure(table, options)));
@@ -74,14 +102,29 @@ function iptablesReadBack(families: readonly IpFamily[]): ReadBack {
     const nat = await saveIptables({ family }, "nat", options);
     return nat + (await saveIptables({ family }, "filter", options));
   };
+  const listing: ReadBack["listing"] = async (options) => {
+    const listings: NatListing[] = [];
+    for (const family of families) listings.push({ family, text: await save(family, options) });
+    return listings;
+  };
   return {
-    listing: async (options) => {
-      const listings: NatListing[] = [];
-      for (const family of families) listings.push({ family, text: await save(family, options) });
-      return listings;
-    },
+    listing,
+    spool: inMemory(listing),
     // iptables has nothing that could be asked for less than everything.
     fingerprint: async () => "",
     isReplaceable: false,
+  };
+}
+
+function inMemory(listing: ReadBack["listing"]): ReadBack["spool"] {
+  return async (options) => {
+    const listings = await listing(options);
+    return {
+      listings: listings.map(({ family, text }) => ({
+        family,
+        pieces: [typeof text === "string" ? Buffer.from(text) : text],
+      })),
+      close: () => {},
+    };
   };
 }

@@ -10,13 +10,13 @@ import type { ClusterModel, IpFamily, ObjectName } from "../../cluster/model.ts"
 import type { NatTrace } from "../../wasm-nat/nat.ts";
 import type { ClusterCompiler } from "../compiler.ts";
 import { hostPort } from "../conntrack.ts";
+import { claimsOf, type Destination } from "../destinations.ts";
 import { CommandError } from "../kernel/command.ts";
 import { countFlows } from "../kernel/conntrack.ts";
 import { KernelError } from "../kernel/kernel-error.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
 import { localAddresses, nodeAddresses } from "../node-addresses.ts";
 import type { NatSettings } from "../settings.ts";
-import { claimsOf, type Destination } from "./destination.ts";
 import { type ExplainedEndpoint, explainEndpoints } from "./endpoints.ts";
 import { askKernel, type KernelHoldings } from "./kernel.ts";
 

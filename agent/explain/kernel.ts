@@ -9,18 +9,31 @@ import type { NatTraceRule } from "../../wasm-nat/nat.ts";
 import type { BackendName } from "../backends/backend.ts";
 import { NFT_TABLE } from "../backends/read-back.ts";
 import { hostPort } from "../conntrack.ts";
+import type { Destination } from "../destinations.ts";
 import { runCommand } from "../kernel/command.ts";
+import { readServerCounts } from "../kernel/ipvs-counters.ts";
 import type { NftTable } from "../kernel/nft.ts";
 import { getElements } from "../kernel/nft-elements.ts";
+import {
+  COUNTED_MASK,
+  FROM_OUTSIDE_LOCAL,
+  LOCAL_SET,
+  masked,
+  parseNumber,
+  printNumber,
+  SERVICE_MASK,
+} from "../kernel/nft-numbers.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
-import type { Destination } from "./destination.ts";
 
 export interface KernelHoldings {
   /** Elements or rules, in the order in which a packet meets them. */
   readonly lines: readonly string[];
   /** `10.180.0.1:8080`, sorted; `undefined` where the backend's lines do not tell. */
   readonly endpoints?: readonly string[];
-  /** New connections until now; absent where the backend does not count them. */
+  /**
+   * New connections until now; absent where no rule is about it. nftables counts those to all addresses of a Service port
+   * together, and those through its node port.
+   */
   readonly connections?: number;
 }
 
@@ -47,11 +60,6 @@ export function askKernel(question: KernelQuestion, options: KernelOptions = {})
   }
 }
 
-/** As in `wasm-nat/src/nftables/numbers.rs`: whose Service port a number is, and the local set instead of the cluster set. */
-const SERVICE_MASK = 0xffff_e000;
-const LOCAL_SET = 1;
-const FROM_OUTSIDE_LOCAL = 4;
-
 async function askNft(
   { destination: { address, port, protocol }, isNodeAddress }: KernelQuestion,
   options: KernelOptions,
@@ -64,27 +72,30 @@ async function askNft(
       ? (await getElements(table, "service-nodeports", [`${word} . ${port}`], options))[0]
       : undefined);
   if (entry === undefined) return { lines: [], endpoints: [] };
-  const value = classId(entry.slice(entry.lastIndexOf(" : ") + 3));
-  const connections = Number(/counter packets (\d+)/.exec(entry)?.[1] ?? 0);
-  const cluster = (value & SERVICE_MASK) >>> 0;
+  const value = parseNumber(mappedTo(entry));
+  const counter = (
+    await getElements(table, "connections", [printNumber(masked(value, COUNTED_MASK))], options)
+  )[0];
+  const connections = Number(/counter packets (\d+)/.exec(counter ?? "")?.[1] ?? 0);
+  const cluster = masked(value, SERVICE_MASK);
   // The Local path of traffic from outside keeps a set of its own.
   const sets =
-    (value & FROM_OUTSIDE_LOCAL) === 0
-      ? [(cluster | (value & LOCAL_SET)) >>> 0]
+    masked(value, FROM_OUTSIDE_LOCAL) === 0
+      ? [cluster | masked(value, LOCAL_SET)]
       : [cluster, cluster | LOCAL_SET];
-  const lines = [entry];
+  const lines = counter === undefined ? [entry] : [entry, counter];
   const endpoints = new Set<string>();
-  for (const set of sets.map((number) => number >>> 0)) {
-    for (const answer of await getElements(table, "services", [hex(set)], options)) {
+  for (const set of sets) {
+    for (const answer of await getElements(table, "services", [printNumber(set)], options)) {
       lines.push(answer);
       const slots = slotsOf(answer);
-      const keys = Array.from({ length: slots }, (_, slot) => `${hex(set)} . ${slot}`);
+      const keys = Array.from({ length: slots }, (_, slot) => `${printNumber(set)} . ${slot}`);
       const targets = answer.includes("affinity-")
         ? await affinityTargets(table, word, set, keys, options)
         : await getElements(table, `${word}-endpoints`, keys, options);
       lines.push(...targets);
       for (const target of targets) {
-        const [host = "", hostPortText = ""] = target.slice(target.lastIndexOf(" : ") + 3).split(" . ");
+        const [host = "", hostPortText = ""] = mappedTo(target).split(" . ");
         if (hostPortText !== "") endpoints.add(hostPort(host, Number(hostPortText)));
       }
     }
@@ -100,14 +111,19 @@ async function affinityTargets(
   options: KernelOptions,
 ): Promise<readonly string[]> {
   const slots = await getElements(table, "affinity-slots", keys, options);
-  const numbers = new Set(slots.map((slot) => classId(slot.slice(slot.lastIndexOf(" : ") + 3))));
+  const numbers = new Set(slots.map((slot) => parseNumber(mappedTo(slot))));
   const local = set & LOCAL_SET;
   return getElements(
     table,
     `${protocol}-affinity-endpoints`,
-    [...numbers].map((number) => hex((number | local) >>> 0)),
+    [...numbers].map((number) => printNumber(number | local)),
     options,
   );
+}
+
+/** `8000:4002` of `172.30.0.41 . 6 . 80 comment "shop/web/tcp" : 8000:4002`. */
+function mappedTo(element: string): string {
+  return element.slice(element.lastIndexOf(" : ") + 3);
 }
 
 /** `goto lb-tcp-3`, `goto affinity-10800s-lb-udp-2`, `goto round-robin-2-P4ZYZVCF-shop/web/tcp`; a refusal has none. */
@@ -117,24 +133,14 @@ function slotsOf(answer: string): number {
   return Number(match?.[1] ?? match?.[2] ?? 0);
 }
 
-/** `8000:4002`, as nft prints a classid; halves lose their leading zeros. */
-function classId(text: string): number {
-  const [major = "", minor = ""] = text.trim().split(":");
-  return ((Number.parseInt(major || "0", 16) << 16) | Number.parseInt(minor || "0", 16)) >>> 0;
-}
-
-function hex(number: number): string {
-  return `0x${number.toString(16)}`;
-}
-
-/** The chains that a packet meets, whole, with counters. */
-async function askIptables(
-  { destination: { address }, rules }: KernelQuestion,
-  options: KernelOptions,
-): Promise<KernelHoldings> {
-  const program = address.includes(":") ? "ip6tables-save" : "iptables-save";
+/** The chains that a packet meets, with counters: whole, and of those that lead on what is about this destination. */
+async function askIptables(question: KernelQuestion, options: KernelOptions): Promise<KernelHoldings> {
+  const { rules } = question;
+  const program = question.destination.address.includes(":") ? "ip6tables-save" : "iptables-save";
   const lines: string[] = [];
   const endpoints = new Set<string>();
+  /** Packets that rules about this destination have seen, by table. */
+  const counts = new Map<string, number>();
   const met = new Map<string, Set<string>>();
   for (const { table, chain } of rules) met.set(table, (met.get(table) ?? new Set()).add(chain));
   for (const [table, chains] of met) {
@@ -153,13 +159,29 @@ async function askIptables(
         }
     for (const line of held) {
       const chain = / -A (\S+) /.exec(line)?.[1] ?? "";
-      if (!chains.has(chain) || isBranch(chain)) continue;
+      if (!chains.has(chain)) continue;
+      if (isBranch(chain)) {
+        if (!isAbout(line, question)) continue;
+        counts.set(table, (counts.get(table) ?? 0) + Number(/^\[(\d+):/.exec(line)?.[1] ?? 0));
+      }
       lines.push(`${table} ${line}`);
       const endpoint = /--to-destination (\S+)/.exec(line)?.[1];
       if (endpoint !== undefined) endpoints.add(endpoint);
     }
   }
-  return { lines, endpoints: [...endpoints].sort() };
+  // A connection that the filter table refuses was counted by the nat table, unless there was nothing to translate.
+  const connections = counts.get("nat") ?? counts.get("filter");
+  return { lines, endpoints: [...endpoints].sort(), ...(connections === undefined ? {} : { connections }) };
+}
+
+/** Address or node port, and how it goes on: `-d 10.96.0.10/32 -p udp … --dport 53 … -j KUBE-SVC-TCOU7JCQXEZGVUNU`. */
+function isAbout(
+  line: string,
+  { destination: { address, port, protocol }, isNodeAddress }: KernelQuestion,
+): boolean {
+  const to = / -d (\S+)\/(?:32|128) /.exec(line)?.[1];
+  const isHere = to === undefined ? isNodeAddress : to === address;
+  return isHere && line.includes(` -p ${protocol.toLowerCase()} `) && line.includes(` --dport ${port} `);
 }
 
 /** Chains that lead on by address or port, or that every packet meets, hold other Services' rules too. */
@@ -183,5 +205,8 @@ async function askIpvs(
     .split("\n")
     .filter((line) => /^(?:TCP|UDP|SCTP| {2}->)/.test(line) && !line.includes("RemoteAddress"));
   const endpoints = lines.flatMap((line) => /^ {2}-> (\S+)/.exec(line)?.[1] ?? []);
-  return { lines, endpoints: endpoints.sort() };
+  const own = (await readServerCounts(options)).find(
+    (one) => one.protocol === protocol.toLowerCase() && one.address === address && one.port === port,
+  );
+  return { lines, endpoints: endpoints.sort(), connections: own?.connections ?? 0 };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { CommandError, runCommand } from "./command.ts";
+import { UnlinkedFile } from "./unlinked-file.ts";
 
 const timeoutMs = 10_000;
 
@@ -23,6 +24,21 @@ describe("runCommand", () => {
     expect(result.output.trim()).toBe("regular file 0 3");
   });
 
+  test("output goes to a file whole, however it was written", async () => {
+    const script =
+      "for i in 1 2 3; do echo $i; done; head -c 3000000 /dev/zero; echo end; echo said >&2; exit 4";
+    const file = new UnlinkedFile();
+    const result = await runCommand("sh", ["-c", script], { output: file, timeoutMs });
+    expect(result).toEqual({ code: 4, output: "", errors: "said\n" });
+    const bytes = Buffer.from(file.whole());
+    expect(bytes).toHaveLength(3_000_010);
+    expect([bytes.toString("latin1", 0, 6), bytes.toString("latin1", 3_000_006)]).toEqual([
+      "1\n2\n3\n",
+      "end\n",
+    ]);
+    file.close();
+  });
+
   test("a program that fails is a result", async () => {
     const result = await runCommand("sh", ["-c", "echo wrong >&2; exit 7"], { timeoutMs });
     expect(result).toEqual({ code: 7, output: "", errors: "wrong\n" });
@@ -41,6 +57,18 @@ describe("runCommand", () => {
     const failure = await runCommand(program, args, { timeoutMs }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(CommandError);
     expect(failure).toMatchObject({ reason, message: expect.stringContaining(message) });
+  });
+
+  test("what the system does not start at all is an error of the same kind", async () => {
+    // As when there is no memory for another process: `spawn` throws.
+    const failure = await runCommand("true", ["\0"], { timeoutMs, input: ["x"] }).catch(
+      (error: unknown) => error,
+    );
+    expect(failure).toBeInstanceOf(CommandError);
+    expect(failure).toMatchObject({
+      reason: "start",
+      message: expect.stringMatching(/^true could not be started: /),
+    });
   });
 
   test("a program that does not end is killed", async () => {

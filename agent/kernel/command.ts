@@ -9,10 +9,8 @@
  * A file is complete before the program starts, and is gone when the program is (`command.test.ts` kills a writer).
  */
 
-import { spawn } from "node:child_process";
-import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { type ChildProcess, spawn } from "node:child_process";
+import { UnlinkedFile } from "./unlinked-file.ts";
 
 export interface CommandOptions {
   /** Standard input, in pieces that are joined. Absent: nothing. */
@@ -21,6 +19,11 @@ export interface CommandOptions {
   readonly timeoutMs: number;
   /** Called with every piece of standard output, which is then not kept. */
   readonly onOutput?: ((piece: Buffer) => void) | undefined;
+  /**
+   * Standard output goes there. For what may be many MiB: `nft` writes a list in pieces of 200 bytes, each of which would be
+   * a read and a buffer of its own.
+   */
+  readonly output?: UnlinkedFile | undefined;
   /** Put before program and arguments: `["nice", "-n", "19"]`, `["ip", "netns", "exec", "test"]`. */
   readonly through?: readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -51,23 +54,50 @@ export class CommandError extends Error {
 const MAX_ERROR_BYTES = 64 * 1024;
 
 /** Rejects with `CommandError` only; a program that fails is a result like any other. */
-export function runCommand(
+export async function runCommand(
   program: string,
   args: readonly string[],
   options: CommandOptions,
 ): Promise<CommandResult> {
-  const { timeoutMs, onOutput, signal, through = [] } = options;
-  const [first = program, ...rest] = [...through, program, ...args];
+  throwIfStopped(program, options);
+  const input = options.input === undefined ? undefined : fileOf(program, options.input);
+  let child: ChildProcess;
+  try {
+    const words = [...(options.through ?? []), program, ...args];
+    const stdio = [input?.descriptor ?? "ignore", options.output?.descriptor ?? "pipe", "pipe"] as const;
+    child = startProgram(program, words, stdio);
+  } finally {
+    input?.close();
+  }
+  return resultOf(child, program, options);
+}
+
+export function throwIfStopped(program: string, { signal }: Pick<CommandOptions, "signal">): void {
   if (signal?.aborted === true)
-    return Promise.reject(new CommandError(program, "stopped", `${program} was not started: stopped.`));
-  const input = options.input === undefined ? undefined : inputFile(options.input);
+    throw new CommandError(program, "stopped", `${program} was not started: stopped.`);
+}
+
+/** Throws `CommandError` where the system has no room for another process; a program that is missing is told by the child. */
+export function startProgram(
+  program: string,
+  [first = program, ...rest]: readonly string[],
+  stdio: readonly ("ignore" | "pipe" | number)[],
+): ChildProcess {
+  try {
+    // The texts of errors are read; they must not be translated.
+    return spawn(first, rest, { stdio: [...stdio], env: { ...process.env, LC_ALL: "C" } });
+  } catch (error) {
+    throw startFailure(program, first, error as NodeJS.ErrnoException);
+  }
+}
+
+/** What a program that has just got its input says until it ends; from here on its time counts. */
+export function resultOf(
+  child: ChildProcess,
+  program: string,
+  { timeoutMs, onOutput, signal }: CommandOptions,
+): Promise<CommandResult> {
   return new Promise<CommandResult>((resolve, reject) => {
-    const child = spawn(first, rest, {
-      stdio: [input ?? "ignore", "pipe", "pipe"],
-      // The texts of errors are read; they must not be translated.
-      env: { ...process.env, LC_ALL: "C" },
-    });
-    if (input !== undefined) closeSync(input);
     let ended: CommandFailureReason | undefined;
     const end = (reason: CommandFailureReason): void => {
       ended ??= reason;
@@ -88,13 +118,17 @@ export function runCommand(
       if (errorBytes < MAX_ERROR_BYTES) errors.push(piece.subarray(0, MAX_ERROR_BYTES - errorBytes));
       errorBytes += piece.length;
     });
+    let isSettled = false;
     const settle = (settled: () => void): void => {
+      // A program that could not be started may be told twice.
+      if (isSettled) return;
+      isSettled = true;
       clearTimeout(timer);
       signal?.removeEventListener("abort", stop);
       settled();
     };
     child.once("error", (error: NodeJS.ErrnoException) => {
-      settle(() => reject(startFailure(program, first, error)));
+      settle(() => reject(startFailure(program, child.spawnfile, error)));
     });
     child.once("close", (code, killedBy) => {
       settle(() => {
@@ -116,53 +150,16 @@ export function runCommand(
   });
 }
 
+function fileOf(program: string, pieces: readonly (string | Uint8Array)[]): UnlinkedFile {
+  try {
+    return UnlinkedFile.of(pieces);
+  } catch (error) {
+    throw new CommandError(program, "start", error instanceof Error ? error.message : String(error));
+  }
+}
+
 function startFailure(program: string, first: string, error: NodeJS.ErrnoException): CommandError {
   if (error.code !== "ENOENT")
     return new CommandError(program, "start", `${first} could not be started: ${error.message}.`);
   return new CommandError(program, "missing", `${first} is not installed, or not on the PATH.`);
-}
-
-/** Memory before disk: a node under disk pressure still has to change its rules. */
-const INPUT_FOLDERS = ["/dev/shm", "/run", tmpdir()] as const;
-/** O_TMPFILE with O_DIRECTORY as Linux defines them; Node's `constants` lack it. */
-const O_TMPFILE = 0o20200000;
-const O_RDWR = 2;
-let nextInput = 0;
-
-/** A descriptor of an unlinked file that holds the pieces, read from its start by whoever opens `/dev/stdin`. */
-function inputFile(pieces: readonly (string | Uint8Array)[]): number {
-  const writer = openUnlinked();
-  let position = 0;
-  for (const piece of pieces) {
-    const bytes = typeof piece === "string" ? Buffer.from(piece, "utf8") : piece;
-    // With positions the offset of the descriptor stays at 0, where the child begins to read.
-    for (let done = 0; done < bytes.length; )
-      done += writeSync(writer, bytes, done, bytes.length - done, position + done);
-    position += bytes.length;
-  }
-  return writer;
-}
-
-function openUnlinked(): number {
-  let failure: unknown;
-  for (const folder of INPUT_FOLDERS) {
-    try {
-      return openSync(folder, O_TMPFILE | O_RDWR, 0o600);
-    } catch (error) {
-      failure = error;
-    }
-    try {
-      const path = join(folder, `.fairlead-${process.pid}-${nextInput++}`);
-      const descriptor = openSync(path, "wx+", 0o600);
-      unlinkSync(path);
-      return descriptor;
-    } catch (error) {
-      failure = error;
-    }
-  }
-  throw new CommandError(
-    "",
-    "start",
-    `No folder of ${INPUT_FOLDERS.join(", ")} can be written to: ${failure instanceof Error ? failure.message : String(failure)}.`,
-  );
 }

@@ -25,6 +25,8 @@ export interface IptablesCounts {
   /** By reason, in the words of the nftables backend. */
   readonly refusals: ReadonlyMap<string, number>;
   readonly masqueraded: number;
+  /** Packets that the connection table calls invalid. */
+  readonly invalid: number;
   /** Rules in chains of Services, by table. */
   readonly rules: ReadonlyMap<"nat" | "filter", number>;
 }
@@ -65,6 +67,7 @@ class Counting implements IptablesCounts {
   readonly refusals = new Map<string, number>();
   readonly rules = new Map<"nat" | "filter", number>();
   masqueraded = 0;
+  invalid = 0;
 
   take(table: "nat" | "filter", line: string): void {
     const rule = /^\[(\d+):\d+\] -A (KUBE-\S+) (.*)$/.exec(line);
@@ -73,6 +76,8 @@ class Counting implements IptablesCounts {
     const connections = Number(packets);
     this.rules.set(table, (this.rules.get(table) ?? 0) + 1);
     if (chain === "KUBE-POSTROUTING" && options.includes("-j MASQUERADE")) this.masqueraded += connections;
+    if (chain === "KUBE-FORWARD" && options.endsWith("--ctstate INVALID -j DROP"))
+      this.invalid += connections;
     const comment = /--comment "([^"]*)"/.exec(options)?.[1] ?? /--comment (\S+)/.exec(options)?.[1];
     if (comment === undefined) return;
     const reason = REASONS.find(([pattern]) => pattern.test(comment))?.[1];

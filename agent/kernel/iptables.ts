@@ -7,8 +7,9 @@
  */
 
 import type { IpFamily } from "../../cluster/model.ts";
-import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+import { type CommandResult, runCommand } from "./command.ts";
 import { excerptOf, KernelError } from "./kernel-error.ts";
+import { runWithInput, type StartOptions } from "./waiting-programs.ts";
 
 export type IptablesVariant = "legacy" | "nft";
 export type IptablesTable = "filter" | "nat" | "mangle" | "raw";
@@ -19,7 +20,7 @@ export interface IptablesPrograms {
   readonly variant?: IptablesVariant | undefined;
 }
 
-export type IptablesOptions = Pick<CommandOptions, "through" | "signal"> & { readonly timeoutMs?: number };
+export type IptablesOptions = StartOptions & { readonly timeoutMs?: number };
 
 /** 80 000 rules take about 4 s by the nft variant. */
 const RESTORE_TIMEOUT_MS = 120_000;
@@ -36,13 +37,30 @@ export async function restoreIptables(
   if (pieces.every((piece) => piece.length === 0)) return;
   const program = programName(programs, "restore");
   const args = ["--noflush", "--counters", "-w", String(LOCK_SECONDS)];
-  const result = await runCommand(program, args, {
+  const result = await runWithInput(program, args, {
     timeoutMs: RESTORE_TIMEOUT_MS,
     ...options,
     input: pieces,
   });
   if (result.code !== 0) throw restoreError(program, result, pieces);
 }
+
+/** Rules that a transaction writes, by table. */
+export function countRules(text: Uint8Array): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  let table = "";
+  const bytes = Buffer.from(text.buffer, text.byteOffset, text.byteLength);
+  for (let at = 0; at < bytes.length; ) {
+    const end = bytes.indexOf("\n", at);
+    const next = end === -1 ? bytes.length : end + 1;
+    if (bytes[at] === ASTERISK) table = bytes.toString("latin1", at + 1, next).trimEnd();
+    else if (bytes[at] === DASH && bytes[at + 1] === UPPER_A) counts.set(table, (counts.get(table) ?? 0) + 1);
+    at = next;
+  }
+  return counts;
+}
+
+const [ASTERISK, DASH, UPPER_A] = Buffer.from("*-A");
 
 /** The text of `iptables-save` for one table. */
 export async function saveIptables(
@@ -142,9 +160,13 @@ export async function removeChains(
  * The text of `iptables-save` for every table that there is. Naming a table would make the legacy variant create it and
  * load its module; unnamed, only those are read that the kernel has.
  */
-export async function saveTables(programs: IptablesPrograms, options: IptablesOptions = {}): Promise<string> {
+export async function saveTables(
+  programs: IptablesPrograms,
+  { counters = false, ...options }: IptablesOptions & { readonly counters?: boolean } = {},
+): Promise<string> {
   const program = programName(programs, "save");
-  const result = await runCommand(program, [], { timeoutMs: SAVE_TIMEOUT_MS, ...options });
+  const args = counters ? ["-c"] : [];
+  const result = await runCommand(program, args, { timeoutMs: SAVE_TIMEOUT_MS, ...options });
   if (result.code !== 0) throw restoreError(program, result, []);
   return result.output;
 }

@@ -51,9 +51,9 @@ export async function listIpvs(
   return listings;
 }
 
-/** `ipvsadm -Ln`: who waits for connections to end, and whose have ended. */
-export async function listServers(options: IpvsOptions): Promise<string> {
-  const { code, output, errors } = await runCommand("ipvsadm", ["-L", "-n"], {
+/** `ipvsadm -Ln`: who waits for connections to end, and whose have ended; with `--stats` and its like what they tell. */
+export async function listServers(options: IpvsOptions, ...flags: readonly string[]): Promise<string> {
+  const { code, output, errors } = await runCommand("ipvsadm", ["-L", "-n", ...flags], {
     ...options,
     timeoutMs: TIMEOUT_MS,
   });
@@ -142,7 +142,8 @@ async function listWithoutChains(options: IpvsOptions): Promise<string> {
   return `## ipvsadm\n${servers}## ipset\n${sets}## link\n${link}`;
 }
 
-async function listSets(options: IpvsOptions): Promise<string> {
+/** `ipset save`. */
+export async function listSets(options: IpvsOptions): Promise<string> {
   const { code, output, errors } = await runCommand("ipset", ["save"], { ...options, timeoutMs: TIMEOUT_MS });
   if (code !== 0) throw new KernelError({ program: "ipset", reason: errors.trim() });
   return output;

@@ -80,10 +80,8 @@ describe.skipIf(reason !== undefined)(
     });
 
     test("the table has its elements", async () => {
-      const pieces: Buffer[] = [];
-      expect(await listTable(table, (piece) => pieces.push(piece), space)).toBe(true);
-      expect(Buffer.concat(pieces).toString()).toContain("10.0.0.1 . 80");
-      expect(await listTable({ family: "ip", name: "none" }, () => {}, space)).toBe(false);
+      expect(new TextDecoder().decode(await listTable(table, space))).toContain("10.0.0.1 . 80");
+      expect(await listTable({ family: "ip", name: "none" }, space)).toBeUndefined();
     });
 
     test("chains of one table", async () => {

@@ -9,8 +9,10 @@
  * program fetches every element of the table and then prints none. So structure is read by `-t list ruleset`.
  */
 
-import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+import { type CommandResult, runCommand } from "./command.ts";
 import { excerptOf, KernelError } from "./kernel-error.ts";
+import { UnlinkedFile } from "./unlinked-file.ts";
+import { runWithInput, type StartOptions } from "./waiting-programs.ts";
 
 export type NftFamily = "ip" | "ip6";
 
@@ -19,8 +21,7 @@ export interface NftTable {
   readonly name: string;
 }
 
-/** How programs are started; tests go `through` a network namespace. */
-export type NftOptions = Pick<CommandOptions, "through" | "signal"> & { readonly timeoutMs?: number };
+export type NftOptions = StartOptions & { readonly timeoutMs?: number };
 
 /** A transaction of 100 000 elements takes about 2 s; a kernel that is slower than this is stuck. */
 const APPLY_TIMEOUT_MS = 120_000;
@@ -32,7 +33,7 @@ export async function applyNft(
   options: NftOptions = {},
 ): Promise<void> {
   if (pieces.every((piece) => piece.length === 0)) return;
-  const result = await runCommand("nft", ["-f", "-"], {
+  const result = await runWithInput("nft", ["-f", "-"], {
     timeoutMs: APPLY_TIMEOUT_MS,
     ...options,
     input: pieces,
@@ -78,22 +79,41 @@ export async function listStructure(table: NftTable, options: NftOptions = {}): 
 }
 
 /**
- * The whole table with its elements, without counters, piece by piece. Costs a second for 50 000 elements: for audits
- * and the start, never for a change. False: there is no such table.
+ * The whole table with its elements, without counters. Costs a second for 50 000 elements: for audits and the start, never
+ * for a change. `undefined`: there is no such table.
  */
 export async function listTable(
   { family, name }: NftTable,
-  onOutput: (piece: Buffer) => void,
   options: NftOptions = {},
-): Promise<boolean> {
-  const result = await runCommand("nft", ["-s", "-nn", "list", "table", family, name], {
-    timeoutMs: LIST_TIMEOUT_MS,
-    ...options,
-    onOutput,
-  });
-  if (result.code === 0) return true;
-  if (result.errors.includes("No such file or directory")) return false;
-  throw nftError(result, []);
+): Promise<Uint8Array | undefined> {
+  const file = await spoolTable({ family, name }, options);
+  try {
+    return file?.whole();
+  } finally {
+    file?.close();
+  }
+}
+
+/** The same in a file, which is the caller's to close. */
+export async function spoolTable(
+  { family, name }: NftTable,
+  options: NftOptions = {},
+): Promise<UnlinkedFile | undefined> {
+  const file = new UnlinkedFile();
+  let isWhole = false;
+  try {
+    const result = await runCommand("nft", ["-s", "-nn", "list", "table", family, name], {
+      timeoutMs: LIST_TIMEOUT_MS,
+      ...options,
+      output: file,
+    });
+    isWhole = result.code === 0;
+    if (isWhole) return file;
+    if (result.errors.includes("No such file or directory")) return undefined;
+    throw nftError(result, []);
+  } finally {
+    if (!isWhole) file.close();
+  }
 }
 
 /** Every table of both families that there is, whoever made it. */

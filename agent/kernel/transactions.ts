@@ -1,13 +1,14 @@
 /** Applies what the compiler has made, each transaction by the program that it is for. Nothing is decided here. */
 
 import type { NatProgram, NatTransaction } from "../../wasm-nat/nat.ts";
-import { type CommandOptions, runCommand } from "./command.ts";
+import { runCommand } from "./command.ts";
 import { restoreIptables } from "./iptables.ts";
 import { restoreIpvs } from "./ipvs.ts";
 import { KernelError } from "./kernel-error.ts";
 import { applyNft } from "./nft.ts";
+import type { StartOptions } from "./waiting-programs.ts";
 
-export type KernelOptions = Pick<CommandOptions, "through" | "signal">;
+export type KernelOptions = StartOptions;
 
 /** For people: what would apply a transaction by hand. */
 export const COMMAND_LINES: Readonly<Record<NatProgram, string>> = {

@@ -127,8 +127,6 @@ export class SideRulesKeeper {
   }
 
   async #print(table: NftTable): Promise<string> {
-    const pieces: Buffer[] = [];
-    await listTable(table, (piece) => pieces.push(piece), this.#options.kernel ?? {});
-    return Buffer.concat(pieces).toString("utf8");
+    return new TextDecoder().decode(await listTable(table, this.#options.kernel));
   }
 }

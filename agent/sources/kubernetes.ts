@@ -10,6 +10,7 @@ import type { KubernetesApi } from "../../cluster/watch/api.ts";
 import { watchCluster } from "../../cluster/watch/cluster-watch.ts";
 import type { ReflectorNote } from "../../cluster/watch/reflector.ts";
 import { HEADLESS, SERVICE_PROXY_NAME } from "../proxied-service.ts";
+import { keptForNode } from "./kept-for-node.ts";
 import type { ClusterSource, ClusterState } from "./source.ts";
 
 export interface KubernetesSourceOptions {
@@ -39,6 +40,7 @@ export function followKubernetes(options: KubernetesSourceOptions): ClusterSourc
     },
     fieldSelectors: { Node: `metadata.name=${options.node}`, Pod: `spec.nodeName=${options.node}` },
     references: () => ({ secrets: new Set(), configMaps }),
+    keep: keptForNode,
     distanceMs: DISTANCE_MS,
     onSnapshot: options.onState,
     onNote: options.onNote,

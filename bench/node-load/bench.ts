@@ -7,8 +7,8 @@ import { Lab } from "../../tests/kernel/lab.ts";
 import { Prober } from "../../tests/kernel/prober.ts";
 import type { Bench, BenchContext } from "../bench.ts";
 import { bulkServices, REAL_ENDPOINT, SERVICE_PORT, TARGET_PORT } from "../node/cluster.ts";
-import { requireKernel, versions } from "../node/machine.ts";
-import { clear, type Loaded, load, SUBJECTS, type Subject } from "../node/subjects.ts";
+import { prepareMachine, versions } from "../node/machine.ts";
+import { clear, LEAST, type Loaded, load, RULES, SUBJECTS, type Subject } from "../node/subjects.ts";
 import { interleave, median } from "../statistics.ts";
 
 interface Step {
@@ -78,7 +78,7 @@ export const bench: Bench = {
     },
   ],
   async run(context) {
-    requireKernel();
+    await prepareMachine();
     return { ...(await measure(context)), versions: versions() };
   },
 };
@@ -91,6 +91,8 @@ function stepsOf(isFull: boolean): readonly Step[] {
       ),
     ),
     { subject: SLOW, ...SLOW_SIZE },
+    { subject: RULES, services: 10_000, endpointsEach: 3 },
+    { subject: LEAST, services: 10_000, endpointsEach: 3 },
     { subject: "fairlead nftables", ...LARGEST },
     { subject: "fairlead iptables (legacy)", ...LARGEST },
   ];
@@ -174,9 +176,11 @@ async function measure({ rounds, isFull, note }: BenchContext) {
         nftablesLoad50000Seconds: seconds("fairlead nftables", LARGEST.services),
         ...(isFull && {
           nftablesTimesFaster: seconds(SLOW, 10_000) / seconds("fairlead nftables", 10_000),
+          nftablesRulesTimesFaster: seconds(SLOW, 10_000) / seconds(RULES, 10_000),
         }),
         nftablesKernelMiB: kernelMiB("fairlead nftables", 10_000),
         nftablesConnections: connections("fairlead nftables", 10_000),
+        leastConnections: connections(LEAST, 10_000),
         legacyConnections: connections("fairlead iptables (legacy)", 10_000),
         iptablesNftConnections: connections("fairlead iptables (nft)", 10_000),
         nftablesFlat: flat("fairlead nftables"),

@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { parse } from "yaml";
 import { AgentRunner, type Programmer, type RunningAgent } from "../../tests/kernel/agent.ts";
 import { Lab } from "../../tests/kernel/lab.ts";
 import { must } from "../../tests/kernel/netns.ts";
@@ -41,6 +42,29 @@ interface NftOperation {
   readonly element?: { readonly elem?: { readonly set?: readonly unknown[] } };
 }
 
+const DAEMON_SET = join(import.meta.dirname, "../../deploy/kubernetes/agent/daemon-set.yaml");
+
+/** Of the environment that the DaemonSet gives the agent, what is written there. */
+function deployedVariables(): NodeJS.ProcessEnv {
+  const daemonSet = parse(readFileSync(DAEMON_SET, "utf8")) as DaemonSet;
+  const env = daemonSet.spec.template.spec.containers[0]?.env ?? [];
+  const variables = env.flatMap(({ name, value }) => (value === undefined ? [] : [[name, value] as const]));
+  if (variables.length === 0) throw new Error(`${DAEMON_SET} gives the agent no environment`);
+  return Object.fromEntries(variables);
+}
+
+interface DaemonSet {
+  readonly spec: {
+    readonly template: {
+      readonly spec: {
+        readonly containers: readonly {
+          readonly env?: readonly { readonly name: string; readonly value?: string }[];
+        }[];
+      };
+    };
+  };
+}
+
 /** The endpoint that is not `current`. */
 function other(current: string): string {
   return current === REAL_ENDPOINT ? OTHER_REAL_ENDPOINT : REAL_ENDPOINT;
@@ -67,7 +91,7 @@ export class ChangingAgent implements Changeable {
       label: `bench-${count}-${programmer.variant ?? "n"}`,
       podNetwork: "routed",
     });
-    const runner = new AgentRunner(lab, programmer);
+    const runner = new AgentRunner(lab, programmer, deployedVariables());
     const api = await ApiServer.start(lab, count, endpointsEach);
     const agent = runner.start("--kubeconfig", api.kubeconfig, ...WITH_DETECTOR);
     const clusterIP = bulkServices(count, endpointsEach).at(-1)?.clusterIP ?? "";

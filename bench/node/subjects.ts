@@ -6,7 +6,7 @@ import type { Lab } from "../../tests/kernel/lab.ts";
 import { writeObjects } from "../../tests/kernel/manifest.ts";
 import { must } from "../../tests/kernel/netns.ts";
 import { WITH_DETECTOR } from "../../tests/kernel/node-under-test.ts";
-import { type BulkService, bulkObjects } from "./cluster.ts";
+import { type BulkService, bulkObjects, SERVICE_PORT, TARGET_PORT } from "./cluster.ts";
 import { makeMemoryGroup } from "./kernel-memory.ts";
 import { iptablesShape, nftablesShape } from "./kube-proxy-shape.ts";
 
@@ -18,7 +18,11 @@ export const SUBJECTS = [
   "kube-proxy's shape, iptables-nft",
   "kube-proxy's shape, iptables-legacy",
 ] as const;
-export type Subject = (typeof SUBJECTS)[number];
+/** The last Service alone, in one rule: what translating a connection costs, whoever asks for it. */
+export const LEAST = "one rule of nftables";
+/** Rendered before, so that one `nft` is all that is measured, as it is with the shapes. */
+export const RULES = "fairlead nftables, its rules alone";
+export type Subject = (typeof SUBJECTS)[number] | typeof LEAST | typeof RULES;
 
 export interface Loaded {
   /** From the start of the process until it has ended and the kernel has the rules. */
@@ -38,8 +42,12 @@ export async function load(lab: Lab, subject: Subject, services: readonly BulkSe
       return loadOurs(lab, new AgentRunner(lab, { backend: "iptables", variant: "nft" }), services);
     case "fairlead iptables (legacy)":
       return loadOurs(lab, new AgentRunner(lab, { backend: "iptables", variant: "legacy" }), services);
+    case RULES:
+      return timed(lab, ["nft", "-f", "-"], await rendered(lab, services));
     case "kube-proxy's shape, nftables":
       return timed(lab, ["nft", "-f", "-"], nftablesShape(services));
+    case LEAST:
+      return timed(lab, ["nft", "-f", "-"], oneRule(services.at(-1)));
     // kube-proxy adds `--noflush`, with which the nft variant takes 20 times as long: the faster way is the peer.
     case "kube-proxy's shape, iptables-nft":
       return timed(lab, ["iptables-nft-restore"], iptablesShape(services));
@@ -50,11 +58,34 @@ export async function load(lab: Lab, subject: Subject, services: readonly BulkSe
   }
 }
 
+function oneRule(service: BulkService | undefined): string {
+  const { clusterIP = "", endpoints = [] } = service ?? {};
+  return [
+    "add table ip least",
+    "add chain ip least prerouting { type nat hook prerouting priority -100; }",
+    `add rule ip least prerouting ip daddr ${clusterIP} tcp dport ${SERVICE_PORT} dnat to ${endpoints[0]}:${TARGET_PORT}`,
+    "",
+  ].join("\n");
+}
+
 async function loadOurs(lab: Lab, agent: AgentRunner, services: readonly BulkService[]): Promise<Loaded> {
   try {
     const manifest = agent.file("cluster.json");
     await writeObjects(manifest, bulkObjects(services));
     return await timed(lab, agent.command("--once", "-f", manifest, ...WITH_DETECTOR), "", agent.environment);
+  } finally {
+    agent.remove();
+  }
+}
+
+async function rendered(lab: Lab, services: readonly BulkService[]): Promise<string> {
+  const agent = new AgentRunner(lab, { backend: "nftables" });
+  try {
+    const manifest = agent.file("cluster.json");
+    await writeObjects(manifest, bulkObjects(services));
+    const { code, stdout, stderr } = await agent.nat("render", manifest, {}, ...WITH_DETECTOR);
+    if (code !== 0) throw new Error(stderr);
+    return stdout;
   } finally {
     agent.remove();
   }

@@ -21,7 +21,7 @@ export function registerAgentWatch(agent: Command): void {
       "Shows new connections by Service port and refused ones by reason, as this node's kernel counts them.",
     )
     .addOption(
-      new Option("--backend <backend>", "whose counters: nftables or iptables")
+      new Option("--backend <backend>", "whose counters: nftables, iptables or ipvs")
         .choices(["nftables", "iptables", "ipvs"])
         .default("nftables")
         .env("FAIRLEAD_BACKEND"),
@@ -32,8 +32,6 @@ export function registerAgentWatch(agent: Command): void {
 }
 
 async function runWatch({ backend, interval, count }: Flags): Promise<void> {
-  if (backend === "ipvs")
-    throw new CommandFailure("the counters of IPVS are shown by `ipvsadm -L -n --stats` and `--rate`.");
   const { readCounters } = await import("../../agent/service-counters.ts");
   const { renderPage } = await import("../../agent/watch.ts");
   const stop = new AbortController();

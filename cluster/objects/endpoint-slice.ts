@@ -8,7 +8,7 @@
 import { parseIpAddress } from "../ip-address.ts";
 import type { Endpoint, EndpointPort, EndpointSlice, ObjectMeta, ObjectName } from "../model.ts";
 import type { FieldReader } from "./field-reader.ts";
-import { kept } from "./kept.ts";
+import { type Draft, kept } from "./kept.ts";
 import { isDnsSubdomain } from "./names.ts";
 import { quote } from "./report.ts";
 import { readProtocol } from "./service.ts";
@@ -78,12 +78,9 @@ export function readEndpointPort(reader: FieldReader): EndpointPort | undefined 
   const port = reader.integer("port", 1, 65535);
   const appProtocol = reader.text("appProtocol");
   if (reader.failed) return undefined;
-  return {
-    name,
-    protocol,
-    ...(port === undefined ? {} : { port }),
-    ...(appProtocol === undefined ? {} : { appProtocol }),
-  };
+  const read: Draft<EndpointPort> = port === undefined ? { name, protocol } : { name, protocol, port };
+  if (appProtocol !== undefined) read.appProtocol = appProtocol;
+  return read;
 }
 
 function readEndpoint(
@@ -92,12 +89,12 @@ function readEndpoint(
   namespace: string,
 ): Endpoint | undefined {
   reader.knowsOnly(KNOWN_ENDPOINT);
-  const addresses: string[] = [];
-  for (const [index, text] of reader.texts("addresses").entries()) {
+  const addresses = reader.texts("addresses").map((text, index) => {
     const address = canonicalAddress(text, addressType);
-    if (address !== undefined) addresses.push(address);
-    else reader.fail(`addresses[${index}]`, `${quote(text)} is no address of type ${addressType}`);
-  }
+    if (address !== undefined) return address;
+    reader.fail(`addresses[${index}]`, `${quote(text)} is no address of type ${addressType}`);
+    return "";
+  });
   const conditions = reader.map("conditions");
   const ready = conditions?.flag("ready") ?? true;
   const serving = conditions?.flag("serving") ?? ready;
@@ -110,18 +107,19 @@ function readEndpoint(
   const hints = reader.map("hints");
   const pod = readPodReference(reader, namespace);
   if (reader.failed || addresses.length === 0) return undefined;
-  return {
-    addresses: kept(addresses),
+  const read: Draft<Endpoint> = {
+    addresses,
     ready,
     serving,
     terminating,
-    ...(nodeName === undefined ? {} : { nodeName }),
-    ...(zone === undefined ? {} : { zone }),
-    ...(hostname === undefined ? {} : { hostname }),
     hintsForZones: readHints(hints, "forZones"),
     hintsForNodes: readHints(hints, "forNodes"),
-    ...(pod === undefined ? {} : { pod }),
   };
+  if (nodeName !== undefined) read.nodeName = nodeName;
+  if (zone !== undefined) read.zone = zone;
+  if (hostname !== undefined) read.hostname = hostname;
+  if (pod !== undefined) read.pod = pod;
+  return read;
 }
 
 function canonicalAddress(text: string, addressType: EndpointSlice["addressType"]): string | undefined {

@@ -13,27 +13,51 @@ import { nearestWord } from "./nearest-word.ts";
 import type { ObjectReport } from "./report.ts";
 import { describeValue, quote } from "./report.ts";
 
+const NOTHING: readonly never[] = [];
+const NO_TEXTS: Readonly<Record<string, string>> = Object.freeze(bareMap<string>());
+
 export class FieldReader {
   readonly report: ObjectReport;
-  /** `spec.rules[0]`; empty for the object itself. */
-  readonly path: string;
   readonly raw: RawMap;
   /** A field was wrongly typed, out of its range or missing; the report knows. */
   failed = false;
   readonly #consequence: string;
-  readonly #parent: FieldReader | undefined;
+  /** The reader of the map that this one is in, by its field and, in a list, its place there. */
+  readonly #within: FieldReader | undefined;
+  readonly #field: string;
+  readonly #index: number | undefined;
+  /** What fails here fails the map around it too. */
+  readonly #failsWithin: boolean;
 
-  constructor(raw: RawMap, path: string, report: ObjectReport, consequence: string, parent?: FieldReader) {
-    this.#parent = parent;
+  constructor(
+    raw: RawMap,
+    report: ObjectReport,
+    consequence: string,
+    within?: FieldReader,
+    field = "",
+    index?: number,
+    failsWithin = false,
+  ) {
     this.raw = raw;
-    this.path = path;
     this.report = report;
     this.#consequence = consequence;
+    this.#within = within;
+    this.#field = field;
+    this.#index = index;
+    this.#failsWithin = failsWithin;
+  }
+
+  /** `spec.rules[0]`; empty for the object itself. Put together when somebody asks: nearly always nobody does. */
+  get path(): string {
+    if (this.#within === undefined) return this.#field;
+    const path = this.#within.pathOf(this.#field);
+    return this.#index === undefined ? path : `${path}[${this.#index}]`;
   }
 
   /** The path of a field of this map. */
   pathOf(field: string): string {
-    return this.path === "" ? field : `${this.path}.${field}`;
+    const { path } = this;
+    return path === "" ? field : `${path}.${field}`;
   }
 
   has(field: string): boolean {
@@ -42,8 +66,11 @@ export class FieldReader {
 
   /** Tells an error in a field and what it costs; `problem` is a clause: `"x" is not a DNS name`. */
   fail(field: string, problem: string): void {
-    for (let reader: FieldReader | undefined = this; reader !== undefined; reader = reader.#parent)
+    this.failed = true;
+    for (let reader: FieldReader = this; reader.#failsWithin && reader.#within !== undefined; ) {
+      reader = reader.#within;
       reader.failed = true;
+    }
     this.report.add(
       "error",
       field === "" ? this.path : this.pathOf(field),
@@ -96,15 +123,17 @@ export class FieldReader {
   }
 
   /** A map of text to text. A value that is no text fails this reader. Never holds inherited keys. */
-  textMap(field: string): Record<string, string> {
-    const map = bareMap<string>();
+  textMap(field: string): Readonly<Record<string, string>> {
     const value = this.#value(field);
-    if (value === undefined) return map;
+    if (value === undefined) return NO_TEXTS;
     if (!isRawMap(value)) {
       this.fail(field, `${describeValue(value)} came where a map of text to text is expected`);
-      return map;
+      return NO_TEXTS;
     }
-    for (const key of Object.keys(value)) {
+    const keys = Object.keys(value);
+    if (keys.length === 0) return NO_TEXTS;
+    const map = bareMap<string>();
+    for (const key of keys) {
       const entry = value[key];
       if (typeof entry === "string") map[key] = entry;
       else if (entry === null || entry === undefined) map[key] = "";
@@ -118,8 +147,10 @@ export class FieldReader {
 
   /** A list of texts. One that is none fails this reader. */
   texts(field: string): readonly string[] {
+    const list = this.list(field);
+    if (list.every((entry) => typeof entry === "string")) return list;
     const texts: string[] = [];
-    this.list(field).forEach((entry, index) => {
+    list.forEach((entry, index) => {
       if (typeof entry === "string") texts.push(entry);
       else this.fail(`${field}[${index}]`, `${describeValue(entry)} came where text is expected`);
     });
@@ -128,10 +159,10 @@ export class FieldReader {
 
   list(field: string): readonly unknown[] {
     const value = this.#value(field);
-    if (value === undefined) return [];
+    if (value === undefined) return NOTHING;
     if (Array.isArray(value)) return value;
     this.fail(field, `${describeValue(value)} came where a list is expected`);
-    return [];
+    return NOTHING;
   }
 
   /** A map within this one. With a consequence of its own it fails alone; without, this reader fails with it. */
@@ -142,9 +173,17 @@ export class FieldReader {
       this.fail(field, `${describeValue(value)} came where a map is expected`);
       return undefined;
     }
-    return consequence === undefined
-      ? new FieldReader(value, this.pathOf(field), this.report, this.#consequence, this)
-      : new FieldReader(value, this.pathOf(field), this.report, consequence);
+    const failsWithin = consequence === undefined;
+    const { report } = this;
+    return new FieldReader(
+      value,
+      report,
+      consequence ?? this.#consequence,
+      this,
+      field,
+      undefined,
+      failsWithin,
+    );
   }
 
   /**
@@ -152,24 +191,26 @@ export class FieldReader {
    * a field that is no list fails this reader.
    */
   maps(field: string, consequence: string): readonly FieldReader[] {
+    const list = this.list(field);
+    if (list.length === 0) return NOTHING;
+    const { report } = this;
     const readers: FieldReader[] = [];
-    this.list(field).forEach((entry, index) => {
+    for (let index = 0; index < list.length; index++) {
+      const entry = list[index];
+      if (isRawMap(entry)) {
+        readers.push(new FieldReader(entry, report, consequence, this, field, index));
+        continue;
+      }
       const path = `${this.pathOf(field)}[${index}]`;
-      if (isRawMap(entry)) readers.push(new FieldReader(entry, path, this.report, consequence));
-      else
-        this.report.add(
-          "error",
-          path,
-          `${describeValue(entry)} came where a map is expected; ${consequence}`,
-        );
-    });
+      report.add("error", path, `${describeValue(entry)} came where a map is expected; ${consequence}`);
+    }
     return readers;
   }
 
   /** Warns of every field that the API does not know here: an API server drops it in silence. */
   knowsOnly(known: ReadonlySet<string>, hints: Readonly<Record<string, string>> = {}): void {
-    for (const field of Object.keys(this.raw)) {
-      if (known.has(field)) continue;
+    for (const field in this.raw) {
+      if (known.has(field) || !Object.hasOwn(this.raw, field)) continue;
       const near = Object.hasOwn(hints, field) ? undefined : nearestWord(field, known);
       const hint = Object.hasOwn(hints, field)
         ? `; ${hints[field]}`
@@ -184,8 +225,8 @@ export class FieldReader {
   }
 
   #value(field: string): unknown {
-    // `Object.hasOwn`: a JSON object inherits `constructor` and its like.
     const value = this.raw[field];
-    return value === null || !Object.hasOwn(this.raw, field) ? undefined : value;
+    // A JSON object inherits `constructor` and its like, all of them functions.
+    return value === null || typeof value === "function" ? undefined : value;
   }
 }

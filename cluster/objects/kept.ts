@@ -1,4 +1,7 @@
-/** Lists of objects that stay in memory for months, ten thousands of them. */
+/** Objects that stay in memory for months, ten thousands of them, and how they are made. */
+
+/** While it is made: fields that are not always there are assigned, since spreading them costs more than all the rest. */
+export type Draft<T> = { -readonly [K in keyof T]: T[K] };
 
 const EMPTY: readonly never[] = [];
 

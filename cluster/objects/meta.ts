@@ -2,6 +2,7 @@
 
 import type { ObjectMeta } from "../model.ts";
 import type { FieldReader } from "./field-reader.ts";
+import type { Draft } from "./kept.ts";
 import { DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, isDnsLabel, isDnsSubdomain } from "./names.ts";
 import { quote } from "./report.ts";
 
@@ -55,16 +56,17 @@ export function readMeta(root: FieldReader, rules: MetaRules): ObjectMeta {
   const created = readTime(meta, "creationTimestamp");
   const generation = meta.integer("generation", 0, Number.MAX_SAFE_INTEGER);
   const resourceVersion = meta.text("resourceVersion");
-  return {
+  const read: Draft<ObjectMeta> = {
     namespace,
     name,
-    ...(uid === undefined ? {} : { uid }),
-    ...(created === undefined ? {} : { creationTimestamp: created }),
-    ...(generation === undefined ? {} : { generation }),
-    ...(resourceVersion === undefined ? {} : { resourceVersion }),
     labels: meta.textMap("labels"),
     annotations: meta.textMap("annotations"),
   };
+  if (uid !== undefined) read.uid = uid;
+  if (created !== undefined) read.creationTimestamp = created;
+  if (generation !== undefined) read.generation = generation;
+  if (resourceVersion !== undefined) read.resourceVersion = resourceVersion;
+  return read;
 }
 
 /** RFC 3339 in UTC and whole seconds, as the API server writes it, so that texts sort as times do. */

@@ -18,7 +18,7 @@ import { readIngressClass } from "./ingress-class.ts";
 import { type MetaRules, readMeta } from "./meta.ts";
 import { readNode } from "./node.ts";
 import { readPod } from "./pod.ts";
-import { describeValue, ObjectReport, quote } from "./report.ts";
+import { describeValue, ObjectReport, quote, type ReportSubject } from "./report.ts";
 import { readSecret } from "./secret.ts";
 import { readService } from "./service.ts";
 
@@ -56,17 +56,17 @@ export function parseObject(raw: unknown, origin?: string): ParsedObjects {
 }
 
 interface Parsing {
+  /** Of the object, or of the list whose items are read. */
   readonly origin: string | undefined;
   readonly depth: number;
   readonly objects: KubernetesObject[];
   readonly diagnostics: Diagnostic[];
 }
 
-/** Adds what the object holds; the answer is how many objects were lost. */
-function parseInto(raw: unknown, parsing: Parsing): number {
-  const nameless = new ObjectReport("File", parsing.origin ?? "", undefined, parsing.diagnostics);
+/** Adds what the object holds, at `index` of the list if it is an item; the answer is how many objects were lost. */
+function parseInto(raw: unknown, parsing: Parsing, index?: number): number {
   if (!isRawMap(raw)) {
-    nameless.add(
+    nameless(parsing, index).add(
       "error",
       "",
       `${describeValue(raw)} came where a Kubernetes object is expected; it is skipped`,
@@ -79,18 +79,22 @@ function parseInto(raw: unknown, parsing: Parsing): number {
     const missing =
       kind !== undefined ? "apiVersion" : apiVersion !== undefined ? "kind" : "apiVersion and kind";
     const what = kind === undefined ? "a document" : `a ${kind}`;
-    nameless.add("error", "", `${what} without ${missing} is no Kubernetes object; it is skipped`);
+    nameless(parsing, index).add(
+      "error",
+      "",
+      `${what} without ${missing} is no Kubernetes object; it is skipped`,
+    );
     return 1;
   }
   if (kind.endsWith("List") && (Array.isArray(raw.items) || raw.items === null)) {
-    return parseList(raw, kind, apiVersion, parsing);
+    return parseList(raw, kind, apiVersion, { ...parsing, origin: originOf(parsing, index) });
   }
-  const report = new ObjectReport(kind, nameOf(raw, kind), parsing.origin, parsing.diagnostics);
-  if (!isKnownKind(kind) || !sameGroup(kind, apiVersion)) {
+  const report = new ObjectReport(new NamedObject(kind, raw, parsing, index), parsing.diagnostics);
+  const versions: readonly string[] | undefined = isKnownKind(kind) ? API_VERSIONS[kind] : undefined;
+  if (versions === undefined || !isKnownKind(kind) || !hasGroup(versions, apiVersion)) {
     report.add("info", "", `objects of ${apiVersion} ${kind} have no meaning here and are skipped`);
     return 0;
   }
-  const versions: readonly string[] = API_VERSIONS[kind];
   if (!versions.includes(apiVersion)) {
     report.add(
       "error",
@@ -99,13 +103,48 @@ function parseInto(raw: unknown, parsing: Parsing): number {
     );
     return 1;
   }
-  const root = new FieldReader(raw, "", report, "the object is skipped");
-  for (const object of readKind(kind, apiVersion, root)) parsing.objects.push(object);
+  const root = new FieldReader(raw, report, "the object is skipped");
+  const read = readKind(kind, apiVersion, root);
+  if (read !== undefined && "kind" in read) parsing.objects.push(read);
+  else if (read !== undefined) parsing.objects.push(...read);
   return root.failed ? 1 : 0;
 }
 
+/** As a report names it. */
+class NamedObject implements ReportSubject {
+  readonly kind: string;
+  readonly #raw: RawMap;
+  readonly #parsing: Parsing;
+  readonly #index: number | undefined;
+
+  constructor(kind: string, raw: RawMap, parsing: Parsing, index: number | undefined) {
+    this.kind = kind;
+    this.#raw = raw;
+    this.#parsing = parsing;
+    this.#index = index;
+  }
+
+  get object(): string {
+    return nameOf(this.#raw, this.kind);
+  }
+
+  get origin(): string | undefined {
+    return originOf(this.#parsing, this.#index);
+  }
+}
+
+function originOf({ origin }: Parsing, index: number | undefined): string | undefined {
+  return origin === undefined || index === undefined ? origin : `${origin} items[${index}]`;
+}
+
+function nameless(parsing: Parsing, index: number | undefined): ObjectReport {
+  const object = originOf(parsing, index) ?? "";
+  return new ObjectReport({ kind: "File", object, origin: undefined }, parsing.diagnostics);
+}
+
 function parseList(raw: RawMap, kind: string, apiVersion: string, parsing: Parsing): number {
-  const report = new ObjectReport(kind, parsing.origin ?? "", undefined, parsing.diagnostics);
+  const subject = { kind, object: parsing.origin ?? "", origin: undefined };
+  const report = new ObjectReport(subject, parsing.diagnostics);
   if (parsing.depth >= MAX_LIST_DEPTH) {
     report.add("error", "items", `lists within lists are deeper than ${MAX_LIST_DEPTH}; the list is skipped`);
     return 1;
@@ -113,6 +152,7 @@ function parseList(raw: RawMap, kind: string, apiVersion: string, parsing: Parsi
   const items = Array.isArray(raw.items) ? (raw.items as readonly unknown[]) : [];
   // Items of a typed list, as an API server answers it, need not say what they are.
   const itemKind = kind === "List" ? undefined : kind.slice(0, -"List".length);
+  const ofItems: Parsing = { ...parsing, depth: parsing.depth + 1 };
   let lost = 0;
   items.forEach((item, index) => {
     const typed =
@@ -121,34 +161,37 @@ function parseList(raw: RawMap, kind: string, apiVersion: string, parsing: Parsi
       (ownText(item, "kind") ?? ownText(item, "apiVersion")) === undefined
         ? { ...item, kind: itemKind, apiVersion }
         : item;
-    const origin = parsing.origin === undefined ? undefined : `${parsing.origin} items[${index}]`;
-    lost += parseInto(typed, { ...parsing, origin, depth: parsing.depth + 1 });
+    lost += parseInto(typed, ofItems, index);
   });
   return lost;
 }
 
-function readKind(kind: KnownKind, apiVersion: string, root: FieldReader): readonly KubernetesObject[] {
+function readKind(
+  kind: KnownKind,
+  apiVersion: string,
+  root: FieldReader,
+): KubernetesObject | readonly KubernetesObject[] | undefined {
   const meta = readMeta(root, META_RULES[kind]);
-  if (root.failed) return [];
+  if (root.failed) return undefined;
   switch (kind) {
     case "Ingress":
-      return isIngressApiVersion(apiVersion) ? present(readIngress(root, meta, apiVersion)) : [];
+      return isIngressApiVersion(apiVersion) ? readIngress(root, meta, apiVersion) : undefined;
     case "IngressClass":
-      return present(readIngressClass(root, meta));
+      return readIngressClass(root, meta);
     case "Service":
-      return present(readService(root, meta));
+      return readService(root, meta);
     case "EndpointSlice":
-      return present(readEndpointSlice(root, meta));
+      return readEndpointSlice(root, meta);
     case "Endpoints":
       return readEndpoints(root, meta);
     case "Secret":
-      return present(readSecret(root, meta));
+      return readSecret(root, meta);
     case "ConfigMap":
-      return present(readConfigMap(root, meta));
+      return readConfigMap(root, meta);
     case "Node":
-      return present(readNode(root, meta));
+      return readNode(root, meta);
     case "Pod":
-      return present(readPod(root, meta));
+      return readPod(root, meta);
     default:
       return kind satisfies never;
   }
@@ -169,17 +212,13 @@ const META_RULES: Readonly<Record<KnownKind, MetaRules>> = {
   Pod: NAMESPACED,
 };
 
-function present<T>(object: T | undefined): readonly T[] {
-  return object === undefined ? [] : [object];
-}
-
 function isKnownKind(kind: string): kind is KnownKind {
   return Object.hasOwn(API_VERSIONS, kind);
 }
 
-/** True where the object is of the API group that we mean by this kind: Knative has a Service too. */
-function sameGroup(kind: KnownKind, apiVersion: string): boolean {
-  return API_VERSIONS[kind].some((known) => groupOf(known) === groupOf(apiVersion));
+/** True where the object is of the API group that we mean by its kind: Knative has a Service too. */
+function hasGroup(versions: readonly string[], apiVersion: string): boolean {
+  return versions.includes(apiVersion) || versions.some((known) => groupOf(known) === groupOf(apiVersion));
 }
 
 function groupOf(apiVersion: string): string {

@@ -2,26 +2,30 @@
 
 import type { Diagnostic } from "../diagnostic.ts";
 
-export class ObjectReport {
+/** What a report is about. Its texts are asked for when there is something to report: nearly always there is nothing. */
+export interface ReportSubject {
   readonly kind: string;
   readonly object: string;
-  readonly #origin: string | undefined;
+  readonly origin: string | undefined;
+}
+
+export class ObjectReport {
+  readonly #subject: ReportSubject;
   readonly #sink: Diagnostic[];
 
-  constructor(kind: string, object: string, origin: string | undefined, sink: Diagnostic[]) {
-    this.kind = kind;
-    this.object = object;
-    this.#origin = origin;
+  constructor(subject: ReportSubject, sink: Diagnostic[]) {
+    this.#subject = subject;
     this.#sink = sink;
   }
 
   add(severity: Diagnostic["severity"], field: string, message: string): void {
+    const { kind, object, origin } = this.#subject;
     this.#sink.push({
       severity,
-      kind: this.kind,
-      object: this.object,
+      kind,
+      object,
       ...(field === "" ? {} : { field }),
-      ...(this.#origin === undefined ? {} : { origin: this.#origin }),
+      ...(origin === undefined ? {} : { origin }),
       message,
     });
   }

@@ -8,7 +8,7 @@
 import { parseIpAddress, parseIpRange } from "../ip-address.ts";
 import type { LoadBalancerIngress, ObjectMeta, Protocol, Service, ServicePort } from "../model.ts";
 import type { FieldReader } from "./field-reader.ts";
-import { kept } from "./kept.ts";
+import { type Draft, kept } from "./kept.ts";
 import { DNS_SUBDOMAIN_RULE, isDnsLabel, isDnsSubdomain, isPortName } from "./names.ts";
 import { describeValue, quote } from "./report.ts";
 
@@ -72,25 +72,26 @@ export function readService(root: FieldReader, meta: ObjectMeta): Service | unde
   const affinity = readAffinitySeconds(spec);
   const healthCheckNodePort = spec.integer("healthCheckNodePort", 0, 65535);
   const trafficDistribution = spec.text("trafficDistribution");
-  const service: Service = {
+  const service: Draft<Service> = {
     kind: "Service",
     meta,
     type,
     clusterIPs: kept(clusterIPs),
-    ...(externalName === undefined ? {} : { externalName }),
     ports: kept(ports),
-    ...(selector === undefined ? {} : { selector }),
     externalIPs: kept(readAddresses(spec, "externalIPs")),
     loadBalancerSourceRanges: kept(readSourceRanges(spec)),
     loadBalancerIngress: kept(readLoadBalancerIngress(root)),
     internalTrafficPolicy: spec.word("internalTrafficPolicy", POLICIES) ?? "Cluster",
     externalTrafficPolicy: spec.word("externalTrafficPolicy", POLICIES) ?? "Cluster",
-    ...(healthCheckNodePort === undefined || healthCheckNodePort === 0 ? {} : { healthCheckNodePort }),
-    ...(affinity === undefined ? {} : { sessionAffinityTimeoutSeconds: affinity }),
-    ...(trafficDistribution === undefined ? {} : { trafficDistribution }),
     publishNotReadyAddresses: spec.flag("publishNotReadyAddresses") ?? false,
     allocateLoadBalancerNodePorts: spec.flag("allocateLoadBalancerNodePorts") ?? true,
   };
+  if (externalName !== undefined) service.externalName = externalName;
+  if (selector !== undefined) service.selector = selector;
+  if (healthCheckNodePort !== undefined && healthCheckNodePort !== 0)
+    service.healthCheckNodePort = healthCheckNodePort;
+  if (affinity !== undefined) service.sessionAffinityTimeoutSeconds = affinity;
+  if (trafficDistribution !== undefined) service.trafficDistribution = trafficDistribution;
   return root.failed ? undefined : service;
 }
 
@@ -122,6 +123,7 @@ function readAddresses(spec: FieldReader, field: string): readonly string[] {
 }
 
 function canonicalAddresses(reader: FieldReader, field: string, texts: readonly string[]): readonly string[] {
+  if (texts.length === 0) return texts;
   const addresses = new Set<string>();
   for (const text of texts) {
     const address = parseIpAddress(text.trim());
@@ -176,14 +178,10 @@ function readPort(reader: FieldReader, nameRequired: boolean): ServicePort | und
   const nodePort = reader.integer("nodePort", 0, 65535);
   const targetPort = readTargetPort(reader, port ?? 0);
   if (reader.failed || port === undefined || targetPort === undefined) return undefined;
-  return {
-    name,
-    protocol,
-    ...(appProtocol === undefined ? {} : { appProtocol }),
-    port,
-    targetPort,
-    ...(nodePort === undefined || nodePort === 0 ? {} : { nodePort }),
-  };
+  const read: Draft<ServicePort> = { name, protocol, port, targetPort };
+  if (appProtocol !== undefined) read.appProtocol = appProtocol;
+  if (nodePort !== undefined && nodePort !== 0) read.nodePort = nodePort;
+  return read;
 }
 
 export function readProtocol(reader: FieldReader): Protocol {

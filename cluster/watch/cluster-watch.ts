@@ -11,7 +11,7 @@
 
 import type { Diagnostic } from "../diagnostic.ts";
 import { later } from "../later.ts";
-import type { ClusterModel, ObjectName } from "../model.ts";
+import type { ClusterModel, KubernetesObject, ObjectName } from "../model.ts";
 import type { KubernetesApi } from "./api.ts";
 import type { BackoffLimits } from "./backoff.ts";
 import type { WatchedKind } from "./kinds.ts";
@@ -53,6 +53,8 @@ export interface ClusterWatchOptions {
   /** What of Secrets and ConfigMaps is needed; absent: nothing. Asked anew for every model. */
   readonly references?: ((model: ClusterModel) => NamedReferences) | undefined;
   readonly onSnapshot: (snapshot: ClusterSnapshot) => void;
+  /** What of an object is kept; absent: all of it. */
+  readonly keep?: ((object: KubernetesObject) => KubernetesObject) | undefined;
   /** Every object as it came; `undefined`: it was deleted. */
   readonly onRaw?: ((kind: WatchedKind, name: string, raw: RawObject | undefined) => void) | undefined;
   readonly onNote?: ((kind: WatchedKind, note: ReflectorNote) => void) | undefined;
@@ -95,7 +97,7 @@ const LONGEST_WAIT_FOR_NAMED_MS = 5_000;
 export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
   const { api, references, onRaw, onNote } = options;
   const distance = (): number => options.distanceMs ?? distanceAfter(lastChanges);
-  const live = createLiveModel();
+  const live = createLiveModel(options.keep);
   const stopping = new AbortController();
   let dirtySinceMs: number | undefined;
   let lastToldMs = Number.NEGATIVE_INFINITY;

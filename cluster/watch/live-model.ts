@@ -11,6 +11,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Diagnostic } from "../diagnostic.ts";
 import type { ClusterModel, EndpointSlice, KubernetesObject, ObjectName } from "../model.ts";
+import { objectName } from "../object-name.ts";
 import { parseObject } from "../objects/parse.ts";
 import { SortedMap } from "../sorted-map.ts";
 import type { WatchedKind } from "./kinds.ts";
@@ -24,7 +25,10 @@ export interface LiveModel {
   readonly snapshot: () => { readonly model: ClusterModel; readonly diagnostics: readonly Diagnostic[] };
 }
 
-export function createLiveModel(): LiveModel {
+/** `keep`: what of an object is worth keeping; what means the same must give the same. */
+export function createLiveModel(
+  keep: (object: KubernetesObject) => KubernetesObject = (object) => object,
+): LiveModel {
   const ingresses = new SortedObjects<"Ingress">();
   const ingressClasses = new SortedObjects<"IngressClass">();
   const services = new SortedObjects<"Service">();
@@ -60,7 +64,8 @@ export function createLiveModel(): LiveModel {
       const parsed = parseObject(trimmed(raw));
       const [object] = parsed.objects;
       const isNew = tell(`${kind} ${name}`, parsed.diagnostics);
-      const isChanged = object === undefined ? stores[kind].delete(name) : stores[kind].put(name, object);
+      const isChanged =
+        object === undefined ? stores[kind].delete(name) : stores[kind].put(name, keep(object));
       return isNew || isChanged;
     },
     delete: (kind, name) => {
@@ -94,27 +99,25 @@ interface Store {
 
 type ObjectOf<K extends WatchedKind> = Extract<KubernetesObject, { readonly kind: K }>;
 
-/** Objects of one kind, in order of their names. A view that was given out is never changed. */
+/** Objects of one kind, in order of their names. */
 class SortedObjects<K extends WatchedKind> implements Store {
-  readonly #objects = new Map<string, ObjectOf<K>>();
-  readonly #view = new SortedView<ObjectOf<K>>();
+  readonly #objects = new SortedEntries<ObjectOf<K>>();
 
   put(name: string, object: KubernetesObject): boolean {
     const before = this.#objects.get(name);
     if (before !== undefined && isDeepStrictEqual(before, object)) return false;
     this.#objects.set(name, object as ObjectOf<K>);
-    this.#view.touch(name);
     return true;
   }
 
   delete(name: string): boolean {
-    if (!this.#objects.delete(name)) return false;
-    this.#view.touch(name);
+    if (this.#objects.get(name) === undefined) return false;
+    this.#objects.set(name, undefined);
     return true;
   }
 
   view(): ReadonlyMap<string, ObjectOf<K>> {
-    return this.#view.of((name) => this.#objects.get(name));
+    return this.#objects.view();
   }
 }
 
@@ -122,8 +125,7 @@ class SortedObjects<K extends WatchedKind> implements Store {
 class SlicesByService implements Store {
   readonly #slices = new Map<string, EndpointSlice>();
   /** In order of their names. A list that was given out is never changed. */
-  readonly #byService = new Map<string, readonly EndpointSlice[]>();
-  readonly #view = new SortedView<readonly EndpointSlice[]>();
+  readonly #byService = new SortedEntries<readonly EndpointSlice[]>();
 
   put(name: string, object: KubernetesObject): boolean {
     if (object.kind !== "EndpointSlice") return false;
@@ -135,7 +137,6 @@ class SlicesByService implements Store {
     const others = (this.#byService.get(service) ?? []).filter((other) => other !== before);
     const place = others.findIndex((other) => object.meta.name < other.meta.name);
     this.#byService.set(service, others.toSpliced(place < 0 ? others.length : place, 0, object));
-    this.#view.touch(service);
     return true;
   }
 
@@ -148,38 +149,39 @@ class SlicesByService implements Store {
   }
 
   view(): ClusterModel["endpointSlices"] {
-    return this.#view.of((service) => this.#byService.get(service)) as ClusterModel["endpointSlices"];
+    return this.#byService.view() as ClusterModel["endpointSlices"];
   }
 
   #remove(slice: EndpointSlice): void {
     const service = serviceOf(slice);
     const others = (this.#byService.get(service) ?? []).filter((other) => other !== slice);
-    if (others.length > 0) this.#byService.set(service, others);
-    else this.#byService.delete(service);
-    this.#view.touch(service);
+    this.#byService.set(service, others.length > 0 ? others : undefined);
   }
 }
 
 function serviceOf({ meta, serviceName }: EndpointSlice): ObjectName {
-  return `${meta.namespace}/${serviceName}`;
+  return objectName(meta.namespace, serviceName);
 }
 
-/** The last map that was given out, and which of its names have changed since. */
-class SortedView<T> {
+/** Entries that change one by one, and are looked at as a whole now and then. A view that was given out is never changed. */
+class SortedEntries<T> {
   #map: SortedMap<string, T> = SortedMap.from<string, T>([]);
-  readonly #touched = new Set<string>();
+  /** What the map does not say yet; `undefined`: gone. */
+  #changes = new Map<string, T | undefined>();
 
-  touch(name: string): void {
-    this.#touched.add(name);
+  get(name: string): T | undefined {
+    return this.#changes.has(name) ? this.#changes.get(name) : this.#map.get(name);
   }
 
-  /** `read`: what a name stands for now; `undefined` where there is no such object any more. */
-  of(read: (name: string) => T | undefined): ReadonlyMap<string, T> {
-    if (this.#touched.size === 0) return this.#map;
-    const changes = new Map<string, T | undefined>();
-    for (const name of this.#touched) changes.set(name, read(name));
-    this.#touched.clear();
-    this.#map = this.#map.with(changes);
+  set(name: string, value: T | undefined): void {
+    this.#changes.set(name, value);
+  }
+
+  view(): ReadonlyMap<string, T> {
+    if (this.#changes.size === 0) return this.#map;
+    this.#map = this.#map.with(this.#changes);
+    // A new one: a map keeps the room that its first list took.
+    this.#changes = new Map();
     return this.#map;
   }
 }

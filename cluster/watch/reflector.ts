@@ -8,6 +8,7 @@
  * again, later each time, and at once when the connection is known to be back (`wake`).
  */
 
+import { objectName } from "../object-name.ts";
 import type { KubernetesApi } from "./api.ts";
 import { ApiError, describeError, isGone } from "./api-error.ts";
 import { type BackoffLimits, backoffMs, pause } from "./backoff.ts";
@@ -27,7 +28,7 @@ export interface RawObject {
 
 /** `namespace/name`, or the bare name of a cluster-scoped object. */
 export function rawName({ metadata }: RawObject): string {
-  return metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;
+  return metadata.namespace === undefined ? metadata.name : objectName(metadata.namespace, metadata.name);
 }
 
 export interface ReflectorTarget {
@@ -91,8 +92,8 @@ export function startReflector(
   const path = collectionPath(kind, target.namespace);
   const selectors = { labelSelector: target.labelSelector, fieldSelector: target.fieldSelector };
   const stopping = new AbortController();
-  /** Resource versions, with uids where a deleted object's name was taken again. */
-  let known = new Map<string, string>();
+  /** Resource versions. Another object that has taken a name has another one. */
+  let known = new Map<string, KeptVersion>();
   let resourceVersion: string | undefined;
   let listed = false;
   let trouble: { readonly sinceMs: number; readonly message: string } | undefined;
@@ -107,14 +108,14 @@ export function startReflector(
   const put = (raw: RawObject): void => {
     const name = rawName(raw);
     if (target.wants !== undefined && !target.wants(name)) return;
-    known.set(name, versionOf(raw));
+    known.set(name, keptVersion(raw.metadata.resourceVersion));
     sink.put(kind, name, raw);
   };
 
   const list = async (): Promise<void> => {
-    const found = new Map<string, string>();
+    const found = new Map<string, KeptVersion>();
     const before = known;
-    let version: string | undefined;
+    let listVersion: string | undefined;
     let next: string | undefined;
     let limit: string | undefined = String(PAGE);
     for (;;) {
@@ -133,13 +134,14 @@ export function startReflector(
         continue;
       }
       connected();
-      version = page.metadata.resourceVersion;
+      listVersion = page.metadata.resourceVersion;
       for (const item of page.items ?? []) {
         const raw = { ...item, kind, apiVersion: RESOURCES[kind].apiVersion };
         const name = rawName(raw);
         if (target.wants !== undefined && !target.wants(name)) continue;
-        found.set(name, versionOf(raw));
-        if (before.get(name) !== versionOf(raw)) sink.put(kind, name, raw);
+        const version = keptVersion(raw.metadata.resourceVersion);
+        found.set(name, version);
+        if (before.get(name) !== version) sink.put(kind, name, raw);
       }
       next = page.metadata.continue || undefined;
       if (next === undefined) break;
@@ -147,7 +149,7 @@ export function startReflector(
     for (const name of before.keys()) if (!found.has(name)) sink.delete(kind, name);
     known = found;
     sink.noted({ kind: "list", reason: listed ? "gone" : "first", objects: found.size });
-    resourceVersion = version;
+    resourceVersion = listVersion;
     listed = true;
     sink.listed();
   };
@@ -246,11 +248,15 @@ export function startReflector(
   };
 }
 
+type KeptVersion = string | number;
+
+/** A number takes no memory of its own, and nearly all versions are one; to compare, either will do. */
+function keptVersion(version: string): KeptVersion {
+  const number = Number(version);
+  return String(number) === version ? number : version;
+}
+
 interface WatchEvent {
   readonly type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
   readonly object: RawObject;
-}
-
-function versionOf({ metadata }: RawObject): string {
-  return `${metadata.uid ?? ""} ${metadata.resourceVersion}`;
 }

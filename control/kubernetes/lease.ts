@@ -3,8 +3,8 @@
  * holds the Lease renews it; when it was not renewed for its whole duration, as seen on one's own clock, another takes it.
  * Updates carry the resource version, so of two that take it at once one fails.
  *
- * Each term has an epoch. It is written into the Lease, and is higher than the one there and than the present time in
- * seconds; so it also grows when somebody deletes the Lease, which would let a plain counter begin again.
+ * Each term has an epoch. It is written into the Lease, and is higher than the one there and not lower than the present
+ * time in milliseconds; so it also grows when somebody deletes the Lease, which would let a plain counter begin again.
  *
  * In: a connection, a name for this replica. Out: terms (`leadership.ts`). On `stop` the Lease is given back, so the
  * next leader need not wait.
@@ -116,7 +116,7 @@ export function createLeaseElection(api: KubernetesApi, settings: LeaseSettings,
       if (holderIdentity !== identity && !isFree) return;
     }
     const before = Number(seen?.lease.metadata.annotations?.[EPOCH_ANNOTATION] ?? 0);
-    const epoch = Math.max(Number.isSafeInteger(before) ? before + 1 : 0, Math.floor(Date.now() / 1_000));
+    const epoch = Math.max(Number.isSafeInteger(before) ? before + 1 : 0, Date.now());
     const askedMs = performance.now();
     await write(
       {

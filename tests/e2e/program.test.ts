@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ingress } from "./support/edge.ts";
 import { FairleadDev } from "./support/fairlead-dev.ts";
 
@@ -196,8 +196,12 @@ describe("https", () => {
     for (const name of ["gone.example.com", "a.example.com", "nobody.example.org", undefined]) {
       expect(await subject(name)).toBe("localhost");
     }
-    expect(program.stderr).toContainEqual(
-      "warning: Ingress default/gone spec.tls[0].secretName: there is no Secret default/gone; clients get the self-signed certificate",
+    await vi.waitFor(
+      () =>
+        expect(program.stderr).toContainEqual(
+          "warning: Ingress default/gone spec.tls[0].secretName: there is no Secret default/gone; clients get the self-signed certificate",
+        ),
+      { timeout: 10_000 },
     );
   });
 

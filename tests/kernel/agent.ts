@@ -12,8 +12,8 @@ import { type Finished, run } from "./netns.ts";
 import type { Backend } from "./table.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
-/** In a virtual machine, the bundled command: an emulated processor takes many times longer over the sources. */
-const COMMAND = process.env.FAIRLEAD_COMMAND ?? join(ROOT, "bin", "fairlead.mjs");
+/** The bundled command where somebody names it: in a virtual machine, whose processor takes many times longer over the sources, and in benchmarks. */
+const commandPath = (): string => process.env.FAIRLEAD_COMMAND ?? join(ROOT, "bin", "fairlead.mjs");
 
 /** The kernel interface behind the `iptables` command; each distribution has made its choice. */
 export type IptablesVariant = "nft" | "legacy";
@@ -29,10 +29,13 @@ export class AgentRunner {
   readonly folder: string;
   readonly #lab: Lab;
   readonly #programmer: Programmer;
+  readonly #variables: NodeJS.ProcessEnv;
 
-  constructor(lab: Lab, programmer: Programmer) {
+  /** `variables` of the environment stand beside or in place of this process' own. */
+  constructor(lab: Lab, programmer: Programmer, variables: NodeJS.ProcessEnv = {}) {
     this.#lab = lab;
     this.#programmer = programmer;
+    this.#variables = variables;
     this.folder = mkdtempSync(join(tmpdir(), "fairlead-kernel-"));
     if (programmer.variant !== undefined) {
       for (const name of ["iptables", "ip6tables"]) {
@@ -54,7 +57,8 @@ export class AgentRunner {
   }
 
   get environment(): NodeJS.ProcessEnv {
-    return { ...process.env, PATH: `${this.folder}${delimiter}${process.env.PATH ?? ""}`, NO_COLOR: "1" };
+    const path = `${this.folder}${delimiter}${process.env.PATH ?? ""}`;
+    return { ...process.env, ...this.#variables, PATH: path, NO_COLOR: "1" };
   }
 
   /** Programs the node once. A failure is an error with what the agent said. */
@@ -110,7 +114,7 @@ export class AgentRunner {
   command(...flags: readonly string[]): readonly string[] {
     return [
       process.execPath,
-      COMMAND,
+      commandPath(),
       "agent",
       "--node",
       NODE,
@@ -128,7 +132,7 @@ export class AgentRunner {
     ...flags: readonly string[]
   ): Promise<Finished> {
     const args = [
-      COMMAND,
+      commandPath(),
       "nat",
       command,
       "-f",

@@ -4,7 +4,13 @@
 import { expect, it } from "vitest";
 import { FAMILIES, type Family, HOSTS, hostPort } from "./addresses.ts";
 import { readDestination, serviceNamed } from "./destinations.ts";
-import { describeNode, eventually, type NodeUnderTest, serviceWith } from "./node-under-test.ts";
+import {
+  describeNode,
+  eventually,
+  type NodeUnderTest,
+  serviceWith,
+  WITH_DETECTOR,
+} from "./node-under-test.ts";
 import type { EndpointText, TestService } from "./services.ts";
 
 const CONNECTIONS = 3_000;
@@ -249,10 +255,8 @@ describeNode("choice by annotation", ["nftables", "iptables-nft", "iptables-lega
     }
   });
 
-  // iptables has no match that hashes ports; it says so and chooses at random.
-  it.runIf(backend === "nftables")(
-    "maglev: a connection has its endpoint, and few change when an endpoint goes",
-    async () => {
+  if (backend === "nftables") {
+    it("maglev: a connection has its endpoint, and few change when an endpoint goes", async () => {
       for (const family of FAMILIES) {
         await node().program([balanced("maglev", ALL_PODS)]);
         const before = await choicesOfPorts(node(), "np cluster dns", family, PORTS);
@@ -267,8 +271,19 @@ describeNode("choice by annotation", ["nftables", "iptables-nft", "iptables-lega
         // A modulo would move two thirds of those that could stay.
         expect(moved.length).toBeLessThan(PORTS.length / 5);
       }
-    },
-  );
+    });
+  } else {
+    it("maglev: iptables has no match that hashes ports; it says so and chooses at random", async () => {
+      await node().write([balanced("maglev", ALL_PODS)]);
+      const { stderr } = await node().agent.program(node().manifest, ...WITH_DETECTOR);
+      expect(stderr).toMatch(/Service default\/np .*maglev/);
+      for (const family of FAMILIES) {
+        const before = await choicesOfPorts(node(), "np cluster dns", family, PORTS);
+        expect(new Set(before).size).toBe(4);
+        expect(await choicesOfPorts(node(), "np cluster dns", family, PORTS)).not.toEqual(before);
+      }
+    });
+  }
 
   it("weights: three to one, and none for zero", async () => {
     await node().program([

@@ -1,107 +1,48 @@
-/**
- * What the agent's metrics count: connections by Service port, and refusals by their reason. Known packets are sent, and the
- * numbers must be theirs.
- */
 import { expect, it } from "vitest";
-import { FAMILIES, type HostName, hostPort, namespaceOf } from "./addresses.ts";
+import { HOSTS, hostPort } from "./addresses.ts";
+import { describeCounters } from "./counters.ts";
 import { serviceNamed } from "./destinations.ts";
-import { describeNode, eventually, type NodeUnderTest, serviceWith } from "./node-under-test.ts";
+import { describeNode, eventually, serviceWith } from "./node-under-test.ts";
 
-/** Sender, destination, how often, and the words of `ask`. UDP where nobody answers: TCP would ask again and be counted again. */
-const SENT = [
-  ["pod", "single cluster http", 5, /:8080$/],
-  ["client", "np node dns", 3, /:5353$/],
-  ["client", "lb vip assoc", 2, /:9000$/],
-  ["pod", "empty cluster http", 4, /^reject$/],
-  ["client", "np-empty node dns", 2, /^reject$/],
-  ["pod", "int-local-remote cluster dns", 3, /^silent$/],
-  ["client", "np-local-remote node dns", 2, /^silent$/],
-  ["far", "ranges vip dns", 4, /^silent$/],
-] as const satisfies readonly (readonly [HostName, string, number, RegExp])[];
+const A1 = hostPort(HOSTS.a1.ipv4, 8080);
 
-/** What only nftables knows to refuse. */
-const SENT_TO_NOBODY = [
-  ["pod", "single cluster tcp/81", 3, /^reject$/],
-  ["pod", "unallocated cluster udp/53", 2, /^silent$/],
-] as const satisfies readonly (readonly [HostName, string, number, RegExp])[];
+describeCounters("nftables", "iptables-nft", "iptables-legacy");
 
-async function metrics(node: NodeUnderTest): Promise<ReadonlyMap<string, number>> {
-  const url = `http://${hostPort("127.0.0.1", 10_249)}/metrics`;
-  const args = ["--silent", "--noproxy", "*", "--max-time", "5", url];
-  const text = await node.lab.namespaces.must(namespaceOf("loopback"), "curl", args);
-  const lines = text.split("\n").filter((line) => line.startsWith("fairlead_agent_"));
-  return new Map(
-    lines.map((line) => {
-      const end = line.lastIndexOf(" ");
-      const [, name = "", labels = ""] =
-        /^fairlead_agent_(\w+?)(?:_total)?(?:\{(.*)\})?$/.exec(line.slice(0, end)) ?? [];
-      return [`${name} ${labels.split(",").sort().join(",")}`, Number(line.slice(end + 1))];
-    }),
-  );
-}
-
-describeNode("counters", ["nftables", "iptables-nft", "iptables-legacy"], (node, { backend }) => {
-  it("are those of the packets", async () => {
-    const names = [
-      "single",
-      "np",
-      "lb",
-      "empty",
-      "np-empty",
-      "int-local-remote",
-      "np-local-remote",
-      "ranges",
-    ];
-    await node().write([...names.map(serviceNamed), serviceWith("web", ["a1"])]);
-    const agent = node().start("--service-cidr", "172.30.0.0/16,fd00:172:30::/64");
-    await eventually(
-      async () => agent.output,
-      (output) => output.includes("ready\n"),
-      "the agent to be ready",
-    );
-    const sent = backend === "nftables" ? [...SENT, ...SENT_TO_NOBODY] : SENT;
-    for (const family of FAMILIES) {
-      for (const [from, destination, times, answer] of sent) {
-        for (let time = 0; time < times; time++) {
-          expect(await node().ask(from, destination, family, 300), destination).toMatch(answer);
-        }
-      }
-    }
-    const refused = {
-      "no-endpoints": 6,
-      "no-local-endpoints": 5,
-      "source-not-allowed": 4,
-      ...(backend === "nftables" && { "undefined-port": 3, unallocated: 2 }),
-    };
-    const want = ["IPv4", "IPv6"].flatMap((family) => [
-      [connections(family, "single", "http", "tcp", "address"), 5],
-      [connections(family, "np", "dns", "udp", "node port"), 3],
-      [connections(family, "lb", "assoc", "sctp", "address"), 2],
-      ...Object.entries(refused).map(([reason, count]) => [
-        `refused_connections ip_family="${family}",reason="${reason}"`,
-        count,
-      ]),
-      // From outside, by an external policy Cluster.
-      [`masqueraded_connections ip_family="${family}"`, 5],
+describeNode("counters of nftables", ["nftables"], (node) => {
+  /** Number and packets of each counter. */
+  const counters = async (): Promise<Readonly<Record<string, number>>> => {
+    const listing = await node().lab.namespaces.must("node-a", "nft", [
+      "-nn",
+      "list",
+      "set",
+      "ip",
+      "fairlead",
+      "connections",
     ]);
-    // Read anew only when an earlier reading is paid for.
-    await eventually(
-      async () => {
-        const seen = await metrics(node());
-        return want.map(([name]) => [name, seen.get(String(name))]);
-      },
-      (seen) => JSON.stringify(seen) === JSON.stringify(want),
-      `the counters to be ${JSON.stringify(want)}`,
-    );
+    const found = listing.matchAll(/([0-9a-f]*:[0-9a-f]*) counter packets (\d+) /g);
+    return Object.fromEntries([...found].map(([, number = "", packets]) => [number, Number(packets)]));
+  };
+
+  it("go with their Service: the next one to get its number begins at nought", async () => {
+    await node().write([serviceNamed("single")]);
+    node().start();
+    for (let time = 0; time < 3; time++) await node().until(A1, "pod", "single cluster http");
+    const [number = "", ...others] = Object.keys(await counters());
+    expect(others).toEqual([]);
+    expect(await counters()).toEqual({ [number]: expect.toSatisfy((packets: number) => packets >= 3) });
+    await node().write([]);
+    await eventually(counters, (seen) => Object.keys(seen).length === 0, "the counter to be gone");
+    await node().write([serviceWith("web", ["a1"])]);
+    await node().until(A1, "pod", "web cluster http");
+    expect(Object.keys(await counters())).toEqual([number]);
+  });
+
+  it("that belong to nobody go when the agent starts", async () => {
+    await node().program([serviceNamed("single")]);
+    expect(await node().ask("pod", "single cluster http")).toBe(A1);
+    const before = await counters();
+    await node().lab.namespaces.must("node-a", "nft", ["add element ip fairlead connections { 0x80ffe000 }"]);
+    await node().program([serviceNamed("single")]);
+    expect(await counters()).toEqual(before);
   });
 });
-
-function connections(
-  family: string,
-  service: string,
-  port: string,
-  protocol: string,
-  through: string,
-): string {
-  return `service_connections ip_family="${family}",namespace="default",port="${port}",protocol="${protocol}",service="${service}",through="${through}"`;
-}

@@ -17,6 +17,8 @@ export interface ProxiedPort {
   readonly clusterIp: string;
   readonly port: number;
   readonly nodePort?: number | undefined;
+  /** iptables: further addresses from outside, external IPs and a load balancer's. */
+  readonly outsideIps?: readonly string[];
   readonly endpoints: readonly ProxiedEndpoint[];
 }
 
@@ -170,10 +172,14 @@ const externalChain = (port: ProxiedPort) => `KUBE-EXT-${hash(portId(port), 16)}
 const endpointChain = (port: ProxiedPort, { address, port: number }: ProxiedEndpoint) =>
   `KUBE-SEP-${hash(`${portId(port)}${hostPort(address, number)}`, 16)}`;
 
+function isReachedFromOutside({ nodePort, outsideIps = [] }: ProxiedPort): boolean {
+  return nodePort !== undefined || outsideIps.length > 0;
+}
+
 function chainsOf(port: ProxiedPort, endpoints: readonly ProxiedEndpoint[]): readonly string[] {
   return [
     serviceChain(port),
-    ...(port.nodePort === undefined ? [] : [externalChain(port)]),
+    ...(isReachedFromOutside(port) ? [externalChain(port)] : []),
     ...endpoints.map((endpoint) => endpointChain(port, endpoint)),
   ];
 }
@@ -182,8 +188,12 @@ function host(address: string): string {
   return `${address}/${address.includes(":") ? 128 : 32}`;
 }
 
-function toClusterIp({ clusterIp, protocol, port }: ProxiedPort): string {
-  return `-d ${host(clusterIp)} -p ${protocol} -m ${protocol} --dport ${port}`;
+function to(address: string, { protocol, port }: ProxiedPort): string {
+  return `-d ${host(address)} -p ${protocol} -m ${protocol} --dport ${port}`;
+}
+
+function toClusterIp(port: ProxiedPort): string {
+  return to(port.clusterIp, port);
 }
 
 /** `-m comment --comment "default/web:http cluster IP"`, with the blank that goes before the rest. */
@@ -192,10 +202,11 @@ function comment({ comments = false }: ProxiedNode, { service, name }: ProxiedPo
 }
 
 function refusals(port: ProxiedPort, node: ProxiedNode): readonly string[] {
-  const { protocol, nodePort } = port;
+  const { protocol, nodePort, outsideIps = [] } = port;
   const why = comment(node, port, " has no endpoints");
   return [
     `-A KUBE-SERVICES ${why}${toClusterIp(port)} -j REJECT`,
+    ...outsideIps.map((ip) => `-A KUBE-EXTERNAL-SERVICES ${why}${to(ip, port)} -j REJECT`),
     ...(nodePort === undefined
       ? []
       : [
@@ -211,28 +222,36 @@ function topRules(ports: readonly ProxiedPort[], node: ProxiedNode): readonly st
     `-A KUBE-POSTROUTING ${said("kubernetes service traffic requiring SNAT")} -j MASQUERADE --random-fully`,
     `-A KUBE-MARK-MASQ -j MARK --or-mark ${MARK}`,
     ...ports.flatMap((port) => {
-      const { protocol, nodePort } = port;
-      const services = `-A KUBE-SERVICES ${comment(node, port, " cluster IP")}${toClusterIp(port)} -j ${serviceChain(port)}`;
-      if (nodePort === undefined) return [services];
-      const nodePorts = `-A KUBE-NODEPORTS ${comment(node, port, "")}-p ${protocol} -m ${protocol} --dport ${nodePort} -j ${externalChain(port)}`;
-      return [services, nodePorts];
+      const { protocol, nodePort, outsideIps = [] } = port;
+      return [
+        `-A KUBE-SERVICES ${comment(node, port, " cluster IP")}${toClusterIp(port)} -j ${serviceChain(port)}`,
+        ...outsideIps.map(
+          (ip) =>
+            `-A KUBE-SERVICES ${comment(node, port, " external IP")}${to(ip, port)} -j ${externalChain(port)}`,
+        ),
+        ...(nodePort === undefined
+          ? []
+          : [
+              `-A KUBE-NODEPORTS ${comment(node, port, "")}-p ${protocol} -m ${protocol} --dport ${nodePort} -j ${externalChain(port)}`,
+            ]),
+      ];
     }),
     `-A KUBE-SERVICES ${said("kubernetes service nodeports; NOTE: this must be the last rule in this chain")} -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS`,
   ];
 }
 
 function portRules(port: ProxiedPort, node: ProxiedNode): readonly string[] {
-  const { endpoints, protocol, nodePort } = port;
+  const { endpoints, protocol } = port;
   const chain = serviceChain(port);
   const external = externalChain(port);
   const id = comment(node, port, "");
   return [
-    ...(nodePort === undefined
-      ? []
-      : [
+    ...(isReachedFromOutside(port)
+      ? [
           `-A ${external} ${comment(node, port, " external destinations")}-j KUBE-MARK-MASQ`,
           `-A ${external} -j ${chain}`,
-        ]),
+        ]
+      : []),
     `-A ${chain} ${comment(node, port, " cluster IP")}! -s ${CLUSTER_CIDRS[node.family]} ${toClusterIp(port)} -j KUBE-MARK-MASQ`,
     ...endpoints.map((endpoint, index) => {
       const left = endpoints.length - index;

@@ -26,7 +26,7 @@ import {
   namespaceOf,
   type Protocol,
 } from "./addresses.ts";
-import { Namespaces, removeAbandoned } from "./netns.ts";
+import { Namespaces, PATIENCE, removeAbandoned } from "./netns.ts";
 import { type Held, type Load, type Outcome, Prober, type RunningLoad } from "./prober.ts";
 
 const NAMES: readonly NamespaceName[] = [
@@ -167,6 +167,22 @@ export class Lab {
   /** Connections of earlier tests must not decide about later ones. */
   async forgetConnections(): Promise<void> {
     await this.namespaces.run("node-a", "conntrack", ["-F"]);
+  }
+
+  /**
+   * The same for the table that IPVS has of its own. It cannot be emptied: flows of UDP, which have no end, end two seconds
+   * after their last packet from the first call on, and are waited for; TCP's end when somebody dials from the same port.
+   */
+  async forgetFlowsOfIpvs(): Promise<void> {
+    await this.namespaces.must("node-a", "ipvsadm", ["--set", "0", "0", "2"]);
+    const deadline = performance.now() + 60_000 * PATIENCE;
+    for (;;) {
+      const flows = await this.namespaces.must("node-a", "ipvsadm", ["-L", "-n", "-c"]);
+      // With port 0 they are what session affinity remembers, for hours.
+      if (!/^UDP +\S+ +\S+ +\S+:(?!0 )\d+ /m.test(flows)) return;
+      if (performance.now() > deadline)
+        throw new Error(`flows of UDP stay in IPVS: ${flows.slice(0, 1_000)}`);
+    }
   }
 
   async #servePods(): Promise<void> {

@@ -33,7 +33,11 @@ export function run(
       },
       (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === "number" ? error.code : 1;
-        const killed = error?.killed ? `\n(ended after ${seconds} s)` : "";
+        const killed = error?.killed
+          ? `\n(ended after ${seconds} s)`
+          : error?.signal
+            ? `\n(ended by ${error.signal})`
+            : "";
         resolve({ code, stdout, stderr: `${stderr}${killed}` });
       },
     );

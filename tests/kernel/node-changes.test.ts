@@ -69,7 +69,12 @@ describeNode("the Node changes", ["nftables", "iptables-nft"], (node) => {
     // Without any range nobody knows who is a Pod, so nobody is masqueraded.
     await write(node(), { podCIDRs: [] });
     await until(true);
-    expect(agent.output).toContain("Node node-a spec.podCIDRs: no range of IPv6 is there");
+    // Each family has a line of its own, and the rules may be there before both lines have come through the pipe.
+    await eventually(
+      async () => agent.output,
+      (said) => ["IPv4", "IPv6"].every((one) => said.includes(`spec.podCIDRs: no range of ${one} is there`)),
+      "both families to be told of",
+    );
   });
 
   it("another primary address: node ports go with it", async () => {

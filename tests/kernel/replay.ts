@@ -45,6 +45,7 @@ export async function replay(
   backend: Backend,
 ): Promise<readonly (readonly Finding[])[]> {
   await lab.forgetConnections();
+  if (backend === "ipvs") await lab.forgetFlowsOfIpvs();
   const results: (readonly Finding[])[] = [];
   const queue = vectors.map((vector, index) => ({ vector, index }));
   // What will be dropped only waits; it must not keep others waiting.
@@ -76,8 +77,8 @@ async function findingsOf(lab: Lab, vector: Vector, want: readonly Finding[]): P
     const outcomes = await Promise.all(Array.from({ length: burst }, () => probe(lab, vector, want)));
     for (const outcome of outcomes) {
       const finding = findingOf(vector, outcome);
-      // A port drawn at random is now and then the one that it was; hardly twice.
-      if (!want.includes(finding) && keepsItsPort(vector, outcome) && !doubtful.has(finding)) {
+      // A port drawn at random is now and then the one that it was, or that of a later connection; hardly twice.
+      if (!want.includes(finding) && isToldByPort(vector, outcome) && !doubtful.has(finding)) {
         doubtful.add(finding);
         continue;
       }
@@ -110,13 +111,15 @@ function probe(lab: Lab, vector: Vector, want: readonly Finding[]): Promise<Outc
 }
 
 /** Of what node-a sends with its own address, which is masqueraded to that very address: only the port tells. */
-function keepsItsPort({ family }: Pick<Vector, "family">, outcome: Outcome): boolean {
-  return (
-    outcome.kind === "answered" &&
-    isOnNodeA(outcome.local, family) &&
-    outcome.seen === outcome.local &&
-    outcome.seenPort === outcome.localPort
-  );
+function isToldByPort(
+  { family }: Pick<Vector, "family">,
+  outcome: Outcome,
+): outcome is Extract<Outcome, { readonly kind: "answered" }> {
+  return outcome.kind === "answered" && isOnNodeA(outcome.local, family) && outcome.seen === outcome.local;
+}
+
+function keepsItsPort(vector: Pick<Vector, "family">, outcome: Outcome): boolean {
+  return isToldByPort(vector, outcome) && outcome.seenPort === outcome.localPort;
 }
 
 /** One outcome in the tables' words. What has none there is told in a sentence, which no table wants. */

@@ -61,8 +61,10 @@ function describeObject(object: Readonly<Record<string, unknown>>): readonly str
   };
   const head = `${kind} ${JSON.stringify(rest, withoutChange)}`;
   // What packets write is no rule: it comes and goes with them.
+  // `nft -j` does not tell that a set is dynamic (1.0.6); one without time-outs is known by its name.
   const flags = (rest.flags ?? []) as readonly string[];
-  const isWrittenByPackets = flags.includes("timeout") || flags.includes("dynamic");
+  const isWrittenByPackets =
+    flags.includes("timeout") || (rest.table === "fairlead" && rest.name === "connections");
   return [
     head,
     ...(isWrittenByPackets ? [] : (elem ?? [])).map(

@@ -28,7 +28,7 @@ function serviceOf(vector: Vector): string {
 const names = new Set(ELIGIBLE.map(({ name }) => name));
 // Node ports that ConfigMaps open are not among these Services' own.
 const CANDIDATES = (SCENES[0]?.vectors ?? []).filter(
-  (vector) => names.has(serviceOf(vector)) && !/node (tcp|udp)\/9\d\d\d$/.test(vector.name),
+  (vector) => names.has(serviceOf(vector)) && !/ (tcp|udp)\/9\d\d\d$/.test(vector.name),
 );
 
 /** The witness changes with every write; its families may be written one by one, and each tells for itself. */

@@ -3,15 +3,9 @@
  * moment, and in the end there is nothing but the agent's rules and those of others. (Mode IPVS needs a kernel that has it.)
  */
 import { describe, expect, it } from "vitest";
-import { FAMILIES, type Family, HOSTS } from "./addresses.ts";
-import { clusterIpOf, portsOf } from "./destinations.ts";
-import {
-  kubeProxyIptables,
-  kubeProxyNftables,
-  type ProxiedNode,
-  type ProxiedPort,
-} from "./kube-proxy-rules.ts";
-import { endpointHost } from "./manifest.ts";
+import { FAMILIES } from "./addresses.ts";
+import { type KubeProxyMode, programAsKubeProxy } from "./kube-proxy-node.ts";
+import { kubeProxyIptables, kubeProxyNftables, type ProxiedPort } from "./kube-proxy-rules.ts";
 import {
   ALWAYS_THERE,
   describeNode,
@@ -30,40 +24,7 @@ const SERVICES: readonly TestService[] = [
   serviceWith("np-empty", []),
 ];
 
-const MODES = ["iptables-nft", "iptables-legacy", "nftables"] as const;
-type Mode = (typeof MODES)[number];
-
-function proxiedPorts(family: Family): readonly ProxiedPort[] {
-  return SERVICES.flatMap((service) =>
-    portsOf(service).map(({ name, protocol, port, targetPort, nodePort }) => ({
-      service: `default/${service.name}`,
-      name,
-      protocol,
-      clusterIp: clusterIpOf(service)[family],
-      port,
-      nodePort,
-      endpoints: service.endpoints.map((text) => ({
-        address: HOSTS[endpointHost(text)][family],
-        port: targetPort,
-      })),
-    })),
-  );
-}
-
-/** As a kube-proxy of this mode would have left the node when it was stopped. */
-async function programAsKubeProxy({ lab }: NodeUnderTest, mode: Mode): Promise<void> {
-  for (const family of FAMILIES) {
-    const ports = proxiedPorts(family);
-    const proxied: ProxiedNode = { family, nodePortIps: [HOSTS["node-a"][family]], comments: true };
-    if (mode === "nftables") {
-      await lab.namespaces.must("node-a", "nft", ["-f", "-"], { input: kubeProxyNftables(ports, proxied) });
-    } else {
-      const program = `${mode.replace("iptables", family === "ipv4" ? "iptables" : "ip6tables")}-restore`;
-      const input = kubeProxyIptables(ports, proxied);
-      await lab.namespaces.must("node-a", program, ["--noflush"], { input });
-    }
-  }
-}
+const MODES: readonly KubeProxyMode[] = ["iptables-nft", "iptables-legacy", "nftables"];
 
 /** A flow that never pauses for long: says one thing after the other, and remembers who answered. */
 class Talk {
@@ -149,7 +110,7 @@ describeNode("take-over", ALWAYS_THERE, (node) => {
     await agent.agent("--cleanup");
     expect(await snapshot(lab)).toEqual(others);
 
-    await programAsKubeProxy(node(), mode);
+    await programAsKubeProxy(node().lab, mode, SERVICES);
     expect(await node().ask("client", "np-empty node http"), "kube-proxy's refusal").toBe("reject");
     const talks = await openAll(node());
     const loads = FAMILIES.flatMap((family) =>

@@ -64,14 +64,9 @@ impl<'a> View<'a> {
         let changed = self.delta.map(|delta| &delta.services);
         let kept = self.committed.services.iter();
         let kept = kept.filter(move |(name, _)| changed.is_none_or(|changed| !changed.contains_key(*name)));
-        let mut kept = kept.peekable();
-        let mut changed = changed.into_iter().flatten().peekable();
-        std::iter::from_fn(move || match (kept.peek(), changed.peek()) {
-            (Some((a, _)), Some((b, _))) if a < b => kept.next(),
-            (_, Some(_)) => changed.next(),
-            (Some(_), None) => kept.next(),
-            (None, None) => None,
-        })
+        let mut all: Vec<_> = kept.chain(changed.into_iter().flatten()).collect();
+        all.sort_unstable_by_key(|(name, _)| *name);
+        all.into_iter()
     }
 }
 
@@ -95,6 +90,25 @@ pub trait Backend {
     /// Prepares the removal of what only waits for its connections to end, as far as `listing` says that they have. Only IPVS
     /// has such things; its listing is that of `ipvsadm -Ln`.
     fn stage_drained(&mut self, _listing: &str) {}
+
+    /// Forgets what was heard.
+    fn begin_audit(&mut self) {}
+
+    /// Takes whole lines of a family's listing for [`Backend::is_intact`]; false: it wants listings as a whole.
+    fn hear(&mut self, _family: Family, _lines: &str) -> bool {
+        false
+    }
+
+    /// Whether the kernel holds what was committed, as far as the listings tell, or what was heard of them; that is forgotten.
+    /// Nothing is staged before or after.
+    fn is_intact(&mut self, committed: &RuleSet, listings: Vec<(Family, String)>) -> bool {
+        let services = committed.services.iter().map(|(name, rules)| (name.clone(), rules.clone()));
+        let mut delta = Delta { node: Some(committed.node.clone()), services: services.collect() };
+        self.stage(committed, &mut delta, Basis::Kernel(listings), &mut Vec::new());
+        let is_intact = self.is_empty();
+        self.rollback();
+        is_intact
+    }
 
     /// Whether the staged plan has no transaction.
     fn is_empty(&self) -> bool;

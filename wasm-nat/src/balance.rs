@@ -128,7 +128,7 @@ fn parse_entry(entry: &str, names: &mut Names) -> Option<(Selector, u8)> {
 }
 
 /// One endpoint of a Service port: where a packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// Its address.
     pub address: IpAddr,

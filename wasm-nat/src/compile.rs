@@ -133,7 +133,7 @@ fn exposes(exposed: &ExposedService, service: &Service, port: &ServicePort) -> b
 /// Compiles one Service. `slices` are all of its EndpointSlices, in any order.
 pub fn compile_service(
     service: &Service,
-    slices: &[&EndpointSlice],
+    slices: &[EndpointSlice],
     context: Context<'_>,
     claims: &Claims,
     diagnostics: &mut Vec<Diagnostic>,
@@ -235,7 +235,7 @@ impl Port<'_> {
         }
     }
 
-    fn compile(&self, entries: Vec<Entry>, slices: &[&EndpointSlice]) -> PortRules {
+    fn compile(&self, entries: Vec<Entry>, slices: &[EndpointSlice]) -> PortRules {
         let Port { service, port, family, context } = self;
         let candidates = self.candidates(slices);
         let from_outside =
@@ -284,7 +284,7 @@ impl Port<'_> {
 
     /// The endpoints of this port, in order of their targets. Of two with the same target (a pod that moves between
     /// slices is in both for a moment) the one that serves more counts.
-    fn candidates<'s>(&self, slices: &[&'s EndpointSlice]) -> Vec<(&'s Endpoint, Target)> {
+    fn candidates<'s>(&self, slices: &'s [EndpointSlice]) -> Vec<(&'s Endpoint, Target)> {
         let mut candidates: Vec<(&Endpoint, Target)> = Vec::new();
         for slice in slices.iter().filter(|slice| slice.family == Some(self.family)) {
             let same = slice

@@ -13,6 +13,7 @@ use crate::backend::{Backend, Basis, Delta, View};
 use crate::claims::Claims;
 use crate::compile::{Context, claims_of, compile_node, compile_service};
 use crate::diff::Transaction;
+use crate::hash::Hashed;
 use crate::iptables::Iptables;
 use crate::ipvs::Ipvs;
 use crate::model::{
@@ -21,27 +22,31 @@ use crate::model::{
 use crate::nftables::Nftables;
 use crate::ruleset::{Path, Pool, RuleSet, ServiceRules};
 use crate::simulate::{Packet, Trace};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::vec;
 
 /// See the module.
 pub struct Machine {
-    /// Names of nodes and zones, for whoever makes the objects.
+    /// Names of nodes, zones and ports, for whoever makes the objects.
     pub names: Names,
     settings: Settings,
     node: Node,
-    services: BTreeMap<ObjectName, Service>,
+    /// Boxed: up to half of a hash map is room, which should be small.
+    services: Hashed<ObjectName, Box<Service>>,
     /// By Service, which may not be known; in order of their names. Most have one, so a map of them would be mostly room.
-    slices: BTreeMap<ObjectName, Vec<EndpointSlice>>,
+    slices: Hashed<ObjectName, Vec<EndpointSlice>>,
     /// The Service of each slice.
-    homes: BTreeMap<ObjectName, ObjectName>,
+    homes: Hashed<ObjectName, ObjectName>,
     claims: Claims,
-    /// Services to be compiled.
-    changed: BTreeSet<ObjectName>,
+    /// Services to be compiled, in the order in which they changed; some more than once.
+    changed: Vec<ObjectName>,
     node_changed: bool,
     committed: RuleSet,
     /// Nothing was committed yet: what stands in the kernel is unknown.
     pristine: bool,
     staged: Option<Staged>,
+    /// For an audit, of a backend that wants listings as a whole.
+    heard: Vec<(Family, String)>,
     backend: Box<dyn Backend>,
     diagnostics: Diagnostics,
 }
@@ -57,7 +62,7 @@ struct Diagnostics {
 struct Staged {
     delta: Delta,
     /// What `changed` and `node_changed` were.
-    changed: BTreeSet<ObjectName>,
+    changed: Vec<ObjectName>,
     node_changed: bool,
     /// Only of a first load.
     load: Option<Load>,
@@ -66,8 +71,8 @@ struct Staged {
 /// A first load under way.
 #[derive(Debug, Default)]
 struct Load {
-    /// Services of later parts.
-    rest: BTreeSet<ObjectName>,
+    /// Services of later parts, sorted.
+    rest: vec::IntoIter<ObjectName>,
     /// This is not the first part; those before are committed, whether the kernel has taken them yet or not.
     begun: bool,
     /// No transaction of this part was handed out.
@@ -98,15 +103,16 @@ impl Machine {
             backend: create_backend(settings.backend),
             settings,
             node,
-            services: BTreeMap::new(),
-            slices: BTreeMap::new(),
-            homes: BTreeMap::new(),
+            services: Hashed::default(),
+            slices: Hashed::default(),
+            homes: Hashed::default(),
             claims: Claims::default(),
-            changed: BTreeSet::new(),
+            changed: Vec::new(),
             node_changed: true,
             committed: RuleSet::default(),
             pristine: true,
             staged: None,
+            heard: Vec::new(),
             diagnostics: Diagnostics::default(),
         }
     }
@@ -138,70 +144,73 @@ impl Machine {
     pub fn upsert_service(&mut self, service: Service, diagnostics: Vec<Diagnostic>) {
         let name = service.name.clone();
         self.diagnostics.read("Service", &name, diagnostics);
-        if self.services.get(&name) == Some(&service) {
+        let before = self.services.get(&name);
+        if before.is_some_and(|before| **before == service) {
             return;
         }
-        self.withdraw_claims(&name);
         let context = Context { node: &self.node, settings: &self.settings };
+        for (claim, claimant) in before.into_iter().flat_map(|before| claims_of(before, context)) {
+            self.claims.remove(claim, &claimant, &mut self.changed);
+        }
         for (claim, claimant) in claims_of(&service, context) {
             self.claims.add(claim, claimant, &mut self.changed);
         }
-        self.services.insert(name.clone(), service);
-        self.changed.insert(name);
+        self.services.insert(name.clone(), Box::new(service));
+        self.changed.push(name);
     }
 
     /// A Service is gone.
     pub fn delete_service(&mut self, name: &ObjectName) {
         self.diagnostics.read("Service", name, Vec::new());
-        self.withdraw_claims(name);
-        if self.services.remove(name).is_some() {
-            self.changed.insert(name.clone());
-        }
-    }
-
-    fn withdraw_claims(&mut self, name: &ObjectName) {
-        let Some(service) = self.services.get(name) else { return };
+        let Some(service) = self.services.remove(name) else { return };
         let context = Context { node: &self.node, settings: &self.settings };
-        for (claim, claimant) in claims_of(service, context) {
+        for (claim, claimant) in claims_of(&service, context) {
             self.claims.remove(claim, &claimant, &mut self.changed);
         }
+        self.changed.push(name.clone());
     }
 
     /// An EndpointSlice as it is now, and what was odd about it when it was read.
-    pub fn upsert_slice(&mut self, slice: EndpointSlice, diagnostics: Vec<Diagnostic>) {
+    pub fn upsert_slice(&mut self, mut slice: EndpointSlice, diagnostics: Vec<Diagnostic>) {
         self.diagnostics.read("EndpointSlice", &slice.name, diagnostics);
+        // The text of the Service's own name, where it is known.
+        if let Some((service, _)) = self.services.get_key_value(&slice.service) {
+            slice.service = service.clone();
+        }
         let home = slice.service.clone();
-        if self.homes.get(&slice.name).is_some_and(|before| *before != home) {
-            self.remove_slice(&slice.name);
+        if let Some(before) = self.homes.insert(slice.name.clone(), home.clone())
+            && before != home
+        {
+            self.remove_slice(before, &slice.name);
         }
         let slices = self.slices.entry(home.clone()).or_default();
         match slices.binary_search_by(|other| other.name.cmp(&slice.name)) {
             Ok(place) if slices[place] == slice => return,
             Ok(place) => slices[place] = slice,
             Err(place) => {
-                self.homes.insert(slice.name.clone(), home.clone());
                 slices.reserve_exact(1);
                 slices.insert(place, slice);
             }
         }
-        self.changed.insert(home);
+        self.changed.push(home);
     }
 
     /// An EndpointSlice is gone.
     pub fn delete_slice(&mut self, name: &ObjectName) {
         self.diagnostics.read("EndpointSlice", name, Vec::new());
-        self.remove_slice(name);
+        if let Some(home) = self.homes.remove(name) {
+            self.remove_slice(home, name);
+        }
     }
 
-    fn remove_slice(&mut self, name: &ObjectName) {
-        let Some(home) = self.homes.remove(name) else { return };
+    fn remove_slice(&mut self, home: ObjectName, name: &ObjectName) {
         if let Some(slices) = self.slices.get_mut(&home) {
             slices.retain(|slice| slice.name != *name);
             if slices.is_empty() {
                 self.slices.remove(&home);
             }
         }
-        self.changed.insert(home);
+        self.changed.push(home);
     }
 
     /// Prepares the transactions from the committed state to the wanted one, and returns the diagnostics of what was
@@ -227,28 +236,32 @@ impl Machine {
         if part > 0 && matches!(&basis, Basis::Kernel(listings) if listings.is_empty()) {
             // What was committed stands no more.
             self.changed.extend(self.committed.services.keys().cloned());
-            let mut load = Load { rest: std::mem::take(&mut self.changed), fresh: true, ..Load::default() };
-            let changed = self.next_part(&mut load.rest, part);
-            return self.stage_services(basis, changed, BTreeMap::new(), Some(load));
+            let mut rest = self.take_changed().into_iter();
+            let changed = self.next_part(&mut rest, part);
+            return self.stage_services(basis, changed, Some(Load { rest, fresh: true, ..Load::default() }));
         }
-        let whole = !matches!(basis, Basis::Committed);
-        let services = if whole { self.committed.services.clone() } else { BTreeMap::new() };
-        let changed = std::mem::take(&mut self.changed);
-        self.stage_services(basis, changed, services, None)
+        let changed = self.take_changed();
+        self.stage_services(basis, changed, None)
+    }
+
+    /// Sorted, each once.
+    fn take_changed(&mut self) -> Vec<ObjectName> {
+        let mut changed = std::mem::take(&mut self.changed);
+        // Stable, because it finds runs that are in order: objects mostly come sorted.
+        changed.sort();
+        changed.dedup();
+        changed
     }
 
     /// Takes Services out of `rest`, at least one if there are any, whose elements are not many more than `most`.
-    fn next_part(&self, rest: &mut BTreeSet<ObjectName>, most: usize) -> BTreeSet<ObjectName> {
-        let mut part = BTreeSet::new();
+    fn next_part(&self, rest: &mut vec::IntoIter<ObjectName>, most: usize) -> Vec<ObjectName> {
         let mut weight = 0;
-        while let Some(name) = rest.first() {
+        let fits = |name: &&ObjectName| {
             weight += self.weight(name);
-            if weight > most && !part.is_empty() {
-                break;
-            }
-            part.extend(rest.pop_first());
-        }
-        part
+            weight <= most
+        };
+        let count = rest.as_slice().iter().take_while(fits).count();
+        rest.take(count.max(1)).collect()
     }
 
     /// About how many elements a Service has.
@@ -264,42 +277,49 @@ impl Machine {
     fn stage_rest(&mut self) -> bool {
         let Some(load) = self.staged.as_mut().and_then(|staged| staged.load.as_mut()) else { return false };
         let (mut rest, added_only) = (std::mem::take(&mut load.rest), load.added_only);
-        if rest.is_empty() {
+        if rest.as_slice().is_empty() {
             return false;
         }
         self.commit();
         let part = self.next_part(&mut rest, self.backend.part_of_load());
         let load = Load { rest, begun: true, fresh: true, added_only };
-        self.stage_services(Basis::Committed, part, BTreeMap::new(), Some(load));
+        self.stage_services(Basis::Committed, part, Some(load));
         true
     }
 
-    /// Compiles `changed` over `services` and stages all of them.
+    /// Compiles `changed`, which is sorted, and stages it; from another basis than what was committed, with all other
+    /// Services.
     fn stage_services(
         &mut self,
         basis: Basis,
-        changed: BTreeSet<ObjectName>,
-        services: BTreeMap<ObjectName, ServiceRules>,
+        changed: Vec<ObjectName>,
         load: Option<Load>,
     ) -> Vec<Diagnostic> {
         let whole = !matches!(basis, Basis::Committed);
         let context = Context { node: &self.node, settings: &self.settings };
         let node = (whole || self.node_changed).then(|| compile_node(context));
-        let mut delta = Delta { node, services };
         let mut told = Vec::new();
+        let mut services: Vec<(ObjectName, ServiceRules)> = Vec::with_capacity(changed.len());
+        if whole && load.is_none() {
+            let others = self.committed.services.iter();
+            let others = others.filter(|(name, _)| changed.binary_search(name).is_err());
+            services.extend(others.map(|(name, rules)| (name.clone(), rules.clone())));
+        }
         for name in &changed {
             let mut diagnostics = Vec::new();
             let rules = match self.services.get(name) {
                 Some(service) => {
-                    let slices: Vec<&EndpointSlice> = self.slices.get(name).into_iter().flatten().collect();
-                    compile_service(service, &slices, context, &self.claims, &mut diagnostics)
+                    let slices = self.slices.get(name).map_or(&[][..], Vec::as_slice);
+                    compile_service(service, slices, context, &self.claims, &mut diagnostics)
                 }
                 None => ServiceRules::default(),
             };
-            delta.services.insert(name.clone(), rules);
+            services.push((name.clone(), rules));
             told.extend(diagnostics.iter().cloned());
             self.diagnostics.compiled(name, diagnostics);
         }
+        // Built as a whole from what is sorted, a tree needs no search.
+        let mut delta = Delta { node, services: services.into_iter().collect() };
         let mut placed = Vec::new();
         self.backend.stage(&self.committed, &mut delta, basis, &mut placed);
         for diagnostic in &placed {
@@ -314,12 +334,53 @@ impl Machine {
         told
     }
 
+    /// Forgets what was heard for an audit, and rolls back a staged plan: nobody knows how much of it stands.
+    pub fn begin_audit(&mut self) {
+        self.rollback();
+        self.heard = Vec::new();
+        self.backend.begin_audit();
+    }
+
+    /// Takes whole lines of a family's listing, for [`Machine::is_intact`]. A family without any has no table.
+    pub fn hear(&mut self, family: Family, lines: String) {
+        if self.backend.hear(family, &lines) {
+            return;
+        }
+        match self.heard.iter_mut().find(|(of, _)| *of == family) {
+            Some((_, text)) => text.push_str(&lines),
+            None => self.heard.push((family, lines)),
+        }
+    }
+
+    /// Whether the kernel holds what was committed, by the listings that were heard. They are forgotten.
+    ///
+    /// True: [`Machine::reconcile`] with these listings has nothing to write but what has changed since the commit. That is
+    /// not looked at here, and is still planned afterwards. With nftables an answer costs no memory but for chains, and it is
+    /// stricter: false also where Service ports have other numbers, or slots another order, in a way that fits together.
+    /// Somebody else's hand was there; `reconcile` takes that over and writes nothing, and then it is what was committed.
+    pub fn is_intact(&mut self) -> bool {
+        self.rollback();
+        let heard = std::mem::take(&mut self.heard);
+        self.backend.is_intact(&self.committed, heard)
+    }
+
+    /// The answer of an audit, whose listings come line by line.
+    #[cfg(test)]
+    pub fn audit(&mut self, listings: &[(Family, String)]) -> bool {
+        self.begin_audit();
+        for (family, text) in listings {
+            self.hear(*family, String::new());
+            text.split_inclusive('\n').for_each(|line| self.hear(*family, line.to_owned()));
+        }
+        self.is_intact()
+    }
+
     /// Prepares the removal of real servers whose connections have ended, as `ipvsadm -Ln` tells in `listing`. To be
     /// committed or rolled back like a plan; changes of the cluster are not part of it.
     pub fn drain(&mut self, listing: &str) {
         self.rollback();
         self.backend.stage_drained(listing);
-        let (delta, changed) = (Delta::default(), BTreeSet::new());
+        let (delta, changed) = (Delta::default(), Vec::new());
         self.staged = Some(Staged { delta, changed, node_changed: false, load: None });
     }
 
@@ -400,7 +461,9 @@ impl Machine {
     /// rolled back like any other.
     fn look<T>(&mut self, look: impl FnOnce(&dyn Backend, View<'_>) -> T) -> T {
         let in_parts = self.staged.as_ref().and_then(|staged| staged.load.as_ref());
-        if self.node_changed || !self.changed.is_empty() || in_parts.is_some_and(|load| !load.rest.is_empty())
+        if self.node_changed
+            || !self.changed.is_empty()
+            || in_parts.is_some_and(|load| !load.rest.as_slice().is_empty())
         {
             self.plan();
         }

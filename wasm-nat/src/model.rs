@@ -4,7 +4,7 @@
 
 use crate::address::{Cidr, Family};
 use crate::balance::{Balance, Scheduler, Weights};
-use std::collections::BTreeMap;
+use crate::hash::Hashed;
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -25,8 +25,10 @@ impl ObjectName {
 
     /// From `namespace/name`; `None` if there is no slash or a part is empty.
     pub fn parse(text: &str) -> Option<ObjectName> {
-        let (namespace, name) = text.split_once('/')?;
-        let fits = !namespace.is_empty() && !name.is_empty() && !name.contains('/');
+        // Byte by byte: a search that is made for long texts takes longer to begin than a name is long.
+        let slash = text.bytes().position(|byte| byte == b'/')?;
+        let mut name = text.bytes().skip(slash + 1);
+        let fits = slash > 0 && name.len() > 0 && !name.any(|byte| byte == b'/');
         fits.then(|| ObjectName(text.into()))
     }
 
@@ -237,10 +239,10 @@ pub struct Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(u32);
 
-/// Names of nodes and zones, each stored once.
+/// Names of nodes, zones and ports, each stored once and for good: a cluster has few.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    numbers: BTreeMap<Rc<str>, Name>,
+    numbers: Hashed<Rc<str>, Name>,
     texts: Vec<Rc<str>>,
 }
 
@@ -260,6 +262,12 @@ impl Names {
     /// The text of a number.
     pub fn text(&self, name: Name) -> &str {
         &self.texts[name.0 as usize]
+    }
+
+    /// The text itself, from now on shared with all who ask for the same.
+    pub fn shared(&mut self, text: &str) -> Rc<str> {
+        let name = self.intern(text);
+        self.texts[name.0 as usize].clone()
     }
 }
 

@@ -4,13 +4,16 @@
 //! written out here because it is 60 lines and the only cryptography of the crate.
 
 use crate::model::{ObjectName, Protocol};
+use std::borrow::Cow;
 
 /// What `nft` takes as the name of a chain or as a comment, with room for a prefix.
 const LONGEST_READABLE: usize = 100;
 
 /// `namespace/name/protocol/port`, the readable part of every name; the port is left out when it has no name.
 pub fn readable(service: &ObjectName, protocol: Protocol, port: &str) -> String {
-    let mut text = format!("{service}/{protocol}");
+    let parts = [service.as_str(), "/", protocol.name()];
+    let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + 1 + port.len());
+    parts.into_iter().for_each(|part| text.push_str(part));
     if !port.is_empty() {
         text.push('/');
         text.push_str(port);
@@ -26,13 +29,13 @@ pub fn chain_name(prefix: &str, service: &ObjectName, protocol: Protocol, port: 
 }
 
 /// At most [`LONGEST_READABLE`] characters, with `...` where something was cut.
-pub fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST_READABLE {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     // Names of Kubernetes are ASCII; anything else is cut at a character's border all the same.
     let end = (0..=LONGEST_READABLE - 3).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}...", &text[..end])
+    Cow::Owned(format!("{}...", &text[..end]))
 }
 
 /// base32 without padding of SHA-256 of the text: 52 characters.

@@ -5,8 +5,8 @@
 
 use crate::address::{Cidr, Family};
 use crate::balance::{Balance, Scheduler, Target};
+use crate::hash::Hashed;
 use crate::model::{LocalDetector, ObjectName, Policy, Protocol};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -16,7 +16,7 @@ pub struct RuleSet {
     /// What does not belong to one Service; one a family that is programmed.
     pub node: Vec<NodeRules>,
     /// By Service; one without any rule is absent.
-    pub services: BTreeMap<ObjectName, ServiceRules>,
+    pub services: Hashed<ObjectName, ServiceRules>,
 }
 
 impl RuleSet {

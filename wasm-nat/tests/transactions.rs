@@ -3,195 +3,15 @@
 
 mod nft_model;
 
-use nft_model::Tables;
+use nft_model::cluster::{Change, apply, carry_out, change, machine};
+use nft_model::{COUNTERS, Tables};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use wasm_nat::address::{Cidr, Family};
-use wasm_nat::balance::Balance;
+use wasm_nat::address::Family;
 use wasm_nat::machine::Machine;
-use wasm_nat::model::{
-    Endpoint, EndpointPort, EndpointSlice, LocalDetector, Node, NodePortAddresses, ObjectName, Policy,
-    Protocol, Service, ServicePort, Settings,
-};
+use wasm_nat::model::{Endpoint, EndpointPort, EndpointSlice, ObjectName, Protocol, Service, ServicePort};
 use wasm_nat::simulate::{Packet, Trace, TraceRule};
-
-/// What a test does to the cluster.
-#[derive(Clone, Debug)]
-enum Change {
-    Service(u8, ServiceShape),
-    NoService(u8),
-    Slice(u8, SliceShape),
-    NoSlice(u8),
-    MasqueradeAll(bool),
-    /// The kernel refuses the plan: it is rolled back, and the next one starts from the committed state.
-    Refused,
-}
-
-#[derive(Clone, Debug)]
-struct ServiceShape {
-    ports: u8,
-    cluster_ip: u8,
-    external_ip: bool,
-    node_port: bool,
-    load_balancer: bool,
-    ranges: bool,
-    internal_local: bool,
-    external_local: bool,
-    affinity: bool,
-    balance: u8,
-    headless: bool,
-}
-
-#[derive(Clone, Debug)]
-struct SliceShape {
-    service: u8,
-    /// (address, state, local)
-    endpoints: Vec<(u8, u8, bool)>,
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    let service = (
-        (0u8..3, 1u8..6, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
-        (any::<bool>(), any::<bool>(), prop::bool::weighted(0.3), 0u8..6, prop::bool::weighted(0.1)),
-    )
-        .prop_map(
-            |(
-                (ports, cluster_ip, external_ip, node_port, load_balancer, ranges),
-                (internal_local, external_local, affinity, balance, headless),
-            )| {
-                ServiceShape {
-                    ports,
-                    cluster_ip,
-                    external_ip,
-                    node_port,
-                    load_balancer,
-                    ranges,
-                    internal_local,
-                    external_local,
-                    affinity,
-                    balance,
-                    headless,
-                }
-            },
-        );
-    let slice = (0u8..4, prop::collection::vec((1u8..9, 0u8..4, any::<bool>()), 0..6))
-        .prop_map(|(service, endpoints)| SliceShape { service, endpoints });
-    prop_oneof![
-        4 => (0u8..4, service).prop_map(|(name, shape)| Change::Service(name, shape)),
-        1 => (0u8..4).prop_map(Change::NoService),
-        6 => (0u8..5, slice).prop_map(|(name, shape)| Change::Slice(name, shape)),
-        1 => (0u8..5).prop_map(Change::NoSlice),
-        1 => any::<bool>().prop_map(Change::MasqueradeAll),
-        1 => Just(Change::Refused),
-    ]
-}
-
-fn service_name(number: u8) -> ObjectName {
-    ObjectName::new("default", &format!("s{number}"))
-}
-
-fn slice_name(number: u8) -> ObjectName {
-    ObjectName::new("default", &format!("e{number}"))
-}
-
-fn service(number: u8, shape: &ServiceShape) -> Service {
-    let mut service = Service::new(service_name(number));
-    service.created = Some((i64::from(number), 0));
-    service.cluster_ips = vec![IpAddr::from([172, 30, 0, shape.cluster_ip])];
-    service.ports = (0..=shape.ports)
-        .map(|port| ServicePort {
-            name: format!("p{port}").into(),
-            protocol: Protocol::ALL[usize::from(port) % 3],
-            port: 80 + u16::from(port),
-            node_port: (shape.node_port || shape.load_balancer)
-                .then(|| 30_000 + u16::from(number * 8 + port)),
-        })
-        .collect();
-    if shape.external_ip {
-        service.external_ips = vec![IpAddr::from([198, 51, 100, 1])];
-    }
-    if shape.load_balancer {
-        service.load_balancer_ips = vec![IpAddr::from([198, 51, 100, 10 + number])];
-        service.source_ranges = shape.ranges.then(|| vec![Cidr::parse("203.0.113.0/25").unwrap()]);
-    }
-    let policy = |local| if local { Policy::Local } else { Policy::Cluster };
-    service.internal_policy = policy(shape.internal_local);
-    service.external_policy = policy(shape.external_local);
-    service.affinity_seconds = shape.affinity.then_some(60);
-    service.balance = match shape.balance {
-        3 => Balance::RoundRobin,
-        4 => Balance::SourceHash,
-        5 => Balance::Maglev,
-        _ => Balance::Random,
-    };
-    service.ignored = shape.headless.then_some(wasm_nat::model::Ignored::Headless);
-    service
-}
-
-fn slice(machine: &mut Machine, number: u8, shape: &SliceShape) -> EndpointSlice {
-    let (here, there) = (machine.names.intern("here"), machine.names.intern("there"));
-    EndpointSlice {
-        name: slice_name(number),
-        service: service_name(shape.service),
-        family: Some(Family::V4),
-        ports: (0..3)
-            .map(|port: u16| EndpointPort {
-                name: format!("p{port}").into(),
-                protocol: Protocol::ALL[usize::from(port) % 3],
-                port: 8080 + port,
-            })
-            .collect(),
-        endpoints: shape
-            .endpoints
-            .iter()
-            .map(|(address, state, local)| Endpoint {
-                address: IpAddr::from([10, 180, 0, *address]),
-                ready: *state >= 2,
-                serving: *state >= 1,
-                terminating: *state == 1,
-                node: Some(if *local { here } else { there }),
-                zone: None,
-                hint_zones: vec![],
-                hint_nodes: vec![],
-            })
-            .collect(),
-    }
-}
-
-fn machine(masquerade_all: bool) -> Machine {
-    let mut machine = Machine::default();
-    configure(&mut machine, masquerade_all);
-    machine
-}
-
-fn configure(machine: &mut Machine, masquerade_all: bool) {
-    let node = Node {
-        name: Some(machine.names.intern("here")),
-        zone: None,
-        addresses: vec![IpAddr::from([192, 168, 0, 2])],
-    };
-    let settings = Settings {
-        local_detector: LocalDetector::Cidrs(vec![Cidr::parse("10.0.0.0/8").unwrap()]),
-        node_port_addresses: vec![NodePortAddresses::Primary],
-        masquerade_all,
-        ..Settings::default()
-    };
-    machine.configure(settings, node);
-}
-
-fn apply(machine: &mut Machine, change: &Change) {
-    match change {
-        Change::Service(number, shape) => machine.upsert_service(service(*number, shape), vec![]),
-        Change::NoService(number) => machine.delete_service(&service_name(*number)),
-        Change::Slice(number, shape) => {
-            let slice = slice(machine, *number, shape);
-            machine.upsert_slice(slice, vec![]);
-        }
-        Change::NoSlice(number) => machine.delete_slice(&slice_name(*number)),
-        Change::MasqueradeAll(on) => configure(machine, *on),
-        Change::Refused => {}
-    }
-}
 
 /// All packets that could tell two rule sets apart.
 fn traces(machine: &mut Machine) -> Vec<Trace> {
@@ -223,13 +43,26 @@ fn named(object: String) -> TraceRule {
     TraceRule { table: String::new(), chain: String::new(), rule: String::new(), object: Some(object) }
 }
 
-/// Applies the staged plan transaction by transaction.
-fn carry_out(machine: &mut Machine, tables: &mut Tables) {
-    while let Some(transaction) = machine.next_transaction() {
-        tables.apply(&transaction.text);
-        tables.check_closed();
+/// Nobody has inherited what was counted for somebody else.
+fn check_counters(tables: &Tables) {
+    for table in tables.0.values() {
+        let own = table.countable();
+        for (number, (label, _)) in table.elements.get(COUNTERS).into_iter().flatten() {
+            // A Service port that another one has taken all addresses from keeps its number.
+            let now: Vec<&String> = own.iter().filter(|(of, _)| of == number).map(|(_, now)| now).collect();
+            assert!(now.is_empty() || now.contains(&label), "{number} counted for {label} is {now:?}'s");
+        }
     }
-    machine.commit();
+}
+
+/// Numbers with a counter that no packet can meet.
+fn counted_for_nobody(tables: &Tables) -> Vec<String> {
+    let of = |table: &nft_model::Table| {
+        let own: BTreeSet<String> = table.countable().into_iter().map(|(number, _)| number).collect();
+        let counted = table.elements.get(COUNTERS).into_iter().flatten().map(|(number, _)| number.clone());
+        counted.filter(|number| !own.contains(number)).collect::<Vec<String>>()
+    };
+    tables.0.values().flat_map(of).collect()
 }
 
 proptest! {
@@ -250,7 +83,9 @@ proptest! {
                 }
             }
             running.plan();
+            tables.receive();
             carry_out(&mut running, &mut tables);
+            check_counters(&tables);
             running.plan();
             prop_assert!(running.is_empty(), "nothing has changed");
             running.rollback();
@@ -260,7 +95,9 @@ proptest! {
             rendered.apply(&transaction.text);
         }
         tables.forget_unused_chains();
+        tables.0.values_mut().for_each(|table| drop(table.elements.remove(COUNTERS)));
         prop_assert_eq!(&tables, &rendered);
+        tables.receive();
         // Restarted: what the kernel lists is what is wanted.
         let mut fresh = machine(false);
         for change in groups.iter().flatten() {
@@ -274,12 +111,20 @@ proptest! {
         prop_assert!(left.is_empty(), "a restart writes {left:?}");
         fresh.commit();
         prop_assert_eq!(traces(&mut fresh), traces(&mut running));
+        // Restarted, and much has changed meanwhile.
+        let mut other = machine(false);
+        for change in groups.iter().take(groups.len() / 2).flatten() {
+            apply(&mut other, change);
+        }
+        other.reconcile(tables.listings());
+        carry_out(&mut other, &mut tables);
+        prop_assert_eq!(counted_for_nobody(&tables), Vec::<String>::new());
     }
 }
 
 /// Services enough for several transactions of a phase, each with this many endpoints.
 fn large(machine: &mut Machine, endpoints: impl Fn(u16) -> u8) {
-    for number in 0..4_000u16 {
+    for number in 0..10_000u16 {
         let [high, low] = number.to_be_bytes();
         let name = ObjectName::new("default", &format!("s{number}"));
         let mut service = Service::new(name.clone());

@@ -83,12 +83,15 @@ async function runTestFile(exchange: Exchange, file: string): Promise<MachineRun
       FAIRLEAD_COMMAND: join(packed, "bin", "fairlead.mjs"),
       FAIRLEAD_PATIENCE: "6",
       NO_COLOR: "1",
+      NODE_OPTIONS: `--import=${STEADY_WASM}`,
     },
     modules: MODULES,
-    inMemory: [...oftenReadBy(PROGRAMS), ...filesIn(packed), bundle],
+    inMemory: [...oftenReadBy(PROGRAMS), ...filesIn(packed), bundle, STEADY_WASM],
     seconds: MACHINE_SECONDS,
   });
 }
+
+const STEADY_WASM = join(import.meta.dirname, "steady-wasm.mjs");
 
 function filesIn(folder: string): readonly string[] {
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true });

@@ -50,7 +50,7 @@ impl Boundary {
     }
 
     fn text(&self) -> Result<&str, String> {
-        std::str::from_utf8(&self.input).map_err(|error| format!("the input is not UTF-8: {error}"))
+        text(&self.input)
     }
 
     /// See `README.md`, as for all that follow.
@@ -89,13 +89,19 @@ impl Boundary {
 
     /// One family's listing.
     pub fn reconcile_listing(&mut self) -> Answer {
+        let listing = self.listing()?;
+        self.listings.push(listing);
+        Ok(Vec::new())
+    }
+
+    /// The family before a listing, and the listing, in the memory of the input.
+    fn listing(&mut self) -> Result<(Family, String), String> {
         let mut text = String::from_utf8(std::mem::take(&mut self.input))
             .map_err(|error| format!("the listing is not UTF-8: {error}"))?;
         let end = text.find('\n').ok_or("the listing does not begin with its family")?;
         let family = wire::family(&text[..end])?;
         text.drain(..=end);
-        self.listings.push((family, text));
-        Ok(Vec::new())
+        Ok((family, text))
     }
 
     /// From the listings.
@@ -103,6 +109,24 @@ impl Boundary {
         let listings = std::mem::take(&mut self.listings);
         let diagnostics = self.machine.reconcile(listings);
         Ok(self.planned(&diagnostics))
+    }
+
+    /// Forgets lines of an earlier time, and a plan.
+    pub fn audit_begin(&mut self) -> Answer {
+        self.machine.begin_audit();
+        Ok(Vec::new())
+    }
+
+    /// Some lines of one family's listing.
+    pub fn audit_lines(&mut self) -> Answer {
+        let (family, lines) = self.listing()?;
+        self.machine.hear(family, lines);
+        Ok(Vec::new())
+    }
+
+    /// Whether they tell what was committed.
+    pub fn audit(&mut self) -> Answer {
+        Ok(json(&self.machine.is_intact()))
     }
 
     /// What waited for its connections to end.
@@ -161,7 +185,12 @@ impl Boundary {
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(input: &'a [u8]) -> Result<T, String> {
-    serde_json::from_slice(input).map_err(|error| error.to_string())
+    // Not `from_slice`, which looks at every string by itself for what is not UTF-8.
+    serde_json::from_str(text(input)?).map_err(|error| error.to_string())
+}
+
+fn text(input: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(input).map_err(|error| format!("the input is not UTF-8: {error}"))
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
@@ -223,6 +252,6 @@ mod exports {
 
     calls! {
         configure apply plan replace reconcile_begin reconcile_listing reconcile next_transaction commit rollback render
-        trace diagnostics status drain
+        trace diagnostics status drain audit_begin audit_lines audit
     }
 }

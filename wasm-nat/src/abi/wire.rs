@@ -13,9 +13,35 @@ use crate::model::{
 use crate::simulate::{Packet, Trace};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 
-type Text<'a> = Cow<'a, str>;
+/// Borrowed from the input unless it holds escapes: `serde` borrows a `Cow` only where it is a field by itself, so in a
+/// `Vec`, an `Option` or a tuple each bare one would be copied.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&**self, f)
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
 
 /// `IPv4` or `IPv6`.
 pub fn family(text: &str) -> Result<Family, String> {
@@ -294,7 +320,7 @@ impl ServiceWire<'_> {
         };
         let mut read_addresses = |field: &str, texts: &[Text<'_>]| -> Vec<IpAddr> {
             let mut addresses: Vec<IpAddr> = Vec::with_capacity(texts.len());
-            for text in texts.iter().filter(|text| !matches!(text.as_ref(), "None" | "")) {
+            for text in texts.iter().filter(|text| !matches!(text.0.as_ref(), "None" | "")) {
                 match parse_address(text) {
                     Some(address) if addresses.contains(&address) => {}
                     Some(address) => addresses.push(address),
@@ -358,7 +384,7 @@ impl ServiceWire<'_> {
         let mut ports = Vec::with_capacity(self.ports.len());
         for (name, protocol_name, port, node_port) in &self.ports {
             ports.push(ServicePort {
-                name: name.as_ref().into(),
+                name: names.shared(name),
                 protocol: protocol(protocol_name)?,
                 port: *port,
                 node_port: (*node_port != 0).then_some(*node_port),
@@ -386,7 +412,7 @@ impl ServiceWire<'_> {
 }
 
 fn ignored(labels: &[Text<'_>], kind: Option<&str>, cluster_ips: &[IpAddr]) -> Option<Ignored> {
-    let labelled = |name: &str| labels.iter().any(|label| label == name);
+    let labelled = |name: &str| labels.iter().any(|label| label.0 == name);
     if labelled("service.kubernetes.io/service-proxy-name") {
         Some(Ignored::OtherProxy)
     } else if labelled("service.kubernetes.io/headless") {
@@ -443,7 +469,7 @@ impl SliceWire<'_> {
         let family = family(&self.address_type).ok();
         let mut ports = Vec::with_capacity(self.ports.len());
         for (name, protocol_name, port) in &self.ports {
-            let (name, protocol) = (name.as_ref().into(), protocol(protocol_name)?);
+            let (name, protocol) = (names.shared(name), protocol(protocol_name)?);
             ports.push(EndpointPort { name, protocol, port: *port });
         }
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
@@ -548,7 +574,7 @@ impl PacketWire<'_> {
             destination,
             protocol: protocol(self.protocol.as_deref().unwrap_or("TCP"))?,
             port: self.port,
-            interface: self.interface.map(Cow::into_owned),
+            interface: self.interface.map(|text| text.0.into_owned()),
         })
     }
 }
@@ -660,6 +686,13 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_without_escapes_are_borrowed() {
+        let texts: Vec<Text<'_>> = serde_json::from_str(r#"["tcp", "a\u0062c"]"#).unwrap();
+        assert!(matches!(texts[0].0, Cow::Borrowed("tcp")));
+        assert_eq!(&*texts[1], "abc");
+    }
 
     #[test]
     fn times_are_seconds_since_1970() {

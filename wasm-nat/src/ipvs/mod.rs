@@ -271,7 +271,7 @@ impl Ipvs {
                 let names = services.iter().map(|(name, _)| *name);
                 let names: BTreeSet<&ObjectName> =
                     if whole { names.chain(committed.services.keys()).collect() } else { names.collect() };
-                let standing = committed.services.iter().filter(|(name, _)| names.contains(name));
+                let standing = names.iter().filter_map(|name| committed.services.get_key_value(*name));
                 let number = |port: &PortKey| self.numbers.get(port).copied();
                 let standing = all_objects(standing, &committed.node, &number, &self.taken);
                 let (gone, added) = difference(standing, wanted);
@@ -468,7 +468,8 @@ impl Ipvs {
         if !node.is_empty() && !has_link {
             plan.link = make_link();
         } else if !node.is_empty() && !is_up {
-            let _ = writeln!(plan.link, "link set {LINK} up");
+            // As kube-proxy leaves it.
+            plan.link = raise_link();
         }
         for family in Family::BOTH {
             let listing = of(family);
@@ -520,8 +521,12 @@ fn marks_in(listings: &[(Family, Listing)], node: &[NodeRules]) -> BTreeMap<sets
 }
 
 fn make_link() -> String {
+    format!("link add name {LINK} type dummy\n{}", raise_link())
+}
+
+fn raise_link() -> String {
     // No link-local address: nothing speaks there.
-    format!("link add name {LINK} type dummy\nlink set {LINK} addrgenmode none\nlink set {LINK} up\n")
+    format!("link set {LINK} addrgenmode none\nlink set {LINK} up\n")
 }
 
 /// Sets, chains and jumps where there is nothing.
@@ -548,7 +553,8 @@ fn repair_family(plan: &mut Plan, node: &NodeRules, listing: &Listing) {
             }
         }
     }
-    let mut text = String::new();
+    let mut at_once = String::new();
+    let mut when_served = String::new();
     for table in TableName::ALL {
         let wanted: Vec<Chain> = chains(node).into_iter().filter(|chain| chain.table == table).collect();
         let printed = |chain: &Chain| -> Vec<String> {
@@ -567,6 +573,10 @@ fn repair_family(plan: &mut Plan, node: &NodeRules, listing: &Listing) {
         if wrong.is_empty() && hooks.is_empty() {
             continue;
         }
+        // What translates in our chains' place (kube-proxy's iptables mode has the same names) serves until IPVS can.
+        let others_serve = table == TableName::Nat
+            && wrong.iter().any(|chain| listed(chain).is_some_and(|rules| !rules.is_empty()));
+        let text = if others_serve { &mut when_served } else { &mut at_once };
         let _ = writeln!(text, "*{}", table.name());
         for chain in &wrong {
             let _ = writeln!(text, ":{} - [0:0]", chain.name);
@@ -584,8 +594,10 @@ fn repair_family(plan: &mut Plan, node: &NodeRules, listing: &Listing) {
         }
         text.push_str("COMMIT\n");
     }
-    if !text.is_empty() {
-        plan.chains.push((family, text));
+    for (texts, text) in [(&mut plan.chains, at_once), (&mut plan.chains_when_served, when_served)] {
+        if !text.is_empty() {
+            texts.push((family, text));
+        }
     }
 }
 

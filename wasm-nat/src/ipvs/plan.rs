@@ -30,6 +30,8 @@ pub struct Plan {
     pub sets: String,
     /// Texts that make chains and the jumps into them.
     pub chains: Vec<(Family, String)>,
+    /// The same for chains in which somebody else's rules translate until then: written when IPVS can.
+    pub chains_when_served: Vec<(Family, String)>,
     /// Texts that remove them.
     pub chains_gone: Vec<(Family, String)>,
     /// Commands that remove sets.
@@ -200,6 +202,9 @@ impl Plan {
         }
         push(Program::IpvsadmRestore, come);
         push(Program::IpBatch, addresses);
+        for (family, text) in &self.chains_when_served {
+            push(iptables(*family), text.clone());
+        }
         push(Program::IpvsadmRestore, go);
         for (family, text) in &self.chains_gone {
             push(iptables(*family), text.clone());

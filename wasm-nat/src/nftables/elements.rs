@@ -9,13 +9,15 @@ use crate::address::{Cidr, Family};
 use crate::balance::{Balance, Target};
 use crate::model::{ObjectName, Policy, Protocol};
 use crate::names;
+use crate::print;
 use crate::ruleset::{At, Path, Pool, PortRules};
 use std::fmt::Write;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Maps and sets of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MapName {
     /// Set, slot → address and port.
     Endpoints(Protocol),
@@ -45,11 +47,13 @@ pub enum MapName {
     Affinity,
     /// Filled by packets: source, twice.
     Hairpin,
+    /// Filled by packets: number of a Service port, with a counter.
+    Connections,
 }
 
 impl MapName {
     /// All of them, in the order in which they are made.
-    pub const ALL: [MapName; 18] = [
+    pub const ALL: [MapName; 19] = [
         MapName::Endpoints(Protocol::Tcp),
         MapName::Endpoints(Protocol::Udp),
         MapName::Endpoints(Protocol::Sctp),
@@ -68,7 +72,29 @@ impl MapName {
         MapName::ServiceCidrs,
         MapName::Affinity,
         MapName::Hairpin,
+        MapName::Connections,
     ];
+
+    /// Its place in [`MapName::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            MapName::Endpoints(protocol) => protocol as usize,
+            MapName::AffinityEndpoints(protocol) => 3 + protocol as usize,
+            MapName::AffinitySlots => 6,
+            MapName::SourceRanges => 7,
+            MapName::Services => 8,
+            MapName::ServiceIps => 9,
+            MapName::ServiceNodePorts => 10,
+            MapName::ClusterIps => 11,
+            MapName::ClusterCidrs => 12,
+            MapName::NodePortIps => 13,
+            MapName::NodePortRanges => 14,
+            MapName::ServiceCidrs => 15,
+            MapName::Affinity => 16,
+            MapName::Hairpin => 17,
+            MapName::Connections => 18,
+        }
+    }
 
     /// Its name in the kernel.
     pub fn name(self) -> &'static str {
@@ -91,12 +117,13 @@ impl MapName {
             MapName::ServiceCidrs => "service-cidrs",
             MapName::Affinity => "affinity",
             MapName::Hairpin => "hairpin",
+            MapName::Connections => "connections",
         }
     }
 
     /// Packets fill it, not transactions.
     pub fn is_dynamic(self) -> bool {
-        matches!(self, MapName::Affinity | MapName::Hairpin)
+        matches!(self, MapName::Affinity | MapName::Hairpin | MapName::Connections)
     }
 
     /// Values beside keys.
@@ -110,6 +137,7 @@ impl MapName {
                 | MapName::NodePortRanges
                 | MapName::ServiceCidrs
                 | MapName::Hairpin
+                | MapName::Connections
         )
     }
 
@@ -136,9 +164,9 @@ impl MapName {
             }
             MapName::Services => write!(out, "type classid : verdict;"),
             MapName::ServiceIps => {
-                write!(out, "type {address} . inet_proto . inet_service : classid; counter;")
+                write!(out, "type {address} . inet_proto . inet_service : classid;")
             }
-            MapName::ServiceNodePorts => write!(out, "type inet_proto . inet_service : classid; counter;"),
+            MapName::ServiceNodePorts => write!(out, "type inet_proto . inet_service : classid;"),
             MapName::ClusterIps | MapName::NodePortIps => write!(out, "type {address};"),
             MapName::SourceRanges => write!(out, "type classid . {address}; flags interval;"),
             MapName::ClusterCidrs | MapName::NodePortRanges | MapName::ServiceCidrs => {
@@ -155,13 +183,16 @@ impl MapName {
             MapName::Hairpin => {
                 write!(out, "type {address} . {address}; size 262144; flags dynamic,timeout;")
             }
+            // Room for all numbers twice. A counter takes a place on every processor, and most nodes send to few of a
+            // cluster's Services: so it is there from the first packet on, not with the Service.
+            MapName::Connections => write!(out, "type classid; size 524288; flags dynamic;"),
         };
         out.push_str(" }\n");
     }
 }
 
-/// An element. Equality and order do not look at the [`Label`], which is for people.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An element. Equality, order and hash do not look at the [`Label`], which is for people.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
     /// Of [`MapName::Endpoints`].
     Endpoint {
@@ -269,6 +300,18 @@ impl Answer {
     }
 }
 
+/// By the chain's name alone, which is all that a listing tells of it.
+impl Hash for Answer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Answer::Unknown(name) => name.hash(state),
+            Answer::NoEndpoints => chains::NO_ENDPOINTS.hash(state),
+            Answer::NoLocalEndpoints => chains::NO_LOCAL_ENDPOINTS.hash(state),
+            Answer::Pick(pick) => pick.name().hash(state),
+        }
+    }
+}
+
 /// Whose element it is, for the comment beside it. All labels are equal.
 #[derive(Clone, Debug, Default)]
 pub struct Label(pub Option<(ObjectName, Rc<str>)>);
@@ -279,6 +322,9 @@ impl PartialEq for Label {
     }
 }
 impl Eq for Label {}
+impl Hash for Label {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
 impl PartialOrd for Label {
     fn partial_cmp(&self, other: &Label) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
@@ -333,23 +379,29 @@ impl Element {
 
     /// `key` as `nft` reads it.
     pub fn print_key(&self, out: &mut String) {
-        let _ = match self {
+        match self {
             Element::Endpoint { set, slot, .. } | Element::AffinitySlot { set, slot, .. } => {
-                write!(out, "{set:#x} . {slot}")
+                print::hexadecimal(*set, out);
+                out.push_str(" . ");
+                print::decimal(*slot, out);
             }
-            Element::AffinityEndpoint { endpoint, .. } => write!(out, "{endpoint:#x}"),
+            Element::AffinityEndpoint { endpoint, .. } => print::hexadecimal(*endpoint, out),
             // With its length also where it is one address: `nft` 1.0.6 deletes a key without one in the wrong byte order.
             Element::SourceRange { set, range } => {
-                write!(out, "{set:#x} . {}/{}", range.address(), range.prefix())
+                let _ = write!(out, "{set:#x} . {}/{}", range.address(), range.prefix());
             }
-            Element::Service { set, .. } => write!(out, "{set:#x}"),
+            Element::Service { set, .. } => print::hexadecimal(*set, out),
             Element::Address { address, protocol, port, .. } => {
-                write!(out, "{address} . {protocol} . {port}")
+                print::address(*address, out);
+                out.push_str(" . ");
+                print_port(*protocol, *port, out);
             }
-            Element::NodePort { protocol, port, .. } => write!(out, "{protocol} . {port}"),
-            Element::ClusterIp { address } => write!(out, "{address}"),
-            Element::Range { range, .. } => write!(out, "{range}"),
-        };
+            Element::NodePort { protocol, port, .. } => print_port(*protocol, *port, out),
+            Element::ClusterIp { address } => print::address(*address, out),
+            Element::Range { range, .. } => {
+                let _ = write!(out, "{range}");
+            }
+        }
     }
 
     /// `key`, `key : value` or `key comment "…" : value` as `nft` reads it.
@@ -359,18 +411,36 @@ impl Element {
             && let Label(Some((service, port))) = label
         {
             let readable = names::readable(service, *protocol, port);
-            let _ = write!(out, " comment \"{}\"", names::shortened(&readable));
+            out.push_str(" comment \"");
+            out.push_str(&names::shortened(&readable));
+            out.push('"');
         }
-        let _ = match self {
+        match self {
             Element::Endpoint { target, .. } | Element::AffinityEndpoint { target, .. } => {
-                write!(out, " : {} . {}", target.address, target.port)
+                out.push_str(" : ");
+                print::address(target.address, out);
+                out.push_str(" . ");
+                print::decimal(target.port.into(), out);
             }
-            Element::AffinitySlot { endpoint, .. } => write!(out, " : {endpoint:#x}"),
-            Element::Service { answer, .. } => write!(out, " : goto {}", answer.chain()),
-            Element::Address { value, .. } | Element::NodePort { value, .. } => write!(out, " : {value:#x}"),
-            Element::SourceRange { .. } | Element::ClusterIp { .. } | Element::Range { .. } => Ok(()),
-        };
+            Element::AffinitySlot { endpoint: value, .. }
+            | Element::Address { value, .. }
+            | Element::NodePort { value, .. } => {
+                out.push_str(" : ");
+                print::hexadecimal(*value, out);
+            }
+            Element::Service { answer, .. } => {
+                out.push_str(" : goto ");
+                out.push_str(&answer.chain());
+            }
+            Element::SourceRange { .. } | Element::ClusterIp { .. } | Element::Range { .. } => {}
+        }
     }
+}
+
+fn print_port(protocol: Protocol, port: u16, out: &mut String) {
+    out.push_str(protocol.name());
+    out.push_str(" . ");
+    print::decimal(port.into(), out);
 }
 
 /// What a Service port was given beside its decisions: part of the committed state, since it depends on history.
@@ -399,7 +469,8 @@ pub fn elements(service: &ObjectName, port: &PortRules, placement: &Placement, o
                 Path::Internal(Policy::Local) => LOCAL_SET,
                 Path::External { policy, restricted } => {
                     let path = if policy == Policy::Local { FROM_OUTSIDE_LOCAL } else { FROM_OUTSIDE };
-                    path | if restricted { RESTRICTED } else { 0 }
+                    let through = if matches!(entry.at, At::NodePort(_)) { NODE_PORT } else { 0 };
+                    path | through | if restricted { RESTRICTED } else { 0 }
                 }
             };
         let label = Label(Some((service.clone(), port.name.clone())));
@@ -485,5 +556,18 @@ fn pick_chain(service: &ObjectName, port: &PortRules, policy: Policy, slots: usi
         pick: Pick { method, slots: slots as u32 },
         affinity: port.affinity_seconds.map(|seconds| Affinity { seconds, local }),
         owner,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_know_their_places() {
+        for (place, map) in MapName::ALL.into_iter().enumerate() {
+            assert_eq!(map.index(), place);
+        }
+        assert!(MapName::ALL.is_sorted(), "their order is that of the elements");
     }
 }

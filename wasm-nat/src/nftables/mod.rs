@@ -7,6 +7,7 @@
 //! In: decisions. Out: transactions for `nft -f -`, in which no address is there before its endpoints, and none of
 //! them is gone before it. Other tables are never named.
 
+mod audit;
 pub mod elements;
 pub mod numbers;
 pub mod operations;
@@ -19,27 +20,32 @@ pub mod table;
 use crate::address::{Cidr, Family};
 use crate::backend::{Backend, Basis, Delta, View};
 use crate::diff::{Program, Transaction};
+use crate::hash::Hashed;
 use crate::model::{Diagnostic, LocalDetector, ObjectName};
 use crate::ruleset::{NodePortMatch, NodeRules, RuleSet};
 use crate::simulate::{Packet, Trace};
+use audit::Heard;
 use elements::{Element, MapName, Placement, elements};
 use numbers::NumberPool;
 use operations::{CHUNK, Operation, Phase, chunk};
+use parse::Reader;
 use rules::PickChain;
 use stage::Stage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use table::Table;
 
 /// Changes with the names or types of maps and chains: a table of another layout is replaced as a whole.
-const LAYOUT: &str = "fairlead layout 1";
+const LAYOUT: &str = "fairlead layout 2";
 
 /// What the backend knows beside the committed decisions.
 #[derive(Debug, Default)]
 pub struct Nftables {
     /// By Service, in the order of its ports.
-    placements: BTreeMap<ObjectName, Vec<Placement>>,
+    placements: Hashed<ObjectName, Vec<Placement>>,
     tables: [TableState; 2],
     staged: Option<Staged>,
+    /// For an audit.
+    heard: Heard,
 }
 
 /// One family's table as it was committed, without its elements.
@@ -63,6 +69,7 @@ struct Staged {
     whole: bool,
     /// Of which phase the transaction was that was taken last, if others of it may go beside that one.
     last: Option<Phase>,
+    /// Of the Services of the delta.
     placements: BTreeMap<ObjectName, Vec<Placement>>,
     /// Every Service is in `placements`.
     fresh: bool,
@@ -102,6 +109,19 @@ impl Backend for Nftables {
 
     fn part_of_load(&self) -> usize {
         CHUNK
+    }
+
+    fn begin_audit(&mut self) {
+        self.heard = Heard::default();
+    }
+
+    fn hear(&mut self, family: Family, lines: &str) -> bool {
+        self.heard[family.index()].get_or_insert_with(|| Reader::new(family)).read(lines);
+        true
+    }
+
+    fn is_intact(&mut self, committed: &RuleSet, _: Vec<(Family, String)>) -> bool {
+        self.is_as_committed(committed)
     }
 
     fn is_empty(&self) -> bool {

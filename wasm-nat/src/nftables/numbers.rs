@@ -26,6 +26,11 @@ pub const FROM_OUTSIDE: u32 = 0x2;
 pub const FROM_OUTSIDE_LOCAL: u32 = 0x4;
 /// Path: only from the allowed source ranges.
 pub const RESTRICTED: u32 = 0x8;
+/// Path: through a node port.
+pub const NODE_PORT: u32 = 0x10;
+
+/// What connections are counted by: the Service port, and whether they came through a node port.
+pub const COUNTED_MASK: u32 = SERVICE_MASK | NODE_PORT;
 
 const SERVICE_SHIFT: u32 = 13;
 /// Service ports that one family can have.
@@ -85,6 +90,11 @@ impl NumberPool {
         true
     }
 
+    /// Whether [`NumberPool::take`] would give one.
+    pub fn has_room(&self) -> bool {
+        self.given < MOST_SERVICE_PORTS || !self.free.is_empty()
+    }
+
     /// Takes a number back.
     pub fn give_back(&mut self, number: u32) {
         self.free.insert(number);
@@ -104,6 +114,11 @@ mod tests {
         pool.give_back(2);
         assert_eq!(pool.take(), Some(2));
         assert!(pool.take_this(MOST_SERVICE_PORTS) && !pool.take_this(MOST_SERVICE_PORTS + 1));
+        assert!(pool.has_room());
+        while pool.take().is_some() {}
+        assert!(!pool.has_room());
+        pool.give_back(7);
+        assert!(pool.has_room());
     }
 
     #[test]

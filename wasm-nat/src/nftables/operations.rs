@@ -1,19 +1,22 @@
 //! A plan's operations, and transactions made of them.
 //!
-//! Operations come in phases, so that whatever names something stands in a later transaction than it, and is gone in an
-//! earlier one. Within a transaction order does not matter to packets: the kernel applies it at once.
+//! Operations come in phases, so that whatever names something stands in a later transaction than it, or in the same, and is
+//! gone in an earlier one. Within a transaction order does not matter to new packets: the kernel applies it at once. But a
+//! packet makes one look-up after the other, and each sees what stands at that moment: one that has found how many endpoints
+//! there are before the switch must still find the last of them behind it.
 
-use super::elements::Element;
+use super::elements::{Element, MapName};
 use super::rules::{TABLE, family_word};
 use super::table::print_elements;
 use crate::address::Family;
 use crate::diff::{Program, Transaction};
+use crate::print;
 use std::collections::VecDeque;
 use std::fmt::Write;
 
-/// Operations of one transaction of a plan that is larger: the kernel holds its lock while it commits one. Half as many
-/// take a tenth longer in all, for as many more starts of the program; twice as many gain nothing.
-pub const CHUNK: usize = 10_000;
+/// Operations of one transaction of a plan that is larger: the kernel holds its lock while it commits one, and each starts
+/// a program.
+pub const CHUNK: usize = 20_000;
 
 /// When an operation happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,13 +25,15 @@ pub enum Phase {
     Structure,
     /// Chains that pick.
     Chains,
-    /// Endpoints, source ranges, sets of the node.
+    /// Sets of the node.
+    Node,
+    /// Endpoints, source ranges.
     Endpoints,
     /// Where a set goes on: names a chain, counts on endpoints.
     Services,
     /// Addresses and node ports: name a set.
     Addresses,
-    /// Addresses that go.
+    /// Addresses that go, and what was counted for them.
     GoneAddresses,
     /// Sets that go.
     GoneServices,
@@ -45,13 +50,18 @@ impl Phase {
             Element::Endpoint { .. }
             | Element::AffinityEndpoint { .. }
             | Element::AffinitySlot { .. }
-            | Element::SourceRange { .. }
-            | Element::Range { .. } => Phase::Endpoints,
+            | Element::SourceRange { .. } => Phase::Endpoints,
+            Element::Range { .. } => Phase::Node,
             Element::Service { .. } => Phase::Services,
             Element::Address { .. } | Element::NodePort { .. } | Element::ClusterIp { .. } => {
                 Phase::Addresses
             }
         }
+    }
+
+    /// What goes had a name before this plan.
+    fn is_unnamed(self) -> bool {
+        self >= Phase::GoneServices
     }
 
     /// When an element goes that nothing replaces.
@@ -60,7 +70,8 @@ impl Phase {
             Phase::Addresses => Phase::GoneAddresses,
             Phase::Services => Phase::GoneServices,
             // What is left of a set's ranges must not close it before the new ones are there, nor overlap with them.
-            _ if matches!(element, Element::SourceRange { .. } | Element::Range { .. }) => Phase::Endpoints,
+            Phase::Node => Phase::Node,
+            _ if matches!(element, Element::SourceRange { .. }) => Phase::Endpoints,
             _ => Phase::GoneEndpoints,
         }
     }
@@ -84,13 +95,15 @@ pub enum Action {
     Delete(Family, Element),
     /// An element comes.
     Add(Family, Element),
+    /// What packets have left under this number in [`MapName::Connections`] goes, if there is anything.
+    Forget(Family, u32),
 }
 
 impl Operation {
     fn weight(&self) -> usize {
         match self.action {
             Action::Commands(_, count) => count,
-            Action::Delete(..) | Action::Add(..) => 1,
+            Action::Delete(..) | Action::Add(..) | Action::Forget(..) => 1,
         }
     }
 
@@ -121,9 +134,10 @@ impl Operation {
     }
 }
 
-/// The next transaction: all that is left, or as much as the kernel should take at once. A plan that is larger than one
-/// transaction is cut where a phase ends, too, so that those of one phase can go side by side. `before` is the phase
-/// of which the last transaction was made, if it may have others beside it.
+/// The next transaction: all that is left, or as much as the kernel should take at once. What goes stays for one of its own,
+/// unless the table is written as a whole. A plan that is larger than one transaction is cut where a phase ends, too, so that
+/// those of one phase can go side by side; but what does not grow with the Services comes together. `before` is the phase of which the last transaction was made, if it may have
+/// others beside it.
 pub fn chunk(
     operations: &mut VecDeque<Operation>,
     whole: bool,
@@ -132,7 +146,10 @@ pub fn chunk(
     let mut end = operations.len();
     if !whole && end > CHUNK {
         let phase = operations[0].phase;
-        end = operations.iter().take(CHUNK).take_while(|operation| operation.phase == phase).count();
+        let belongs = |operation: &&Operation| operation.phase == phase || operation.phase <= Phase::Node;
+        end = operations.iter().take(CHUNK).take_while(belongs).count();
+    } else if !whole && operations.front().is_some_and(|first| !first.phase.is_unnamed()) {
+        end = operations.iter().take_while(|operation| !operation.phase.is_unnamed()).count();
     }
     while let (Some(last), Some(next)) =
         (end.checked_sub(1).and_then(|last| operations.get(last)), operations.get(end))
@@ -172,8 +189,33 @@ fn transaction(operations: Vec<Operation>) -> Transaction {
                 print_elements(verb, group[0].0, group.iter().map(|(_, element)| *element), &mut text);
             }
         }
+        let forgotten: Vec<(Family, u32)> = phase
+            .iter()
+            .filter_map(|operation| match operation.action {
+                Action::Forget(family, number) => Some((family, number)),
+                _ => None,
+            })
+            .collect();
+        for group in forgotten.chunk_by(|(a, _), (b, _)| a == b) {
+            // `delete` fails where no packet has come, `add` nowhere.
+            for verb in ["add", "delete"] {
+                print_forgotten(verb, group, &mut text);
+            }
+        }
     }
     Transaction { program: Program::Nft, text, operations: count, beside: false, adds_only: false }
+}
+
+fn print_forgotten(verb: &str, numbers: &[(Family, u32)], out: &mut String) {
+    let word = family_word(numbers[0].0);
+    let _ = write!(out, "{verb} element {word} {TABLE} {} {{ ", MapName::Connections.name());
+    for (place, (_, number)) in numbers.iter().enumerate() {
+        if place > 0 {
+            out.push_str(", ");
+        }
+        print::hexadecimal(*number, out);
+    }
+    out.push_str(" }\n");
 }
 
 /// `delete chain`, which the kernel refuses while something names it.
@@ -181,4 +223,48 @@ pub fn delete_chain(family: Family, chain: &str) -> Action {
     let mut text = String::new();
     let _ = writeln!(text, "delete chain {} {TABLE} {chain}", family_word(family));
     Action::Commands(text, 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::elements::Answer;
+    use super::*;
+    use crate::balance::Target;
+    use crate::model::Protocol;
+
+    fn endpoint(slot: u32) -> Element {
+        let target = Target { address: "10.180.0.1".parse().unwrap(), port: 80 };
+        Element::Endpoint { protocol: Protocol::Tcp, set: 0x8000_2000, slot, target }
+    }
+
+    fn answer(chain: &str) -> Element {
+        Element::Service { set: 0x8000_2000, answer: Answer::Unknown(chain.into()) }
+    }
+
+    /// A Service of two endpoints keeps one.
+    fn plan() -> VecDeque<Operation> {
+        let operation = |phase, action| Operation { phase, action };
+        VecDeque::from([
+            operation(Phase::Services, Action::Delete(Family::V4, answer("lb-tcp-2"))),
+            operation(Phase::Services, Action::Add(Family::V4, answer("lb-tcp-1"))),
+            operation(Phase::GoneEndpoints, Action::Delete(Family::V4, endpoint(1))),
+        ])
+    }
+
+    #[test]
+    fn a_packet_that_has_found_two_endpoints_still_finds_the_second() {
+        let (mut operations, mut before) = (plan(), None);
+        let first = chunk(&mut operations, false, &mut before).unwrap();
+        assert!(first.text.contains("lb-tcp-1") && !first.text.contains("tcp-endpoints"), "{}", first.text);
+        let second = chunk(&mut operations, false, &mut before).unwrap();
+        assert!(second.text.contains("delete element ip fairlead tcp-endpoints"), "{}", second.text);
+        assert!(chunk(&mut operations, false, &mut before).is_none());
+    }
+
+    #[test]
+    fn a_table_that_is_written_as_a_whole_is_one_transaction() {
+        let (mut operations, mut before) = (plan(), None);
+        assert_eq!(chunk(&mut operations, true, &mut before).unwrap().operations, 3);
+        assert!(operations.is_empty());
+    }
 }

@@ -1,8 +1,10 @@
 //! Reads back what `nft list table ip fairlead` prints: typed elements, and how many rules each chain has.
 //!
-//! In: the listing, as nft 1.0.6 and later print it (`-n` or not). Out: [`Listing`], or the line that makes no sense.
-//! What packets filled in (affinity, hairpin) is skipped, and so are the rules' texts: versions of `nft` print the same
-//! rule differently, so only a chain's seal tells what they were, and their number whether somebody took one away.
+//! In: the listing, as nft 1.0.6 and later print it (`-n` or not), whole or piece by piece. Out: [`Listing`], or the line
+//! that makes no sense. An element goes to a [`Sink`] as it is read, so whoever only adds them up need not keep them.
+//! What packets filled in (affinity, hairpin) is skipped but for the numbers under which they were counted, and so are the
+//! rules' texts: versions of `nft` print the same rule differently, so only a chain's seal tells what they were, and their
+//! number whether somebody took one away.
 
 use super::elements::{Answer, Element, Label, MapName};
 use crate::address::{Cidr, Family, parse_address};
@@ -13,21 +15,35 @@ use std::net::IpAddr;
 
 /// A table as it stands in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
+pub struct Listing<E = Vec<Element>> {
     /// The table's comment.
     pub comment: String,
-    /// Sorted.
-    pub elements: Vec<Element>,
+    /// Sorted, where they are a list.
+    pub elements: E,
+    /// Numbers under which packets were counted.
+    pub counted: Vec<u32>,
     /// Maps and sets that are there.
     pub maps: BTreeSet<MapName>,
     /// Number of rules of each chain, the base chain's declaration not counted; with its hook's line if it has one.
     pub chains: BTreeMap<String, ListedChain>,
 }
 
-impl Listing {
+impl<E> Listing<E> {
     /// A table of this layout with all its maps: elements can be added to it.
     pub fn is_whole(&self) -> bool {
         self.comment == super::LAYOUT && self.maps.len() == MapName::ALL.len()
+    }
+}
+
+/// Where elements go as they are read.
+pub trait Sink: Default {
+    /// In the order of the listing.
+    fn take(&mut self, element: Element);
+}
+
+impl Sink for Vec<Element> {
+    fn take(&mut self, element: Element) {
+        self.push(element);
     }
 }
 
@@ -42,49 +58,118 @@ pub struct ListedChain {
     pub seal: String,
 }
 
-/// Reads a listing. `Ok(None)` if it holds no table of ours.
-pub fn parse(text: &str, family: Family) -> Result<Option<Listing>, String> {
-    let mut listing = Listing::default();
-    let mut reader = Reader { text, at: 0, family };
-    let mut block = Block::Outside;
-    let mut found = false;
-    while let Some(line) = reader.line() {
+/// What [`Reader::finish`] says: `Ok(None)` if the listing holds no table of ours.
+pub type Read<E> = Result<Option<Listing<E>>, String>;
+
+/// Reads a listing that is there as a whole.
+pub fn parse(text: &str, family: Family) -> Read<Vec<Element>> {
+    let mut reader = Reader::<Vec<Element>>::new(family);
+    reader.read(text);
+    let mut listing = reader.finish();
+    if let Ok(Some(listing)) = &mut listing {
+        listing.elements.sort_unstable();
+    }
+    listing
+}
+
+/// Reads a listing as it comes. It keeps the structure, and of the elements what the sink makes of them.
+#[derive(Debug)]
+pub struct Reader<E> {
+    family: Family,
+    listing: Listing<E>,
+    block: Block,
+    found: bool,
+    /// The beginning of an element that goes on in the next line.
+    begun: String,
+    /// What made no sense first; nothing is read after it.
+    failure: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Block {
+    #[default]
+    Outside,
+    Table,
+    /// `None`: no map of ours.
+    Map(Option<MapName>),
+    /// Within the braces of a map's elements.
+    Elements(Option<MapName>),
+    Chain(String),
+}
+
+impl<E: Sink> Reader<E> {
+    /// Before anything of the listing.
+    pub fn new(family: Family) -> Reader<E> {
+        Reader {
+            family,
+            listing: Listing::default(),
+            block: Block::Outside,
+            found: false,
+            begun: String::new(),
+            failure: None,
+        }
+    }
+
+    /// Whole lines: however many, up to a line break or the end of the listing.
+    pub fn read(&mut self, lines: &str) {
+        for line in lines.lines() {
+            if self.failure.is_some() {
+                return;
+            }
+            self.failure = self.line(line).err();
+        }
+    }
+
+    /// All lines were read.
+    pub fn finish(self) -> Read<E> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None if self.block != Block::Outside => Err("the listing ends within a block".to_owned()),
+            None => Ok(self.found.then_some(self.listing)),
+        }
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        if let Block::Elements(map) = self.block {
+            return self.elements(map, line);
+        }
         let words = line.trim();
         if words.is_empty() {
-            continue;
+            return Ok(());
         }
-        block = match (block, words) {
+        self.block = match (std::mem::take(&mut self.block), words) {
             (Block::Outside, words) if words.starts_with("table ") => {
-                found = true;
+                self.found = true;
                 Block::Table
             }
             (Block::Table, "}") => Block::Outside,
             (Block::Table, words) if words.starts_with("comment ") => {
-                listing.comment = words["comment ".len()..].trim_matches('"').to_owned();
+                self.listing.comment = words["comment ".len()..].trim_matches('"').to_owned();
                 Block::Table
             }
             (Block::Table, words) => match words.split(' ').collect::<Vec<_>>()[..] {
                 ["map" | "set", name, "{"] => {
                     // A map of another name is none of ours; its lines are skipped.
                     let map = MapName::ALL.into_iter().find(|map| map.name() == name);
-                    listing.maps.extend(map);
+                    self.listing.maps.extend(map);
                     Block::Map(map)
                 }
                 ["chain", name, "{"] => {
-                    listing.chains.insert(name.to_owned(), ListedChain::default());
+                    self.listing.chains.insert(name.to_owned(), ListedChain::default());
                     Block::Chain(name.to_owned())
                 }
                 _ => return Err(format!("{words:?} came where a map, set or chain is expected")),
             },
             (Block::Map(_) | Block::Chain(_), "}") => Block::Table,
-            (Block::Map(map), words) if words.starts_with("elements = {") => {
-                reader.rewind_to(line, "{");
-                reader.elements(map.filter(|map| !map.is_dynamic()), &mut listing.elements)?;
-                Block::Map(map)
-            }
-            (Block::Map(map), _) => Block::Map(map),
+            (Block::Map(map), words) => match words.strip_prefix("elements = {") {
+                Some(elements) => {
+                    self.block = Block::Elements(map);
+                    return self.elements(map, elements);
+                }
+                None => Block::Map(map),
+            },
             (Block::Chain(name), words) => {
-                let chain = listing.chains.entry(name.clone()).or_default();
+                let chain = self.listing.chains.entry(name.clone()).or_default();
                 if words.starts_with("type ") {
                     chain.hook = Some(words.to_owned());
                 } else if !words.starts_with("comment ") {
@@ -97,78 +182,52 @@ pub fn parse(text: &str, family: Family) -> Result<Option<Listing>, String> {
                 }
                 Block::Chain(name)
             }
-            (Block::Outside, words) => return Err(format!("{words:?} came where a table is expected")),
+            (Block::Outside | Block::Elements(_), words) => {
+                return Err(format!("{words:?} came where a table is expected"));
+            }
         };
-    }
-    if block != Block::Outside {
-        return Err("the listing ends within a block".to_owned());
-    }
-    listing.elements.sort_unstable();
-    Ok(found.then_some(listing))
-}
-
-#[derive(PartialEq, Eq)]
-enum Block {
-    Outside,
-    Table,
-    Map(Option<MapName>),
-    Chain(String),
-}
-
-struct Reader<'a> {
-    text: &'a str,
-    at: usize,
-    family: Family,
-}
-
-impl<'a> Reader<'a> {
-    fn line(&mut self) -> Option<&'a str> {
-        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let line = rest.split('\n').next().unwrap_or_default();
-        self.at = (self.at + line.len() + 1).min(self.text.len());
-        Some(line)
+        Ok(())
     }
 
-    /// Goes back into `line`, the last that was read, to just behind `mark`.
-    fn rewind_to(&mut self, line: &str, mark: &str) {
-        let start = line.as_ptr() as usize - self.text.as_ptr() as usize;
-        self.at = start + line.find(mark).map_or(line.len(), |place| place + mark.len());
-    }
-
-    /// Reads `element, element … }`.
-    fn elements(&mut self, map: Option<MapName>, out: &mut Vec<Element>) -> Result<(), String> {
-        loop {
-            let rest = &self.text[self.at..];
-            let mut quoted = false;
-            let end = rest
-                .bytes()
-                .position(|byte| {
-                    quoted ^= byte == b'"';
-                    !quoted && (byte == b',' || byte == b'}')
-                })
-                .ok_or("the listing ends within a list of elements")?;
+    /// Reads `element, element …`, as far as the line goes, and what stands behind the closing brace.
+    fn elements(&mut self, map: Option<MapName>, line: &str) -> Result<(), String> {
+        let joined;
+        let mut rest = line;
+        if !self.begun.is_empty() {
+            joined = std::mem::take(&mut self.begun) + "\n" + line;
+            rest = &joined;
+        }
+        while let Some(end) = end_of_element(rest) {
             let element = rest[..end].trim();
-            self.at += end + 1;
-            if let Some(map) = map
+            if map == Some(MapName::Connections) {
+                self.listing.counted.extend(counted(element));
+            } else if let Some(map) = map.filter(|map| !map.is_dynamic())
                 && !element.is_empty()
             {
                 let read = self.element(map, element);
-                out.push(read.ok_or_else(|| format!("{element:?} came as an element of {}", map.name()))?);
+                let read = read.ok_or_else(|| format!("{element:?} came as an element of {}", map.name()))?;
+                self.listing.elements.take(read);
             }
-            if rest.as_bytes()[end] == b'}' {
-                return Ok(());
+            let closes = rest.as_bytes()[end] == b'}';
+            rest = &rest[end + 1..];
+            if closes {
+                self.block = Block::Map(map);
+                return self.line(rest);
             }
         }
+        if !rest.trim().is_empty() {
+            self.begun = rest.to_owned();
+        }
+        Ok(())
     }
 
     fn element(&self, map: MapName, text: &str) -> Option<Element> {
-        // `key [counter packets N bytes N] [comment "…"] [: value]`; a key of IPv6 addresses holds colons, but not
-        // with blanks around them.
+        // `key [comment "…"] [: value]`; a key of IPv6 addresses holds colons, but not with blanks around them.
         let (left, value) = match text.rsplit_once(" : ") {
             Some((left, value)) => (left, Some(value.trim())),
             None => (text, None),
         };
-        let key = left.split(" counter ").next()?.split(" comment ").next()?;
+        let key = left.split(" comment ").next()?;
         let mut key = key.split(" . ").map(str::trim);
         let element = match map {
             MapName::Endpoints(protocol) => Element::Endpoint {
@@ -212,7 +271,7 @@ impl<'a> Reader<'a> {
             | MapName::NodePortIps
             | MapName::NodePortRanges
             | MapName::ServiceCidrs => Element::Range { set: map, range: self.range(key.next()?)? },
-            MapName::Affinity | MapName::Hairpin => return None,
+            MapName::Affinity | MapName::Hairpin | MapName::Connections => return None,
         };
         key.next().is_none().then_some(element)
     }
@@ -229,6 +288,20 @@ impl<'a> Reader<'a> {
         let (address, number) = text.split_once(" . ")?;
         Some(Target { address: self.address(address.trim())?, port: port(number.trim())? })
     }
+}
+
+/// `8000:2000 counter packets 3 bytes 180`.
+fn counted(element: &str) -> Option<u32> {
+    class(element.split(' ').next()?)
+}
+
+/// Where the comma or brace behind an element is.
+fn end_of_element(text: &str) -> Option<usize> {
+    let mut quoted = false;
+    text.bytes().position(|byte| {
+        quoted ^= byte == b'"';
+        !quoted && (byte == b',' || byte == b'}')
+    })
 }
 
 /// A number of `meta priority`: `8000:2000`, `0x80002000`, or the names of two values.
@@ -278,9 +351,8 @@ mod tests {
 	comment "layout 1"
 	map service-ips {
 		type ipv4_addr . inet_proto . inet_service : classid
-		counter
-		elements = { 172.30.0.41 . tcp . 80 counter packets 3 bytes 180 comment "a, } odd : one" : 8000:2000,
-			     172.30.0.42 . udp . 53 counter packets 0 bytes 0 : 8000:4000 }
+		elements = { 172.30.0.41 . tcp . 80 comment "a, } odd : one" : 8000:2000,
+			     172.30.0.42 . udp . 53 : 8000:4000 }
 	}
 
 	map tcp-endpoints {
@@ -294,6 +366,13 @@ mod tests {
 		size 65536
 		flags dynamic,timeout
 		elements = { 8000:6000 . 203.0.113.1 timeout 3h expires 2h59m57s648ms : 8000:6002 }
+	}
+
+	set connections {
+		type classid
+		size 524288
+		flags dynamic
+		elements = { 8000:2000 counter packets 3 bytes 180, 8000:2010 counter packets 0 bytes 0 }
 	}
 
 	map services {
@@ -349,11 +428,40 @@ mod tests {
             ]
         );
         assert_eq!(listing.comment, "layout 1");
-        assert_eq!(listing.maps.len(), 5);
+        assert_eq!(listing.counted, [0x8000_2000, 0x8000_2010]);
+        assert_eq!(listing.maps.len(), 6);
         let chains: Vec<_> =
             listing.chains.iter().map(|(name, chain)| (name.as_str(), chain.rules)).collect();
         assert_eq!(chains, [("empty", 0), ("lb-tcp-2", 1), ("prerouting", 1)]);
         assert!(listing.chains["prerouting"].hook.is_some());
+    }
+
+    #[test]
+    fn a_listing_may_come_in_pieces() {
+        let whole = parse(LISTING, Family::V4).unwrap().unwrap();
+        for lines in 1..7 {
+            let mut reader = Reader::<Vec<Element>>::new(Family::V4);
+            let all: Vec<&str> = LISTING.split_inclusive('\n').collect();
+            all.chunks(lines).for_each(|piece| reader.read(&piece.concat()));
+            let mut listing = reader.finish().unwrap().unwrap();
+            listing.elements.sort_unstable();
+            assert_eq!(listing, whole, "{lines} lines at a time");
+        }
+    }
+
+    #[test]
+    fn elements_may_stand_on_any_lines() {
+        let want = parse(LISTING, Family::V4).unwrap().unwrap();
+        for (from, to) in [
+            ("172.30.0.41 . tcp . 80 comment", "172.30.0.41 . tcp . 80\n\t\t comment"),
+            (",\n\t\t\t     8000:2000 . 1", ", 8000:2000 . 1"),
+            ("10.180.0.2 . 80 }", "10.180.0.2 . 80\n}"),
+            ("10.180.0.2 . 80 }\n\t}", "10.180.0.2 . 80 } }"),
+        ] {
+            let text = LISTING.replace(from, to);
+            assert_ne!(text, LISTING);
+            assert_eq!(parse(&text, Family::V4), Ok(Some(want.clone())), "{text}");
+        }
     }
 
     #[test]

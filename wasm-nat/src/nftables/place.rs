@@ -149,7 +149,8 @@ fn before_addresses(element: &Element) -> bool {
     )
 }
 
-/// All numbered endpoints of both sets of a Service port, sorted by target.
+/// All numbered endpoints of both sets of a Service port, sorted by target. A number stands for one of them, whatever somebody
+/// has made of the table: the cluster set's.
 fn affinity_endpoints(elements: &[Element], protocol: Protocol, set: u32) -> Vec<(Target, u16)> {
     let first = affinity_endpoint(set, 0);
     let start = elements.partition_point(|element| match element {
@@ -166,6 +167,8 @@ fn affinity_endpoints(elements: &[Element], protocol: Protocol, set: u32) -> Vec
         _ => None,
     });
     let mut endpoints: Vec<(Target, u16)> = own.collect();
+    // In the order of numbers, the cluster set's before the local one's.
+    endpoints.dedup_by_key(|(_, number)| *number);
     endpoints.sort_unstable();
     endpoints.dedup_by_key(|(target, _)| *target);
     endpoints
@@ -212,6 +215,24 @@ mod tests {
 
     fn target(last: u8) -> Target {
         Target { address: [10, 180, 0, last].into(), port: 80 }
+    }
+
+    #[test]
+    fn no_number_is_read_for_two_endpoints() {
+        let set = cluster_set(1);
+        let element = |endpoint, last| {
+            let target = target(last);
+            Element::AffinityEndpoint { protocol: Protocol::Tcp, endpoint, target }
+        };
+        let (first, second) = (affinity_endpoint(set, 1), affinity_endpoint(set, 2));
+        // Somebody has put another endpoint where the first one stands in the local set.
+        let listed = [
+            element(first, 1),
+            element(first | LOCAL_SET, 2),
+            element(second, 2),
+            element(second | LOCAL_SET, 2),
+        ];
+        assert_eq!(affinity_endpoints(&listed, Protocol::Tcp, set), [(target(1), 1), (target(2), 2)]);
     }
 
     #[test]

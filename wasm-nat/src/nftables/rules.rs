@@ -129,6 +129,8 @@ pub enum Statement {
     Return,
     /// Counts packets.
     Count,
+    /// Counts packets by the number in the register; ends the rule if there is no room for another number.
+    CountConnection,
     /// ICMP port unreachable.
     Reject,
     /// Silence.
@@ -250,6 +252,9 @@ impl Statement {
             Statement::Goto(chain) => write!(out, "goto {chain}"),
             Statement::Return => write!(out, "return"),
             Statement::Count => write!(out, "counter"),
+            Statement::CountConnection => {
+                write!(out, "update @connections {{ meta priority & {COUNTED_MASK:#x} counter }}")
+            }
             Statement::Reject => match family {
                 Family::V4 => write!(out, "reject with icmp type port-unreachable"),
                 Family::V6 => write!(out, "reject with icmpv6 type port-unreachable"),
@@ -415,7 +420,7 @@ pub fn node_chains(node: &NodeRules) -> Vec<Chain> {
         services.push(vec![DestinationIn(MapName::ServiceCidrs), Goto(UNALLOCATED)]);
     }
 
-    let mut service = vec![vec![HasAny(DETAIL_MASK), Goto(FROM_OUTSIDE)]];
+    let mut service = vec![vec![CountConnection], vec![HasAny(DETAIL_MASK), Goto(FROM_OUTSIDE)]];
     match (&detector, node.masquerade_all) {
         (_, true) => service.push(vec![Goto(MASQUERADED)]),
         (None, false) => service.push(vec![Goto(UNMASQUERADED)]),

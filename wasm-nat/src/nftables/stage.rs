@@ -1,9 +1,9 @@
 //! The making of one plan: what stands, what is wanted, and the operations between them.
 
-use super::elements::{Answer, Element, Placement, elements};
-use super::numbers::{MOST_AFFINITY_ENDPOINTS, MOST_SERVICE_PORTS, NumberPool};
+use super::elements::{Answer, Element, MapName, Placement, elements};
+use super::numbers::{COUNTED_MASK, MOST_AFFINITY_ENDPOINTS, MOST_SERVICE_PORTS, NumberPool, service_number};
 use super::operations::{Action, Operation, Phase, delete_chain};
-use super::parse::{self, ListedChain, Listing};
+use super::parse::{self, ListedChain, Listing, Read};
 use super::place::Before;
 use super::rules::{Chain, PickChain, TABLE, family_word, node_chains};
 use super::table::Table;
@@ -28,6 +28,24 @@ enum Standing {
     Unwanted,
 }
 
+/// What a listing says of one family.
+pub(super) enum Found<E> {
+    /// There is no table.
+    NoTable,
+    /// One that can be brought to what is wanted.
+    Table(Listing<E>),
+    /// One that is to go: of another layout, not to be read, or not wanted.
+    Useless,
+}
+
+pub(super) fn found<E>(read: Read<E>, wanted: bool) -> Found<E> {
+    match read {
+        Ok(None) => Found::NoTable,
+        Ok(Some(listing)) if wanted && listing.is_whole() => Found::Table(listing),
+        Ok(Some(_)) | Err(_) => Found::Useless,
+    }
+}
+
 pub(super) struct Stage<'a> {
     backend: &'a mut Nftables,
     standing: [Standing; 2],
@@ -37,6 +55,7 @@ pub(super) struct Stage<'a> {
     whole: bool,
     wanted: [Option<NodeRules>; 2],
     staged: [StagedTable; 2],
+    /// Of the Services of the delta.
     placements: BTreeMap<ObjectName, Vec<Placement>>,
     operations: Vec<Operation>,
 }
@@ -60,13 +79,10 @@ impl<'a> Stage<'a> {
                 Basis::Committed | Basis::Nothing => (empty, true),
                 Basis::Kernel(listings) => {
                     let own = listings.iter().find(|(listed, _)| *listed == family);
-                    match own.map_or(Ok(None), |(_, text)| parse::parse(text, family)) {
-                        Ok(None) => (empty, false),
-                        Ok(Some(listing)) if wanted && listing.is_whole() => {
-                            (Standing::Listed(listing), false)
-                        }
-                        // Another layout, or a listing that cannot be read: replaced.
-                        Ok(Some(_)) | Err(_) => (empty, true),
+                    match found(own.map_or(Ok(None), |(_, text)| parse::parse(text, family)), wanted) {
+                        Found::NoTable => (empty, false),
+                        Found::Table(listing) => (Standing::Listed(listing), false),
+                        Found::Useless => (empty, true),
                     }
                 }
             }
@@ -128,27 +144,29 @@ impl<'a> Stage<'a> {
         delta: &mut Delta,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
-        let mut before: BTreeMap<ObjectName, Vec<Before>> = BTreeMap::new();
+        // One for each port, in order.
+        let mut before = Vec::with_capacity(delta.services.len());
         for (service, rules) in &delta.services {
-            let found = self.before(committed.services.get(service), service, rules);
-            before.insert(service.clone(), found);
+            self.before(committed.services.get(service), service, rules, &mut before);
         }
-        for (service, rules) in &mut delta.services {
-            let found = before.remove(service).unwrap_or_default();
-            let ports = rules.ports.iter_mut().zip(found);
-            let placements: Vec<Placement> =
+        let mut before = before.into_iter();
+        let placements = delta.services.iter_mut().map(|(service, rules)| {
+            let ports = rules.ports.iter_mut().zip(&mut before);
+            let placements =
                 ports.map(|(port, before)| self.place_port(service, port, before, diagnostics)).collect();
-            self.placements.insert(service.clone(), placements);
-        }
+            (service.clone(), placements)
+        });
+        self.placements = placements.collect();
     }
 
-    /// What each port had. Numbers that are known are taken here, before any new one is given.
+    /// Adds what each port had. Numbers that are known are taken here, before any new one is given.
     fn before(
         &mut self,
         old: Option<&ServiceRules>,
         service: &ObjectName,
         new: &ServiceRules,
-    ) -> Vec<Before> {
+        out: &mut Vec<Before>,
+    ) {
         if self.fresh {
             let find = |port: &PortRules| {
                 let at = port.family.index();
@@ -160,12 +178,12 @@ impl<'a> Stage<'a> {
                 }
                 before
             };
-            return new.ports.iter().map(find).collect();
+            return out.extend(new.ports.iter().map(find));
         }
         let placements = self.backend.placements.get(service).map_or(&[][..], Vec::as_slice);
         let mut known: Vec<(&PortRules, &Placement)> =
             old.map_or(&[][..], |old| &old.ports).iter().zip(placements).collect();
-        let before = new.ports.iter().map(|port| {
+        out.extend(new.ports.iter().map(|port| {
             let same = |(old, _): &(&PortRules, &Placement)| {
                 (old.family, old.protocol, &old.name) == (port.family, port.protocol, &port.name)
             };
@@ -176,12 +194,10 @@ impl<'a> Stage<'a> {
                 }
                 None => Before::default(),
             }
-        });
-        let before = before.collect();
+        }));
         for (port, placement) in known.into_iter().filter(|(_, placement)| placement.number != 0) {
             self.staged[port.family.index()].released.push(placement.number);
         }
-        before
     }
 
     fn place_port(
@@ -230,15 +246,17 @@ impl<'a> Stage<'a> {
             let at = family.index();
             let Some(node) = self.wanted[at].clone() else { continue };
             let mut new = Vec::new();
-            for (service, rules) in &delta.services {
-                gather(service, rules, self.placements.get(service), family, &mut new);
+            for ((service, rules), placements) in delta.services.iter().zip(self.placements.values()) {
+                gather(service, rules, placements, family, &mut new);
             }
             let mut old = Vec::new();
             match &self.standing[at] {
                 Standing::Committed => {
                     for service in delta.services.keys() {
                         if let Some(rules) = committed.services.get(service) {
-                            gather(service, rules, self.backend.placements.get(service), family, &mut old);
+                            let placements =
+                                self.backend.placements.get(service).map_or(&[][..], Vec::as_slice);
+                            gather(service, rules, placements, family, &mut old);
                         }
                     }
                     count_picks(&mut self.staged[at].picks, &old, -1);
@@ -268,34 +286,27 @@ impl<'a> Stage<'a> {
         let standing = &self.standing[at];
         for (pick, uses) in &self.staged[at].picks {
             let name = pick.name();
-            let chain = pick.chain();
             match standing {
                 Standing::Committed => {
                     let before = self.backend.tables[at].picks.get(pick).copied().unwrap_or(0);
                     if before > 0 || *uses <= 0 || self.staged[at].stale.remove(&name) {
                         continue;
                     }
-                    chain.print_add(family, &mut text);
+                    pick.chain().print_add(family, &mut text);
                 }
                 Standing::Listed(listing) => {
                     self.staged[at].stale.remove(&name);
-                    match listing.chains.get(&name) {
-                        Some(there) if is_same(there, &chain, family) => {}
-                        Some(_) => {
-                            let _ = writeln!(text, "flush chain {} {TABLE} {name}", family_word(family));
-                            chain.print_rules(family, &mut text);
-                        }
-                        None => chain.print_add(family, &mut text),
-                    }
+                    missing_pick(listing, &pick.chain(), family, &mut text);
                 }
-                Standing::Nothing | Standing::Unwanted => chain.print_add(family, &mut text),
+                Standing::Nothing | Standing::Unwanted => pick.chain().print_add(family, &mut text),
             }
         }
         self.commands(Phase::Chains, text);
     }
 
     fn element_operations(&mut self, family: Family, old: Vec<Element>, new: Vec<Element>) {
-        let (gone, added) = difference(old, new);
+        self.forget_connections(family, &old, &new);
+        let (gone, added) = difference(sorted(old), sorted(new));
         let mut push = |phase, action| self.operations.push(Operation { phase, action });
         // Both are sorted by key, so what is replaced is found in one walk.
         let mut added = added.into_iter().peekable();
@@ -314,6 +325,27 @@ impl<'a> Stage<'a> {
         for element in added {
             push(Phase::of(&element), Action::Add(family, element));
         }
+    }
+
+    /// What was counted under a number that nobody has any more goes: the next one to get it must not inherit it. A
+    /// listing tells what was counted, which is more where a packet was on its way while its Service went.
+    fn forget_connections(&mut self, family: Family, old: &[Element], new: &[Element]) {
+        let at = family.index();
+        let mut counted: BTreeSet<u32> = match &self.standing[at] {
+            Standing::Listed(listing) => listing.counted.iter().copied().collect(),
+            _ => old.iter().filter_map(counted_as).collect(),
+        };
+        if counted.is_empty() {
+            return;
+        }
+        let taken: BTreeSet<u32> = self.staged[at].taken.iter().copied().collect();
+        let is_new = |number: u32| service_number(number).is_some_and(|number| taken.contains(&number));
+        for number in new.iter().filter_map(counted_as).filter(|number| !is_new(*number)) {
+            counted.remove(&number);
+        }
+        let forget =
+            |number| Operation { phase: Phase::GoneAddresses, action: Action::Forget(family, number) };
+        self.operations.extend(counted.into_iter().map(forget));
     }
 
     /// The plan. Stale chains alone are no reason to write.
@@ -350,19 +382,47 @@ impl<'a> Stage<'a> {
 }
 
 /// All elements of a Service in a family.
-fn gather(
+pub(super) fn gather(
     service: &ObjectName,
     rules: &ServiceRules,
-    placements: Option<&Vec<Placement>>,
+    placements: &[Placement],
     family: Family,
     out: &mut Vec<Element>,
 ) {
     let own = rules.cluster_ips.iter().filter(|address| Family::of(**address) == family);
     out.extend(own.map(|address| Element::ClusterIp { address: *address }));
-    for (port, placement) in rules.ports.iter().zip(placements.into_iter().flatten()) {
+    for (port, placement) in rules.ports.iter().zip(placements) {
         if port.family == family && placement.number != 0 {
             elements(service, port, placement, out);
         }
+    }
+}
+
+/// In order: by map, then by key. Those of one map mostly come so, since numbers are given in the order of Services, and
+/// what comes in order the stable sort leaves alone; it would not see it while those of all maps stand between each other.
+fn sorted(elements: Vec<Element>) -> Vec<Element> {
+    // A listing's are.
+    if elements.is_sorted() {
+        return elements;
+    }
+    let count = elements.len();
+    let mut by_map = [const { Vec::new() }; MapName::ALL.len()];
+    for element in elements {
+        by_map[element.map().index()].push(element);
+    }
+    let mut sorted = Vec::with_capacity(count);
+    for mut elements in by_map {
+        elements.sort();
+        sorted.append(&mut elements);
+    }
+    sorted
+}
+
+/// The number under which connections to it are counted.
+fn counted_as(element: &Element) -> Option<u32> {
+    match element {
+        Element::Address { value, .. } | Element::NodePort { value, .. } => Some(value & COUNTED_MASK),
+        _ => None,
     }
 }
 
@@ -394,7 +454,11 @@ fn changed_chains(old: Option<&NodeRules>, new: &NodeRules, text: &mut String) {
 }
 
 /// Makes what a listing lacks; returns the chains that only the listing has.
-fn missing_chains(listing: &Listing, node: &NodeRules, text: &mut String) -> BTreeSet<String> {
+pub(super) fn missing_chains<E>(
+    listing: &Listing<E>,
+    node: &NodeRules,
+    text: &mut String,
+) -> BTreeSet<String> {
     let mut rules = String::new();
     let mut foreign: BTreeSet<String> = listing.chains.keys().cloned().collect();
     for chain in node_chains(node) {
@@ -412,6 +476,18 @@ fn missing_chains(listing: &Listing, node: &NodeRules, text: &mut String) -> BTr
     }
     *text += &rules;
     foreign
+}
+
+/// Makes a chain that picks, if a listing lacks it or has other rules in it.
+pub(super) fn missing_pick<E>(listing: &Listing<E>, chain: &Chain, family: Family, text: &mut String) {
+    match listing.chains.get(&*chain.name) {
+        Some(there) if is_same(there, chain, family) => {}
+        Some(_) => {
+            let _ = writeln!(text, "flush chain {} {TABLE} {}", family_word(family), chain.name);
+            chain.print_rules(family, text);
+        }
+        None => chain.print_add(family, text),
+    }
 }
 
 fn is_same(there: &ListedChain, chain: &Chain, family: Family) -> bool {

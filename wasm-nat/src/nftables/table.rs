@@ -250,7 +250,8 @@ impl<'a> Walk<'a> {
             DestinationNotLoopback => Step::when(!destination.is_loopback()),
             // Postrouting is not walked: `Trace::dnat` knows what comes to it. Memories are taken for empty.
             SourceIsDestination | TakeMark(_) | Masquerade => Step::NoMatch,
-            RememberSource | RememberEndpoint(_) | RecallEndpoint | ForgetEndpoint | Count => Step::Next,
+            RememberSource | RememberEndpoint(_) | RecallEndpoint | ForgetEndpoint | Count
+            | CountConnection => Step::Next,
             Mark(_) => {
                 self.marked = true;
                 Step::Next

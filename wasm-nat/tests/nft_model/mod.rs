@@ -1,22 +1,24 @@
 //! A table as the kernel would hold it, moved by the text of transactions. It knows only the commands that the crate
 //! prints, and panics at any that the kernel would refuse.
 
+pub mod cluster;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use wasm_nat::address::Family;
 
-#[derive(Debug, Default, PartialEq)]
-pub struct Tables(BTreeMap<String, Table>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tables(pub BTreeMap<String, Table>);
 
-#[derive(Debug, Default, PartialEq)]
-struct Table {
-    declaration: String,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    pub declaration: String,
     /// Map → declaration.
-    maps: BTreeMap<String, String>,
+    pub maps: BTreeMap<String, String>,
     /// Map → key → (comment, value).
-    elements: BTreeMap<String, BTreeMap<String, (String, String)>>,
+    pub elements: BTreeMap<String, BTreeMap<String, (String, String)>>,
     /// Chain → (declaration, rules).
-    chains: BTreeMap<String, (String, Vec<String>)>,
+    pub chains: BTreeMap<String, (String, Vec<String>)>,
 }
 
 impl Tables {
@@ -68,7 +70,7 @@ impl Tables {
                     let key = key.trim().to_owned();
                     if verb == "add" {
                         let before = elements.insert(key, (comment.to_owned(), value.to_owned()));
-                        assert!(before.is_none(), "added twice: {element} of {line}");
+                        assert!(before.is_none() || name == COUNTERS, "added twice: {element} of {line}");
                     } else {
                         assert!(elements.remove(&key).is_some(), "not there: {element} of {line}");
                     }
@@ -120,6 +122,15 @@ impl Tables {
                 let value = hex(value);
                 let set = if value & 0x1ffe == 0 { value } else { value & 0xffff_e000 };
                 assert!(services.contains_key(&format!("{set:#x}")), "{key} names {value:#x}");
+            }
+        }
+    }
+
+    /// A packet comes to every address and node port, and leaves a counter; whose it is stands in its comment.
+    pub fn receive(&mut self) {
+        for table in self.0.values_mut() {
+            for (number, label) in table.countable() {
+                table.elements.entry(COUNTERS.to_owned()).or_default().insert(number, (label, String::new()));
             }
         }
     }
@@ -177,6 +188,20 @@ impl Tables {
         self.0.iter().map(listing).collect()
     }
 }
+
+impl Table {
+    /// The numbers under which packets can be counted now, and whose they are.
+    pub fn countable(&self) -> BTreeSet<(String, String)> {
+        let of = |map: &str| self.elements.get(map).into_iter().flatten();
+        of("service-ips")
+            .chain(of("service-nodeports"))
+            .map(|(_, (label, value))| (format!("{:#x}", hex(value) & 0xffff_e010), label.clone()))
+            .collect()
+    }
+}
+
+/// Packets fill it; `add` does no harm to an element that is there.
+pub const COUNTERS: &str = "connections";
 
 const NUMBERED: [&str; 3] = ["tcp-affinity-endpoints", "udp-affinity-endpoints", "sctp-affinity-endpoints"];
 

@@ -280,3 +280,28 @@ fn chains_that_others_hold_are_emptied() {
     machine.reconcile(kernel.listings());
     assert!(machine.is_empty());
 }
+
+#[test]
+fn an_audit_finds_drift_and_leaves_what_is_pending() {
+    let mut machine = machine(settings());
+    let mut kernel = Kernel::new();
+    add(&mut machine, service("web", "172.30.0.41"), &["10.180.0.1"]);
+    start(&mut machine, &mut kernel);
+    assert!(machine.audit(&kernel.listings()));
+    add(&mut machine, service("later", "172.30.0.42"), &["10.180.0.2"]);
+    assert!(machine.audit(&kernel.listings()), "what is pending is no drift");
+    for (of, text) in kernel.listings() {
+        let other = kernel.listings().into_iter().filter(|(family, _)| *family != of);
+        let line = text.lines().find(|line| line.starts_with("-A KUBE-SERVICES")).unwrap();
+        let harmed: Vec<_> = other.chain([(of, text.replace(&format!("{line}\n"), ""))]).collect();
+        assert!(!machine.audit(&harmed), "{of:?} without {line}");
+    }
+    machine.plan();
+    let mut operations = 0;
+    while let Some(transaction) = machine.next_transaction() {
+        operations += transaction.operations;
+        kernel.apply(&transaction).unwrap();
+    }
+    machine.commit();
+    assert!(operations > 0 && machine.audit(&kernel.listings()));
+}

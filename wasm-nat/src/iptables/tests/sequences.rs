@@ -211,7 +211,9 @@ fn check(groups: &[Vec<Change>]) -> Result<(), String> {
         if !running.is_empty() {
             return Err("nothing has changed, and there is a plan".into());
         }
-        running.rollback();
+        if !running.audit(&kernel.listings()) {
+            return Err("nobody has touched it, and an audit finds something".into());
+        }
     }
     let mut rendered = Kernel::new();
     running.render(None).iter().try_for_each(|transaction| rendered.apply(transaction))?;

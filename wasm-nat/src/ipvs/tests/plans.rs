@@ -3,6 +3,7 @@
 use super::cluster::*;
 use super::kernel::Kernel;
 use crate::balance::{Balance, Scheduler, Weights};
+use crate::diff::{Program, Transaction};
 use crate::machine::Machine;
 use crate::model::Protocol::*;
 use crate::model::*;
@@ -180,6 +181,54 @@ fn what_is_somebody_elses_stays() {
 }
 
 #[test]
+fn a_link_that_is_down_is_raised_without_an_address_of_its_own() {
+    let (_, kernel) = started(vec![(service("web", "172.30.0.1", Tcp), &["10.180.0.1"])]);
+    let mut machine = machine(one_family());
+    add(&mut machine, service("web", "172.30.0.1", Tcp), &["10.180.0.1"]);
+    let down =
+        kernel.listings().into_iter().map(|(family, text)| (family, text.replace(",UP,LOWER_UP>", ">")));
+    machine.reconcile(down.collect());
+    let told = told(&kernel.clone().carry_out(&mut machine));
+    assert!(told.contains("link set kube-ipvs0 addrgenmode none\nlink set kube-ipvs0 up\n"), "{told}");
+}
+
+#[test]
+fn rules_that_translate_in_our_chains_serve_until_ipvs_can() {
+    let (_, wanted) = started(vec![(service("web", "172.30.0.1", Tcp), &["10.180.0.1"])]);
+    let mut kernel = Kernel::default();
+    let nat = kernel.tables.entry((4, "nat".to_owned())).or_default();
+    nat.insert(
+        "KUBE-SERVICES".to_owned(),
+        vec!["-A KUBE-SERVICES -d 172.30.0.1/32 -j KUBE-SVC-X".to_owned()],
+    );
+    let mut machine = machine(one_family());
+    add(&mut machine, service("web", "172.30.0.1", Tcp), &["10.180.0.1"]);
+    machine.reconcile(kernel.listings());
+    let transactions = kernel.carry_out(&mut machine);
+    let place = |program: Program, part: &str| {
+        let is_it = |one: &Transaction| one.program == program && one.text.contains(part);
+        transactions.iter().position(is_it).unwrap_or_else(|| panic!("no {part} in {}", told(&transactions)))
+    };
+    let nat = place(Program::IptablesRestore, "*nat");
+    assert!(
+        place(Program::IptablesRestore, "*filter") < place(Program::IpvsadmRestore, "-A -t 172.30.0.1:80")
+    );
+    assert!(place(Program::IpvsadmRestore, "-a -t 172.30.0.1:80") < nat);
+    assert!(place(Program::IpBatch, "address replace 172.30.0.1/32") < nat);
+    assert_eq!(kernel, wanted);
+
+    // Where nobody serves, what is masqueraded is known before the first packet comes.
+    let mut machine = self::machine(one_family());
+    add(&mut machine, service("web", "172.30.0.1", Tcp), &["10.180.0.1"]);
+    let mut kernel = Kernel::default();
+    machine.reconcile(kernel.listings());
+    let transactions = kernel.carry_out(&mut machine);
+    let nat = transactions.iter().position(|one| one.text.contains("*nat")).unwrap();
+    let servers = transactions.iter().position(|one| one.program == Program::IpvsadmRestore).unwrap();
+    assert!(nat < servers, "{}", told(&transactions));
+}
+
+#[test]
 fn sets_of_kube_proxy_are_replaced_in_service() {
     let (_, wanted) = started(vec![(service("web", "172.30.0.1", Tcp), &["10.180.0.1"])]);
     let mut kernel = wanted.clone();
@@ -247,4 +296,22 @@ fn without_a_wanted_family_nothing_of_ours_is_left() {
     assert_eq!(rules, ["-A OUTPUT -j ACCEPT"]);
     machine.reconcile(kernel.listings());
     assert!(machine.is_empty());
+}
+
+#[test]
+fn an_audit_finds_drift_and_leaves_what_is_pending() {
+    let (mut machine, mut kernel) = started(vec![(service("web", "172.30.0.1", Tcp), &["10.180.0.1"])]);
+    assert!(machine.audit(&kernel.listings()));
+    add(&mut machine, service("later", "172.30.0.2", Tcp), &["10.180.0.2"]);
+    assert!(machine.audit(&kernel.listings()), "what is pending is no drift");
+    let harmed: Vec<_> = kernel
+        .listings()
+        .into_iter()
+        .map(|(of, text)| (of, text.replace("10.180.0.1", "10.180.0.9")))
+        .collect();
+    assert_ne!(harmed, kernel.listings());
+    assert!(!machine.audit(&harmed));
+    machine.plan();
+    assert!(!kernel.carry_out(&mut machine).is_empty());
+    assert!(machine.audit(&kernel.listings()));
 }

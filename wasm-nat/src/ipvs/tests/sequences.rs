@@ -182,6 +182,7 @@ proptest! {
                 machine.reconcile(kernel.listings());
                 kernel.carry_out(&mut machine);
             }
+            prop_assert!(machine.audit(&kernel.listings()), "nobody has touched it");
         }
         machine.reconcile(kernel.listings());
         let mut rest = String::new();
