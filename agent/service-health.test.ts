@@ -2,6 +2,7 @@ import { createServer } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { buildClusterModel } from "../cluster/build.ts";
 import { readManifestText } from "../cluster/files.ts";
+import { freePorts } from "../tests/free-ports.ts";
 import { ServiceHealthServers, serviceHealthPort } from "./service-health.ts";
 
 let healthy = true;
@@ -19,17 +20,8 @@ afterEach(async () => {
 
 const both = (count: number) => ({ IPv4: count, IPv6: count });
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
-}
-
 test("status, headers and body, on every address and for any path", async () => {
-  const port = await freePort();
+  const [port = 0] = await freePorts(1);
   await servers.update([{ service: "shop/web", port, localEndpoints: both(2) }]);
   for (const url of [`http://127.0.0.1:${port}/`, `http://127.0.0.2:${port}/any/path?x`]) {
     const answer = await fetch(url);
@@ -44,7 +36,7 @@ test("status, headers and body, on every address and for any path", async () => 
 });
 
 test("no endpoint, or an agent behind the cluster: 503; without the Service: nobody listens", async () => {
-  const port = await freePort();
+  const [port = 0] = await freePorts(1);
   const url = `http://127.0.0.1:${port}/`;
   await servers.update([{ service: "shop/web", port, localEndpoints: both(0) }]);
   expect((await fetch(url)).status).toBe(503);
@@ -59,7 +51,7 @@ test("no endpoint, or an agent behind the cluster: 503; without the Service: nob
 });
 
 test("a port that changes is closed and opened; one that is taken costs its Service only, until it is free", async () => {
-  const [before, after, taken] = [await freePort(), await freePort(), await freePort()];
+  const [before = 0, after = 0, taken = 0] = await freePorts(3);
   const other = createServer();
   await new Promise<void>((resolve) => other.listen(taken, "127.0.0.2", resolve));
   await servers.update([{ service: "shop/web", port: before, localEndpoints: both(1) }]);

@@ -10,13 +10,14 @@
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createTokenSigner, parseTokenKeys, TOKEN_HEADER } from "../../edge-config/gateway-token.ts";
 import { renderHaproxy } from "../../gateway/haproxy/render.ts";
 import { writeFiles } from "../../gateway/haproxy/write.ts";
 import { bundleModule, WorkerdProcess, workerdVersion } from "../../tests/edge/workerd-process.ts";
+import { freePorts } from "../../tests/free-ports.ts";
 import type { Bench, BenchOutcome } from "../bench.ts";
 import { cpuMicroseconds, ScriptProcess } from "../edge/processes.ts";
 import { interleave, median, medianRatio } from "../statistics.ts";
@@ -176,16 +177,6 @@ function outcome(
     },
     versions: { haproxy, workerd: workerdVersion() },
   };
-}
-
-async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  await Promise.all(
-    servers.map((server) => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
-  );
-  const ports = servers.map((server) => (server.address() as { readonly port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 /** Resolves once somebody takes connections there. */

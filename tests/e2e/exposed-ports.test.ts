@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readProxyHeader, writeProxyHeader } from "../../gateway/proxy-protocol.ts";
-import { freePorts } from "../gateway/haproxy.ts";
+import { freePorts } from "../free-ports.ts";
 import { Edge } from "./support/edge.ts";
 
 let edge: Edge;

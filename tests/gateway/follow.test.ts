@@ -15,8 +15,9 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { createTokenSigner, parseTokenKeys, TOKEN_HEADER } from "../../edge-config/gateway-token.ts";
 import { createHaproxyMaster, type HaproxyMaster } from "../../gateway/haproxy/master.ts";
 import { FairleadProgram } from "../e2e/support/fairlead-program.ts";
+import { freePorts } from "../free-ports.ts";
 import { createAuthority } from "./certificates.ts";
-import { freePorts, haveHaproxy, type RunningHaproxy, startRendered } from "./haproxy.ts";
+import { haveHaproxy, type RunningHaproxy, startRendered } from "./haproxy.ts";
 
 const WAIT = { timeout: 20_000, interval: 20 } as const;
 const key = (id: string, fill: number): string => `${id}:${Buffer.alloc(32, fill).toString("base64")}`;

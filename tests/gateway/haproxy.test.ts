@@ -21,8 +21,9 @@ import {
   parseTokenKeys,
   TOKEN_HEADER,
 } from "../../edge-config/gateway-token.ts";
+import { freePorts } from "../free-ports.ts";
 import { createAuthority } from "./certificates.ts";
-import { freePorts, haveHaproxy, startRendered } from "./haproxy.ts";
+import { haveHaproxy, startRendered } from "./haproxy.ts";
 
 const KEY = `now:${"bm93".repeat(11)}`;
 const NEXT_KEY = `next:${"bmV4".repeat(11)}`;

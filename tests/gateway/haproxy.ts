@@ -3,14 +3,13 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import type { AddressInfo } from "node:net";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import { parseTokenKeys } from "../../edge-config/gateway-token.ts";
 import { renderHaproxy } from "../../gateway/haproxy/render.ts";
 import { writeFiles } from "../../gateway/haproxy/write.ts";
+import { freePorts } from "../free-ports.ts";
 import type { GatewayOptions, RunningGateway } from "./implementations.ts";
 import { startNameServer } from "./name-server.ts";
 
@@ -91,15 +90,4 @@ async function listening(child: ChildProcess, lines: Interface): Promise<void> {
     });
     child.once("exit", () => reject(new Error(`haproxy ended: ${said.join("\n")}`)));
   });
-}
-
-/** Ports that nobody has at the moment; HAProxy cannot tell which one it was given for 0. */
-export async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  await Promise.all(
-    servers.map((server) => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }

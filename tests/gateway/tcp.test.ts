@@ -18,8 +18,9 @@ import { writeFiles } from "../../gateway/haproxy/write.ts";
 import type { PassthroughHosts } from "../../gateway/passthrough.ts";
 import { readProxyHeader, writeProxyHeader } from "../../gateway/proxy-protocol.ts";
 import { listenForTcpService, type TcpService } from "../../gateway/tcp-service.ts";
+import { freePorts } from "../free-ports.ts";
 import { type Certificate, createAuthority } from "./certificates.ts";
-import { freePorts, haveHaproxy, startRendered } from "./haproxy.ts";
+import { haveHaproxy, startRendered } from "./haproxy.ts";
 
 const closing: (() => unknown)[] = [];
 

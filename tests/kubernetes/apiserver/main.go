@@ -21,6 +21,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -175,14 +176,37 @@ func freeURL() (url.URL, error) {
 	return url.URL{Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(port)}, err
 }
 
+// freePort is a port at 127.0.0.1 that nobody has, and that nobody else who asks in this manner gets before this process
+// has ended. It stands below those that the kernel gives to outgoing connections and to listeners that ask for any, for it
+// is listened on later. A UDP socket with the number less holdBelow keeps it from others, as in tests/free-ports.ts.
 func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for try := 0; try < 200; try++ {
+		port := firstPort + mathrand.IntN(lastPort-firstPort+1)
+		hold, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback, Port: port - holdBelow})
+		if err != nil {
+			continue
+		}
+		listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback, Port: port})
+		if err != nil {
+			hold.Close()
+			continue
+		}
+		held = append(held, hold)
+		return port, listener.Close()
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no free port from %d to %d", firstPort, lastPort)
 }
+
+const (
+	firstPort = 15_000
+	lastPort  = 24_999
+	holdBelow = 10_000
+)
+
+var (
+	loopback = net.IPv4(127, 0, 0, 1)
+	held     []*net.UDPConn
+)
 
 // keptPort is the same after a restart, so that clients find the server again.
 func keptPort(directory string, wanted int) (int, error) {
