@@ -16,6 +16,7 @@
  * was on its way through the old rules when the first sweep passed.
  */
 
+import { hostPort } from "../cluster/ip-address.ts";
 import type { EndpointSlice, IpFamily, ObjectName, Service } from "../cluster/model.ts";
 import {
   type ConntrackOptions,
@@ -54,10 +55,6 @@ function endpointsFor(flow: Flow, destinations: UdpDestinations): ReadonlySet<st
   return destinations.nodeAddresses.has(flow.destination)
     ? destinations.nodePorts.get(flow.destinationPort)
     : undefined;
-}
-
-export function hostPort(address: string, port: number): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** The UDP ports of a Service that this node translates; empty for headless Services and those of other proxies. */
@@ -118,6 +115,8 @@ export interface UdpSweeperOptions {
 
 /** Who was asked right before the change may still answer: the flow is what takes the answer back. */
 const SETTLE_MS = 100;
+/** A sweep is put off for changes that follow each other, but no longer than this. */
+const LONGEST_SETTLE_MS = 1_000;
 const CONFIRM_MS = 1_000;
 const RETRY_MS = 5_000;
 /** Reading the table of a busy node takes seconds; it gets a fifth of the time at most. */
@@ -138,9 +137,12 @@ export class UdpSweeper {
   /** Destinations that were ours and are no longer, with the number of the loss. Until a sweep and its confirmation have passed. */
   readonly #gone = new Map<string | number, number>();
   #losses = 0;
-  /** Losses up to this one have had their first sweep. */
-  #sweptLosses = 0;
-  #due = false;
+  /** What is to be written leaves flows behind. */
+  #leavesFlows = false;
+  /** Since when a sweep is needed, and when it is to begin. */
+  #due: { readonly sinceMs: number; readonly atMs: number } | undefined;
+  /** Sweeps that wait for the one that takes what they could not see yet, oldest first, with the losses up to them. */
+  readonly #unconfirmed: { readonly sweptMs: number; readonly losses: number }[] = [];
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #restUntilMs = 0;
@@ -173,7 +175,7 @@ export class UdpSweeper {
     const now = new Set(ports.flatMap(destinationsOf));
     for (const destination of before.flatMap(destinationsOf))
       if (!now.has(destination)) this.#gone.set(destination, ++this.#losses);
-    if (leavesFlowsBehind(before, ports)) this.#due = true;
+    if (leavesFlowsBehind(before, ports)) this.#leavesFlows = true;
   }
 
   /** Destinations that rules before ours translated: flows to those of them that are no longer ours are stale. */
@@ -186,15 +188,18 @@ export class UdpSweeper {
 
   /** A sweep is needed whatever has changed: at the start, and after rules were missing for a while. */
   suspectAll(): void {
-    this.#due = true;
+    this.#leavesFlows = true;
   }
 
   /** The rules that were being written are in the kernel. Returns at once. */
   rulesChanged(): void {
     this.#takeWritten();
-    if (!this.#due) return;
-    this.#due = false;
-    this.#schedule(Math.max(SETTLE_MS, this.#restUntilMs - performance.now()), "first");
+    if (!this.#leavesFlows) return;
+    this.#leavesFlows = false;
+    const nowMs = performance.now();
+    const sinceMs = this.#due?.sinceMs ?? nowMs;
+    this.#due = { sinceMs, atMs: Math.min(nowMs + SETTLE_MS, sinceMs + LONGEST_SETTLE_MS) };
+    this.#schedule();
   }
 
   /** Sweeps now, and resolves when it is done; for `--once`, after the rules were written. */
@@ -210,33 +215,42 @@ export class UdpSweeper {
     await this.#running;
   }
 
-  #schedule(milliseconds: number, turn: "first" | "confirm"): void {
+  /** A sweep that is due stands in for the one that would confirm those before. */
+  #schedule(): void {
     clearTimeout(this.#timer);
-    if (this.#stop.signal.aborted) return;
+    if (this.#stop.signal.aborted || this.#running !== undefined) return;
+    const { confirmMs = CONFIRM_MS } = this.#options;
+    const [oldest] = this.#unconfirmed;
+    const atMs = this.#due?.atMs ?? (oldest === undefined ? undefined : oldest.sweptMs + confirmMs);
+    if (atMs === undefined) return;
+    const waitMs = Math.max(0, Math.max(atMs, this.#restUntilMs) - performance.now());
     this.#timer = setTimeout(() => {
-      this.#running = (this.#running ?? Promise.resolve()).then(() => this.#run(turn));
-    }, milliseconds);
+      // Timers may be early by a part of a millisecond.
+      this.#running = this.#run(Math.max(atMs, performance.now())).finally(() => {
+        this.#running = undefined;
+        this.#schedule();
+      });
+    }, waitMs);
   }
 
-  async #run(turn: "first" | "confirm"): Promise<void> {
-    const losses = this.#losses;
+  async #run(beganMs: number): Promise<void> {
+    const { onFailure, confirmMs = CONFIRM_MS } = this.#options;
+    const [due, losses] = [this.#due, this.#losses];
+    this.#due = undefined;
     try {
       await this.#sweep();
     } catch (error) {
       if (this.#stop.signal.aborted) return;
-      this.#options.onFailure?.(error instanceof Error ? error.message : String(error));
-      this.#schedule(RETRY_MS, turn);
+      onFailure?.(error instanceof Error ? error.message : String(error));
+      const nowMs = performance.now();
+      this.#due = { sinceMs: nowMs, atMs: nowMs + RETRY_MS };
       return;
     }
-    if (turn === "first") {
-      this.#sweptLosses = losses;
-      const { confirmMs = CONFIRM_MS } = this.#options;
-      this.#schedule(Math.max(confirmMs, this.#restUntilMs - performance.now()), "confirm");
-    } else {
-      // What has gone since the first sweep began stays for its own, which may be on its way already.
-      for (const [destination, loss] of this.#gone)
-        if (loss <= this.#sweptLosses) this.#gone.delete(destination);
-    }
+    let confirmed = 0;
+    while (this.#unconfirmed[0] !== undefined && this.#unconfirmed[0].sweptMs + confirmMs <= beganMs)
+      confirmed = this.#unconfirmed.shift()?.losses ?? confirmed;
+    for (const [destination, loss] of this.#gone) if (loss <= confirmed) this.#gone.delete(destination);
+    if (due !== undefined) this.#unconfirmed.push({ sweptMs: performance.now(), losses });
   }
 
   async #sweep(): Promise<void> {
