@@ -5,10 +5,10 @@
  */
 
 import type { ExposedService } from "../cluster/exposed-services.ts";
+import { hostPort } from "../cluster/ip-address.ts";
 import type { ClusterModel, IpFamily } from "../cluster/model.ts";
 import type { BackendName } from "./backends/backend.ts";
 import { nftTables } from "./backends/read-back.ts";
-import { hostPort } from "./conntrack.ts";
 import { DestinationOwners } from "./destinations.ts";
 import { readIptablesCounts } from "./kernel/iptables-counters.ts";
 import { readIpvsRuleCounts, readServerCounts, type VirtualServer } from "./kernel/ipvs-counters.ts";

@@ -5,7 +5,7 @@
  * to a Service that was deleted while no agent ran would stay otherwise.
  */
 
-import { hostPort } from "./conntrack.ts";
+import { hostPort } from "../cluster/ip-address.ts";
 
 /** `10.96.0.10:53`, or a node port. */
 export function rememberedDestinations(listing: string | Uint8Array): readonly (string | number)[] {

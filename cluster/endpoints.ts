@@ -17,6 +17,7 @@
  * `control/compile` makes their one endpoint. Slices of all address types count.
  */
 
+import { hostPort } from "./ip-address.ts";
 import type { EndpointSlice, Service, ServicePort } from "./model.ts";
 
 /**
@@ -30,8 +31,7 @@ export function servingEndpoints(port: ServicePort, slices: readonly EndpointSli
     for (const endpoint of slice.endpoints) {
       if (!endpoint.ready) continue;
       for (const address of endpoint.addresses) {
-        const host = slice.addressType === "IPv6" ? `[${address}]` : address;
-        for (const number of numbers) endpoints.add(`${host}:${number}`);
+        for (const number of numbers) endpoints.add(hostPort(address, number));
       }
     }
   }

@@ -27,6 +27,11 @@ export function parseIpAddress(text: string): IpAddress | undefined {
   return { family: "IPv6", text: formatIpv6(groups) };
 }
 
+/** `10.0.0.1:80`, `[fd00::1]:80` (RFC 3986 §3.2.2). */
+export function hostPort(address: string, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
 /** A range such as `203.0.113.0/25`, canonical with the host bits as given, or undefined. */
 export function parseIpRange(text: string): IpAddress | undefined {
   const slash = text.indexOf("/");

@@ -5,8 +5,8 @@
  * made here a second time; this only says which of the known reasons fits.
  */
 
+import { hostPort } from "../../cluster/ip-address.ts";
 import type { Endpoint, EndpointSlice, Node, Protocol } from "../../cluster/model.ts";
-import { hostPort } from "../conntrack.ts";
 
 export interface ExplainedEndpoint {
   /** `10.180.0.1:8080` */

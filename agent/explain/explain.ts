@@ -6,10 +6,10 @@
  * and the kernel, never a running agent: it has to work where the agent does not.
  */
 
+import { hostPort } from "../../cluster/ip-address.ts";
 import type { ClusterModel, IpFamily, ObjectName } from "../../cluster/model.ts";
 import type { NatTrace } from "../../wasm-nat/nat.ts";
 import type { ClusterCompiler } from "../compiler.ts";
-import { hostPort } from "../conntrack.ts";
 import { claimsOf, type Destination } from "../destinations.ts";
 import { CommandError } from "../kernel/command.ts";
 import { countFlows } from "../kernel/conntrack.ts";

@@ -5,10 +5,10 @@
  * them, and the endpoints that they name.
  */
 
+import { hostPort } from "../../cluster/ip-address.ts";
 import type { NatTraceRule } from "../../wasm-nat/nat.ts";
 import type { BackendName } from "../backends/backend.ts";
 import { NFT_TABLE } from "../backends/read-back.ts";
-import { hostPort } from "../conntrack.ts";
 import type { Destination } from "../destinations.ts";
 import { runCommand } from "../kernel/command.ts";
 import { readServerCounts } from "../kernel/ipvs-counters.ts";

@@ -7,7 +7,7 @@
  * node ports of Services (priority -99), which so win where both have one number.
  */
 
-import { parseIpAddress } from "../../cluster/ip-address.ts";
+import { hostPort, parseIpAddress } from "../../cluster/ip-address.ts";
 import type { IpFamily, Pod, Protocol } from "../../cluster/model.ts";
 import type { SideRulesByFamily } from "../side-rules/keeper.ts";
 import { type SideRules, sideChain } from "../side-rules/side-rules.ts";
@@ -155,7 +155,7 @@ function sideRules(family: IpFamily, ports: readonly HostPort[]): SideRules {
             .map(({ address, protocol, port, pod, targetPort }) => {
               const word = protocol.toLowerCase();
               const destination = address === undefined ? "" : `-d ${address}/${bits} `;
-              const target = family === "IPv4" ? `${pod}:${targetPort}` : `[${pod}]:${targetPort}`;
+              const target = hostPort(pod, targetPort);
               return `${destination}-p ${word} -m ${word} --dport ${port} -j DNAT --to-destination ${target}`;
             }),
         ],

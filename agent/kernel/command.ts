@@ -17,8 +17,8 @@ export interface CommandOptions {
   readonly input?: readonly (string | Uint8Array)[] | undefined;
   /** The program is killed after this time. */
   readonly timeoutMs: number;
-  /** Called with every piece of standard output, which is then not kept. */
-  readonly onOutput?: ((piece: Buffer) => void) | undefined;
+  /** Called with every whole line of standard output, in Latin-1 and without its end; the output is then not kept. */
+  readonly onLine?: ((line: string) => void) | undefined;
   /**
    * Standard output goes there. For what may be many MiB: `nft` writes a list in pieces of 200 bytes, each of which would be
    * a read and a buffer of its own.
@@ -95,7 +95,7 @@ export function startProgram(
 export function resultOf(
   child: ChildProcess,
   program: string,
-  { timeoutMs, onOutput, signal }: CommandOptions,
+  { timeoutMs, onLine, signal }: CommandOptions,
 ): Promise<CommandResult> {
   return new Promise<CommandResult>((resolve, reject) => {
     let ended: CommandFailureReason | undefined;
@@ -107,12 +107,13 @@ export function resultOf(
     const timer = setTimeout(() => end("timeout"), timeoutMs);
     signal?.addEventListener("abort", stop, { once: true });
 
+    const takeLines = onLine && byLine(onLine);
     const output: Buffer[] = [];
     const errors: Buffer[] = [];
     let errorBytes = 0;
     child.stdout?.on("data", (piece: Buffer) => {
-      if (onOutput === undefined) output.push(piece);
-      else onOutput(piece);
+      if (takeLines === undefined) output.push(piece);
+      else takeLines(piece);
     });
     child.stderr?.on("data", (piece: Buffer) => {
       if (errorBytes < MAX_ERROR_BYTES) errors.push(piece.subarray(0, MAX_ERROR_BYTES - errorBytes));
@@ -148,6 +149,16 @@ export function resultOf(
       });
     });
   });
+}
+
+/** A last line without its end is dropped: only a program that was ended leaves one. */
+function byLine(take: (line: string) => void): (piece: Buffer) => void {
+  let rest = "";
+  return (piece) => {
+    const lines = (rest + piece.toString("latin1")).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) take(line);
+  };
 }
 
 function fileOf(program: string, pieces: readonly (string | Uint8Array)[]): UnlinkedFile {

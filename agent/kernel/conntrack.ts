@@ -8,6 +8,7 @@
  * group of flows that have destination and answering address in common, never once for each flow.
  */
 
+import { hostPort } from "../../cluster/ip-address.ts";
 import type { IpFamily, Protocol } from "../../cluster/model.ts";
 import { type CommandOptions, runCommand } from "./command.ts";
 import { KernelError } from "./kernel-error.ts";
@@ -32,20 +33,15 @@ export async function listUdpFlows(
   take: (flow: Flow) => void,
   options: ConntrackOptions = {},
 ): Promise<void> {
-  let rest = "";
   const result = await runCommand(
     "conntrack",
     ["-L", "-p", "udp", "-f", familyName(family), "-o", "extended"],
     {
       timeoutMs: LIST_TIMEOUT_MS,
       ...options,
-      onOutput: (piece) => {
-        const lines = (rest + piece.toString("latin1")).split("\n");
-        rest = lines.pop() ?? "";
-        for (const line of lines) {
-          const flow = parseFlow(line);
-          if (flow !== undefined) take(flow);
-        }
+      onLine: (line) => {
+        const flow = parseFlow(line);
+        if (flow !== undefined) take(flow);
       },
     },
   );
@@ -63,7 +59,6 @@ export async function countFlows(
   options: ConntrackOptions = {},
 ): Promise<readonly { readonly endpoint: string; readonly entries: number }[]> {
   const counts = new Map<string, number>();
-  let rest = "";
   const result = await runCommand(
     "conntrack",
     [
@@ -73,16 +68,11 @@ export async function countFlows(
     {
       timeoutMs: LIST_TIMEOUT_MS,
       ...options,
-      onOutput: (piece) => {
-        const lines = (rest + piece.toString("latin1")).split("\n");
-        rest = lines.pop() ?? "";
-        for (const line of lines) {
-          const flow = parseFlow(line);
-          if (flow === undefined) continue;
-          const host = flow.replySource.includes(":") ? `[${flow.replySource}]` : flow.replySource;
-          const endpoint = `${host}:${flow.replySourcePort}`;
-          counts.set(endpoint, (counts.get(endpoint) ?? 0) + 1);
-        }
+      onLine: (line) => {
+        const flow = parseFlow(line);
+        if (flow === undefined) return;
+        const endpoint = hostPort(flow.replySource, flow.replySourcePort);
+        counts.set(endpoint, (counts.get(endpoint) ?? 0) + 1);
       },
     },
   );
@@ -112,7 +102,7 @@ export async function deleteUdpFlows(
       // The answer names each flow; nobody reads it.
       ...["-o", "id"],
     ],
-    { timeoutMs: LIST_TIMEOUT_MS, ...options, onOutput: () => {} },
+    { timeoutMs: LIST_TIMEOUT_MS, ...options, onLine: () => {} },
   );
   const deleted = /(\d+) flow entries have been deleted/.exec(result.errors);
   // Code 1 with a count of 0: they were gone already.

@@ -39,16 +39,11 @@ export async function readIptablesCounts(
 ): Promise<IptablesCounts> {
   const counts = new Counting();
   for (const table of ["nat", "filter"] as const) {
-    let rest = "";
     const program = programName({ family }, "save");
     const result = await runCommand(program, ["-c", "-t", table], {
       timeoutMs: TIMEOUT_MS,
       ...options,
-      onOutput: (piece) => {
-        const lines = (rest + piece.toString("latin1")).split("\n");
-        rest = lines.pop() ?? "";
-        for (const line of lines) counts.take(table, line);
-      },
+      onLine: (line) => counts.take(table, line),
     });
     if (result.code !== 0) throw restoreError(program, result, []);
   }

@@ -59,15 +59,10 @@ async function forEachElement(
   options: NftOptions,
   take: (line: string) => void,
 ): Promise<void> {
-  let rest = "";
   const result = await runCommand("nft", ["-nn", "list", kind, family, name, map], {
     timeoutMs: TIMEOUT_MS,
     ...options,
-    onOutput: (piece) => {
-      const lines = (rest + piece.toString("latin1")).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) take(line);
-    },
+    onLine: take,
   });
   if (result.code !== 0 && !result.errors.includes("No such file or directory")) throw nftError(result, []);
 }
@@ -104,20 +99,20 @@ export async function readChainCounts(
   { family, name }: NftTable,
   options: NftOptions = {},
 ): Promise<readonly ChainCount[]> {
-  const result = await runCommand("nft", ["-t", "-nn", "list", "ruleset", family], {
-    timeoutMs: TIMEOUT_MS,
-    ...options,
-  });
-  if (result.code !== 0) throw nftError(result, []);
   const counts = new Map<string, number>();
   let isOurs = false;
   let chain = "";
-  for (const line of result.output.split("\n")) {
-    if (line.startsWith("table ")) isOurs = line === `table ${family} ${name} {`;
-    if (!isOurs) continue;
-    chain = /^\tchain (\S+) \{/.exec(line)?.[1] ?? chain;
-    const packets = /\bcounter packets (\d+) bytes/.exec(line)?.[1];
-    if (packets !== undefined) counts.set(chain, (counts.get(chain) ?? 0) + Number(packets));
-  }
+  const result = await runCommand("nft", ["-t", "-nn", "list", "ruleset", family], {
+    timeoutMs: TIMEOUT_MS,
+    ...options,
+    onLine: (line) => {
+      if (line.startsWith("table ")) isOurs = line === `table ${family} ${name} {`;
+      if (!isOurs) return;
+      chain = /^\tchain (\S+) \{/.exec(line)?.[1] ?? chain;
+      const packets = /\bcounter packets (\d+) bytes/.exec(line)?.[1];
+      if (packets !== undefined) counts.set(chain, (counts.get(chain) ?? 0) + Number(packets));
+    },
+  });
+  if (result.code !== 0) throw nftError(result, []);
   return [...counts].map(([name, packets]) => ({ chain: name, packets }));
 }

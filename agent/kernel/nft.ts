@@ -72,7 +72,7 @@ export async function listStructure(table: NftTable, options: NftOptions = {}): 
   const result = await runCommand("nft", ["-s", "-t", "-nn", "list", "ruleset", table.family], {
     timeoutMs: LIST_TIMEOUT_MS,
     ...options,
-    onOutput: (piece) => cut.take(piece),
+    onLine: (line) => cut.take(line),
   });
   if (result.code !== 0) throw nftError(result, []);
   return cut.text();
@@ -119,17 +119,12 @@ export async function spoolTable(
 /** Every table of both families that there is, whoever made it. */
 export async function listTables(options: NftOptions = {}): Promise<readonly NftTable[]> {
   const tables: NftTable[] = [];
-  let rest = "";
   const result = await runCommand("nft", ["-s", "-t", "-nn", "list", "ruleset"], {
     timeoutMs: LIST_TIMEOUT_MS,
     ...options,
-    onOutput: (piece) => {
-      const lines = (rest + piece.toString("latin1")).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        const [, family, name] = /^table (ip6?) (\S+) \{$/.exec(line) ?? [];
-        if (family !== undefined && name !== undefined) tables.push({ family: family as NftFamily, name });
-      }
+    onLine: (line) => {
+      const [, family, name] = /^table (ip6?) (\S+) \{$/.exec(line) ?? [];
+      if (family !== undefined && name !== undefined) tables.push({ family: family as NftFamily, name });
     },
   });
   if (result.code !== 0) throw nftError(result, []);
@@ -149,22 +144,17 @@ export async function deleteTables(tables: readonly NftTable[], options: NftOpti
 class TableCut {
   readonly #head: string;
   readonly #lines: string[] = [];
-  #rest = "";
   #state: "before" | "inside" | "after" = "before";
 
   constructor({ family, name }: NftTable) {
     this.#head = `table ${family} ${name} {`;
   }
 
-  take(piece: Buffer): void {
-    const lines = (this.#rest + piece.toString("latin1")).split("\n");
-    this.#rest = lines.pop() ?? "";
-    for (const line of lines) {
-      if (this.#state === "before" && line === this.#head) this.#state = "inside";
-      if (this.#state !== "inside") continue;
-      this.#lines.push(line);
-      if (line === "}") this.#state = "after";
-    }
+  take(line: string): void {
+    if (this.#state === "before" && line === this.#head) this.#state = "inside";
+    if (this.#state !== "inside") return;
+    this.#lines.push(line);
+    if (line === "}") this.#state = "after";
   }
 
   text(): string | undefined {
