@@ -112,11 +112,12 @@ pub fn chains(table: Table, node: &NodeRules) -> Vec<(&'static str, Vec<Rule>)> 
         }
         Table::Filter => {
             let invalid = node.drop_invalid.then(|| Rule::new(Verdict::Drop).when(Match::Invalid));
+            // In kube-proxy the mark is looked at first; most packets are of connections that stand.
             let accepted = [
-                Rule::new(Verdict::Accept).saying("kubernetes forwarding rules").when(Match::Marked(mark)),
                 Rule::new(Verdict::Accept)
                     .saying("kubernetes forwarding conntrack rule")
                     .when(Match::Established),
+                Rule::new(Verdict::Accept).saying("kubernetes forwarding rules").when(Match::Marked(mark)),
             ];
             vec![(CANARY, vec![]), (FORWARD, invalid.into_iter().chain(accepted).collect())]
         }
