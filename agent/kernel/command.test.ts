@@ -27,7 +27,7 @@ describe("runCommand", () => {
   test("output goes to a file whole, however it was written", async () => {
     const script =
       "for i in 1 2 3; do echo $i; done; head -c 3000000 /dev/zero; echo end; echo said >&2; exit 4";
-    const file = new UnlinkedFile();
+    const file = UnlinkedFile.of([]);
     const result = await runCommand("sh", ["-c", script], { output: file, timeoutMs });
     expect(result).toEqual({ code: 4, output: "", errors: "said\n" });
     const bytes = Buffer.from(file.whole());

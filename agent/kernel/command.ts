@@ -36,7 +36,7 @@ export interface CommandResult {
   readonly errors: string;
 }
 
-export type CommandFailureReason = "missing" | "timeout" | "signal" | "stopped" | "start";
+export type CommandFailureReason = "missing" | "timeout" | "signal" | "stopped" | "start" | "output";
 
 /** The program gave no answer. Its message is one sentence. */
 export class CommandError extends Error {

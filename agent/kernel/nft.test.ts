@@ -1,6 +1,11 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeNamespace, type TestNamespace, whyNoKernel } from "../testing/namespace.ts";
-import { applyNft, deleteTables, listStructure, listTable, listTables, nftError } from "./nft.ts";
+import { applyNft, deleteTables, listStructure, listTable, listTables, nftError, spoolTable } from "./nft.ts";
+import { UnlinkedFile } from "./unlinked-file.ts";
 
 describe("what nft says", () => {
   const pieces = [
@@ -82,6 +87,39 @@ describe.skipIf(reason !== undefined)(
     test("the table has its elements", async () => {
       expect(new TextDecoder().decode(await listTable(table, space))).toContain("10.0.0.1 . 80");
       expect(await listTable({ family: "ip", name: "none" }, space)).toBeUndefined();
+    });
+
+    describe("a folder without much room", () => {
+      const folder = mkdtempSync(join(tmpdir(), "fairlead-small-"));
+      const small = [folder];
+      beforeAll(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=16k", "tmpfs", folder]));
+      afterAll(() => {
+        execFileSync("umount", [folder]);
+        rmdirSync(folder);
+      });
+
+      test("a listing that is cut is none; another folder may have room for it", async () => {
+        const elements = Array.from({ length: 2_000 }, (_, n) => `10.9.${n >> 8}.${n & 255} . 80 : 10.1.0.1`);
+        await applyNft([`add element ip fairlead-test m { ${elements.join(", ")} }\n`], space);
+        await expect(spoolTable(table, { ...space, folders: small })).rejects.toMatchObject({
+          reason: "output",
+          message: "The listing of table ip fairlead-test found no room to be written to.",
+        });
+        const file = await spoolTable(table, { ...space, folders: [...small, tmpdir()] });
+        expect(file?.endsWith("\t}\n}\n")).toBe(true);
+        file?.close();
+      });
+
+      test("what a program reads goes where there is room, and a file that found none leaves none behind", () => {
+        const pieces = ["x".repeat(40_000)];
+        expect(() => UnlinkedFile.of(pieces, small)).toThrow(
+          `No folder of ${folder} can be written to: ENOSPC`,
+        );
+        const file = UnlinkedFile.of(pieces, [...small, tmpdir()]);
+        expect(file.whole()).toHaveLength(40_000);
+        file.close();
+        UnlinkedFile.of(["x".repeat(10_000)], small).close();
+      });
     });
 
     test("chains of one table", async () => {

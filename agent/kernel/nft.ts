@@ -9,7 +9,7 @@
  * program fetches every element of the table and then prints none. So structure is read by `-t list ruleset`.
  */
 
-import { type CommandResult, runCommand } from "./command.ts";
+import { CommandError, type CommandResult, runCommand } from "./command.ts";
 import { excerptOf, KernelError } from "./kernel-error.ts";
 import { UnlinkedFile } from "./unlinked-file.ts";
 import { runWithInput, type StartOptions } from "./waiting-programs.ts";
@@ -94,26 +94,33 @@ export async function listTable(
   }
 }
 
-/** The same in a file, which is the caller's to close. */
+/** The same in a file, which is the caller's to close; in the first folder that has room for it. */
 export async function spoolTable(
   { family, name }: NftTable,
-  options: NftOptions = {},
+  { folders, ...options }: NftOptions & { readonly folders?: readonly string[] } = {},
 ): Promise<UnlinkedFile | undefined> {
-  const file = new UnlinkedFile();
-  let isWhole = false;
-  try {
-    const result = await runCommand("nft", ["-s", "-nn", "list", "table", family, name], {
-      timeoutMs: LIST_TIMEOUT_MS,
-      ...options,
-      output: file,
-    });
-    isWhole = result.code === 0;
-    if (isWhole) return file;
-    if (result.errors.includes("No such file or directory")) return undefined;
-    throw nftError(result, []);
-  } finally {
-    if (!isWhole) file.close();
+  for (const file of UnlinkedFile.candidates(folders)) {
+    let isWhole = false;
+    try {
+      const result = await runCommand("nft", ["-s", "-nn", "list", "table", family, name], {
+        timeoutMs: LIST_TIMEOUT_MS,
+        ...options,
+        output: file,
+      });
+      if (result.errors.includes("No such file or directory")) return undefined;
+      if (result.code !== 0) throw nftError(result, []);
+      // nft ends well, too, where there is no room for what it prints.
+      isWhole = file.endsWith("}\n");
+      if (isWhole) return file;
+    } finally {
+      if (!isWhole) file.close();
+    }
   }
+  throw new CommandError(
+    "nft",
+    "output",
+    `The listing of table ${family} ${name} found no room to be written to.`,
+  );
 }
 
 /** Every table of both families that there is, whoever made it. */

@@ -37,7 +37,7 @@ test("pieces are whole lines and all of it, wherever the cuts fall", () => {
 });
 
 test("it has no name", () => {
-  const file = new UnlinkedFile();
+  const file = UnlinkedFile.of([]);
   expect(readlinkSync(`/proc/self/fd/${file.descriptor}`)).toMatch(/ \(deleted\)$/);
   file.close();
 });

@@ -8,7 +8,7 @@ import { closeSync, fstatSync, openSync, readSync, unlinkSync, writeSync } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const FOLDERS = ["/dev/shm", "/run", tmpdir()] as const;
+const FOLDERS: readonly string[] = ["/dev/shm", "/run", tmpdir()];
 /** O_TMPFILE with O_DIRECTORY as Linux defines them; Node's `constants` lack it. */
 const O_TMPFILE = 0o20200000;
 const O_RDWR = 2;
@@ -19,25 +19,47 @@ export class UnlinkedFile {
   /** At its start for whoever gets it as standard input or output. */
   readonly descriptor: number;
 
-  /** Throws one sentence where no folder can be written to. */
-  constructor() {
-    this.descriptor = openUnlinked();
+  private constructor(descriptor: number) {
+    this.descriptor = descriptor;
   }
 
-  /** With these pieces in it. */
-  static of(pieces: readonly (string | Uint8Array)[]): UnlinkedFile {
-    const file = new UnlinkedFile();
-    let position = 0;
-    for (const piece of pieces) {
-      const bytes = typeof piece === "string" ? Buffer.from(piece, "utf8") : piece;
-      // With positions the offset of the descriptor stays at 0, where the child begins to read.
-      for (let done = 0; done < bytes.length; )
-        done += writeSync(file.descriptor, bytes, done, bytes.length - done, position + done);
-      position += bytes.length;
+  /**
+   * An empty one in each folder that can be written to, for who does not know how much room it takes. Whoever takes one
+   * closes it. Throws one sentence where there is no such folder.
+   */
+  static *candidates(folders: readonly string[] = FOLDERS): Generator<UnlinkedFile> {
+    let failure: unknown;
+    let isAny = false;
+    for (const folder of folders) {
+      let descriptor: number;
+      try {
+        descriptor = openUnlinked(folder);
+      } catch (error) {
+        failure = error;
+        continue;
+      }
+      isAny = true;
+      yield new UnlinkedFile(descriptor);
     }
-    return file;
+    if (!isAny) throw notWritable(folders, failure);
   }
 
+  /** With these pieces in it, in the first folder that has room for them. Throws one sentence where none has. */
+  static of(pieces: readonly (string | Uint8Array)[], folders: readonly string[] = FOLDERS): UnlinkedFile {
+    let failure: unknown;
+    for (const file of UnlinkedFile.candidates(folders)) {
+      try {
+        file.#write(pieces);
+        return file;
+      } catch (error) {
+        file.close();
+        failure = error;
+      }
+    }
+    throw notWritable(folders, failure);
+  }
+
+  /** Everything, in memory. */
   whole(): Uint8Array {
     const bytes = Buffer.allocUnsafeSlow(fstatSync(this.descriptor).size);
     return bytes.subarray(0, this.#read(bytes, 0, 0));
@@ -69,8 +91,28 @@ export class UnlinkedFile {
     }
   }
 
+  /** Whether it ends in this text: what a program prints into a full folder is cut, and some programs do not say so. */
+  endsWith(text: string): boolean {
+    const bytes = Buffer.alloc(Buffer.byteLength(text));
+    const position = fstatSync(this.descriptor).size - bytes.length;
+    return (
+      position >= 0 && this.#read(bytes, 0, position) === bytes.length && bytes.toString("utf8") === text
+    );
+  }
+
   close(): void {
     closeSync(this.descriptor);
+  }
+
+  #write(pieces: readonly (string | Uint8Array)[]): void {
+    let position = 0;
+    for (const piece of pieces) {
+      const bytes = typeof piece === "string" ? Buffer.from(piece, "utf8") : piece;
+      // With positions the offset of the descriptor stays at 0, where the child begins to read.
+      for (let done = 0; done < bytes.length; )
+        done += writeSync(this.descriptor, bytes, done, bytes.length - done, position + done);
+      position += bytes.length;
+    }
   }
 
   /** Fills the buffer from `offset` on, as far as the file goes. */
@@ -91,24 +133,19 @@ export class UnlinkedFile {
   }
 }
 
-function openUnlinked(): number {
-  let failure: unknown;
-  for (const folder of FOLDERS) {
-    try {
-      return openSync(folder, O_TMPFILE | O_RDWR, 0o600);
-    } catch (error) {
-      failure = error;
-    }
-    try {
-      const path = join(folder, `.fairlead-${process.pid}-${nextName++}`);
-      const descriptor = openSync(path, "wx+", 0o600);
-      unlinkSync(path);
-      return descriptor;
-    } catch (error) {
-      failure = error;
-    }
+function openUnlinked(folder: string): number {
+  try {
+    return openSync(folder, O_TMPFILE | O_RDWR, 0o600);
+  } catch {
+    // Not every file system has such files.
+    const path = join(folder, `.fairlead-${process.pid}-${nextName++}`);
+    const descriptor = openSync(path, "wx+", 0o600);
+    unlinkSync(path);
+    return descriptor;
   }
-  throw new Error(
-    `No folder of ${FOLDERS.join(", ")} can be written to: ${failure instanceof Error ? failure.message : String(failure)}.`,
-  );
+}
+
+function notWritable(folders: readonly string[], failure: unknown): Error {
+  const reason = failure instanceof Error ? failure.message : String(failure);
+  return new Error(`No folder of ${folders.join(", ")} can be written to: ${reason}.`);
 }
