@@ -177,6 +177,7 @@ FWM  2701131776 IPv6                     6       18       15     1200     5400
 FWM  77                                  8        8        8        8        8
 `;
   const sets = `create KUBE-IPVS-IN-CLUSTER hash:ip,port family inet hashsize 1024 maxelem 1048576 skbinfo
+add KUBE-IPVS-IN-CLUSTER 192.0.2.1,tcp:30081 skbmark 0xa1000000
 add KUBE-IPVS-IN-CLUSTER 203.0.113.9,tcp:80 skbmark 0xa1000000
 create KUBE-6-IPVS-IN-CLUSTER hash:ip,port family inet6 hashsize 1024 maxelem 1048576 skbinfo
 add KUBE-6-IPVS-IN-CLUSTER 2001:db8::9,tcp:80 skbmark 0xa1000000
@@ -249,8 +250,8 @@ COMMIT
 });
 
 function spec(...clusterIPs: readonly string[]) {
-  const nodePort = clusterIPs.includes("172.30.0.41") ? { nodePort: 30_080 } : {};
-  return { clusterIPs, ports: [{ name: "http", port: 80, protocol: "TCP", ...nodePort }] };
+  const nodePort = clusterIPs.includes("172.30.0.41") ? 30_080 : 30_081;
+  return { clusterIPs, ports: [{ name: "http", port: 80, protocol: "TCP", nodePort }] };
 }
 
 function objectsOf(...services: readonly object[]) {

@@ -76,7 +76,7 @@ const REFUSING_CHAINS: ReadonlySet<string> = new Set([
 ]);
 const MASQUERADING_CHAIN = "postrouting";
 
-/** The counters of a backend. `owners` are asked for by IPVS alone. */
+/** The counters of a backend. `owners` are asked for by IPVS alone. Rejects with `KernelError` or `CommandError`. */
 export async function readCounters(
   backend: BackendName,
   families: readonly IpFamily[],
@@ -130,15 +130,12 @@ async function readIpvsCounters(
   ]);
   // A node port is a virtual server at every address that has it.
   const services = new Map<string, ServicePortCount>();
-  for (const server of servers) {
-    const { family, protocol, address, port, connections } = server;
+  for (const { family, destinations, connections } of servers) {
     if (!families.includes(family)) continue;
-    const owner = ownerOf?.(server) ?? {
-      namespace: "",
-      service: hostPort(address, port),
-      port: "",
-      through: "address",
-    };
+    const [{ protocol, address, port }] = destinations;
+    const owners = destinations.flatMap((destination) => ownerOf?.(destination) ?? []);
+    const owner = owners.find(({ through }) => through === "address") ??
+      owners[0] ?? { namespace: "", service: hostPort(address, port), port: "", through: "address" };
     const key = JSON.stringify([family, protocol, owner]);
     const before = services.get(key)?.connections ?? 0;
     services.set(key, { family, protocol, ...owner, connections: before + connections });

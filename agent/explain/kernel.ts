@@ -205,8 +205,12 @@ async function askIpvs(
     .split("\n")
     .filter((line) => /^(?:TCP|UDP|SCTP| {2}->)/.test(line) && !line.includes("RemoteAddress"));
   const endpoints = lines.flatMap((line) => /^ {2}-> (\S+)/.exec(line)?.[1] ?? []);
-  const own = (await readServerCounts(options)).find(
-    (one) => one.protocol === protocol.toLowerCase() && one.address === address && one.port === port,
+  // From pods it may be reached by way of a mark, which is a virtual server of its own.
+  const own = (await readServerCounts(options)).filter(({ destinations }) =>
+    destinations.some(
+      (one) => one.protocol === protocol.toLowerCase() && one.address === address && one.port === port,
+    ),
   );
-  return { lines, endpoints: endpoints.sort(), connections: own?.connections ?? 0 };
+  const connections = own.reduce((sum, one) => sum + one.connections, 0);
+  return { lines, endpoints: endpoints.sort(), connections };
 }

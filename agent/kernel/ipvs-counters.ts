@@ -15,8 +15,10 @@ export interface VirtualServer {
   readonly port: number;
 }
 
-export interface VirtualServerCount extends VirtualServer {
+export interface VirtualServerCount {
   readonly family: IpFamily;
+  /** Who is reached through it; one that answers to a mark has all destinations that get the mark, in no order. */
+  readonly destinations: readonly [VirtualServer, ...VirtualServer[]];
   readonly connections: number;
 }
 
@@ -28,7 +30,7 @@ export interface IpvsRuleCounts {
   readonly invalid: number;
 }
 
-/** Virtual servers that have counted anything; one that answers to a mark stands for the first destination that has it. */
+/** Virtual servers that have counted anything. Rejects with `KernelError` or `CommandError`. */
 export async function readServerCounts(
   options: IptablesOptions = {},
 ): Promise<readonly VirtualServerCount[]> {
@@ -38,13 +40,15 @@ export async function readServerCounts(
 
 /** `TCP  [fd00::a]:80  5 30 …` and `FWM  2701131776 IPv6  5 30 …`, with `add KUBE-6-IPVS-IN-CLUSTER fd00::a,tcp:80 skbmark 0xa1000000`. */
 export function parseServerCounts(servers: string, sets: string): readonly VirtualServerCount[] {
-  const marked = new Map<string, VirtualServer>();
+  const marked = new Map<string, [VirtualServer, ...VirtualServer[]]>();
   for (const [, six, address = "", protocol = "", port, mark] of sets.matchAll(
     /^add KUBE-(6-)?IPVS-IN-CLUSTER ([^,\s]+),(tcp|udp|sctp):(\d+) skbmark (0x[0-9a-f]+)/gm,
   )) {
     const key = `${six === undefined ? "IPv4" : "IPv6"} ${Number(mark)}`;
-    if (!marked.has(key))
-      marked.set(key, { protocol: protocol as VirtualServer["protocol"], address, port: Number(port) });
+    const server = { protocol: protocol as VirtualServer["protocol"], address, port: Number(port) };
+    const known = marked.get(key);
+    if (known === undefined) marked.set(key, [server]);
+    else known.push(server);
   }
   const counts: VirtualServerCount[] = [];
   for (const [, kind = "", at = "", six, count] of servers.matchAll(
@@ -54,8 +58,8 @@ export function parseServerCounts(servers: string, sets: string): readonly Virtu
     if (connections === 0) continue;
     if (kind === "FWM") {
       const family: IpFamily = six === undefined ? "IPv4" : "IPv6";
-      const server = marked.get(`${family} ${at}`);
-      if (server !== undefined) counts.push({ family, ...server, connections });
+      const destinations = marked.get(`${family} ${at}`);
+      if (destinations !== undefined) counts.push({ family, destinations, connections });
       continue;
     }
     const colon = at.lastIndexOf(":");
@@ -63,11 +67,12 @@ export function parseServerCounts(servers: string, sets: string): readonly Virtu
     const port = Number(at.slice(colon + 1));
     const family: IpFamily = address.includes(":") ? "IPv6" : "IPv4";
     const protocol = kind.toLowerCase() as VirtualServer["protocol"];
-    counts.push({ family, protocol, address, port, connections });
+    counts.push({ family, destinations: [{ protocol, address, port }], connections });
   }
   return counts;
 }
 
+/** Rejects with `KernelError` or `CommandError`. */
 export async function readIpvsRuleCounts(
   family: IpFamily,
   options: IptablesOptions = {},
