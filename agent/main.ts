@@ -88,6 +88,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
         metrics.drifted();
         return;
       }
+      if (kind === "unaudited") return;
       metrics.syncFailed(kind);
       followed?.tell({ about: { kind: "Node", name: settings.node }, reason: "RulesNotApplied", message });
     },

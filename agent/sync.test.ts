@@ -1,9 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Audit, Backend, Written } from "./backends/backend.ts";
 import { applyNft, listStructure, listTable } from "./kernel/nft.ts";
+import { Pace } from "./pace.ts";
 import { RuleSync, type SyncEvent } from "./sync.ts";
 import { makeNamespace, type TestNamespace, whyNoKernel } from "./testing/namespace.ts";
 
+/** Enough for a machine that does other things, too. */
+const WAIT = { timeout: 15_000 };
 const backoff = { firstMs: 20, longestMs: 40 };
 
 /** A backend whose answers are written down beforehand; the last ones go on for ever. */
@@ -42,11 +45,11 @@ describe("the loop", () => {
       onTrouble: (message) => troubles.push(message),
     });
     sync.start();
-    await vi.waitFor(() => expect(events).toEqual(["resync"]));
+    await vi.waitFor(() => expect(events).toEqual(["resync"]), WAIT);
     sync.changed();
-    await vi.waitFor(() => expect(events).toEqual(["resync", "resync"]));
+    await vi.waitFor(() => expect(events).toEqual(["resync", "resync"]), WAIT);
     sync.changed();
-    await vi.waitFor(() => expect(events).toEqual(["resync", "resync", "change"]));
+    await vi.waitFor(() => expect(events).toEqual(["resync", "resync", "change"]), WAIT);
     expect(backend.calls).toEqual(["resync", "write", "resync", "write"]);
     expect(troubles).toEqual(["refused"]);
     expect(sync.queuedSinceMs()).toBeUndefined();
@@ -67,7 +70,7 @@ describe("the loop", () => {
       },
     });
     sync.start();
-    await vi.waitFor(() => expect(events).toEqual([7]));
+    await vi.waitFor(() => expect(events).toEqual([7]), WAIT);
     expect(troubles).toEqual(["a", "b"]);
     await sync.close();
   });
@@ -78,8 +81,45 @@ describe("the loop", () => {
     const troubles: string[] = [];
     const sync = new RuleSync({ backend, auditPauseMs: 5, onTrouble: (message) => troubles.push(message) });
     sync.start();
-    await vi.waitFor(() => expect(backend.calls).toEqual(["resync", "resync"]));
+    await vi.waitFor(() => expect(backend.calls).toEqual(["resync", "resync"]), WAIT);
     expect(troubles).toEqual(["a chain is gone; the rules are written anew."]);
+    await sync.close();
+  });
+
+  test("a steady stream of changes does not keep a drift from being found", async () => {
+    const backend = new ScriptedBackend({ write: [1], resync: [0] });
+    backend.audits = [{ kind: "drifted", what: "a chain is gone" }];
+    const sync = new RuleSync({
+      backend,
+      pace: new Pace({ firstMs: 0, longestMs: 0, ceilingMs: 0 }),
+      auditPauseMs: 100,
+      // Each write is followed by a change at once.
+      onSynced: () => setImmediate(() => sync.changed()),
+    });
+    sync.start();
+    await vi.waitFor(() => expect(backend.calls.filter((call) => call === "resync")).toHaveLength(2), WAIT);
+    expect(backend.calls).toContain("write");
+    await sync.close();
+  });
+
+  test("audits that cannot be made are told once, until one can", async () => {
+    const backend = new ScriptedBackend({ write: [0], resync: [0] });
+    const audits = ["full", "full", "ok", "full", "other", "end"];
+    const troubles: string[] = [];
+    const told = vi.fn(async (): Promise<Audit> => {
+      const audit = audits.shift() ?? "ok";
+      if (audit === "ok" || audit === "end") return { kind: "intact" };
+      throw new Error(audit);
+    });
+    const sync = new RuleSync({
+      backend: { ...backend, audit: told },
+      auditPauseMs: 1,
+      onTrouble: (message, kind) => troubles.push(`${kind}: ${message}`),
+    });
+    sync.start();
+    await vi.waitFor(() => expect(audits).toEqual([]), WAIT);
+    expect(troubles).toEqual(["unaudited: full", "unaudited: full", "unaudited: other"]);
+    expect(backend.calls).toEqual(["resync"]);
     await sync.close();
   });
 
@@ -87,7 +127,7 @@ describe("the loop", () => {
     const backend = new ScriptedBackend({ write: [0], resync: [new Error("no")] });
     const sync = new RuleSync({ backend, backoff: { firstMs: 1_000_000, longestMs: 1_000_000 } });
     sync.start();
-    await vi.waitFor(() => expect(backend.calls).toHaveLength(1));
+    await vi.waitFor(() => expect(backend.calls).toHaveLength(1), WAIT);
     await sync.close();
     sync.changed();
     expect(backend.calls).toEqual(["resync"]);
@@ -154,29 +194,26 @@ describe.skipIf(reason !== undefined)(`with a kernel${reason === undefined ? "" 
     backend.wanted.add("10.0.0.1");
     const sync = new RuleSync({ backend, backoff, auditPauseMs: 20 });
     sync.start();
-    await vi.waitFor(async () => expect(await elements()).toEqual(["10.0.0.1"]), { timeout: 15_000 });
+    await vi.waitFor(async () => expect(await elements()).toEqual(["10.0.0.1"]), WAIT);
     for (let last = 2; last <= 60; last++) {
       backend.wanted.add(`10.0.0.${last}`);
       sync.changed();
     }
-    await vi.waitFor(async () => expect(await elements()).toHaveLength(60), { timeout: 15_000 });
+    await vi.waitFor(async () => expect(await elements()).toHaveLength(60), WAIT);
     expect(backend.writes).toBeLessThan(10);
 
     for (const harm of ["nft flush chain ip sync c", "nft delete table ip sync", "nft flush ruleset"]) {
       space.run(harm);
-      await vi.waitFor(
-        async () => {
-          expect(await elements()).toHaveLength(60);
-          expect(space.run("nft list chain ip sync c")).toContain("@s accept");
-        },
-        { timeout: 15_000 },
-      );
+      await vi.waitFor(async () => {
+        expect(await elements()).toHaveLength(60);
+        expect(space.run("nft list chain ip sync c")).toContain("@s accept");
+      }, WAIT);
     }
 
     space.run("nft delete table ip sync");
     backend.wanted.add("10.0.0.61");
     sync.changed();
-    await vi.waitFor(async () => expect(await elements()).toHaveLength(61), { timeout: 15_000 });
+    await vi.waitFor(async () => expect(await elements()).toHaveLength(61), WAIT);
     await sync.close();
     expect(await elements()).toHaveLength(61);
   });

@@ -7,11 +7,12 @@
  * - It begins by reading the kernel back: rules that are there already are not written again.
  * - A refused write is followed by one resync at once (the kernel holds something else than was thought), then by
  *   resyncs with growing pauses. Whatever happens, the rules that are in force stay in force.
- * - Between writes it looks whether the kernel still holds what was written, and repairs what does not.
+ * - Between writes it looks whether the kernel still holds what was written, and repairs what does not: also under a steady
+ *   stream of changes, which wait for such an audit as for a write.
  */
 
 import { type BackoffLimits, backoffMs, pause } from "../cluster/watch/backoff.ts";
-import type { Backend } from "./backends/backend.ts";
+import type { Audit, Backend } from "./backends/backend.ts";
 import { Pace } from "./pace.ts";
 
 export interface SyncEvent {
@@ -27,8 +28,11 @@ export interface RuleSyncOptions {
   /** Between two audits. */
   readonly auditPauseMs?: number;
   readonly onSynced?: (event: SyncEvent) => void;
-  /** One sentence: what was refused by which kind of write, or what was found changed. */
-  readonly onTrouble?: (message: string, kind: SyncEvent["kind"] | "drifted") => void;
+  /**
+   * One sentence: what was refused by which kind of write, what was found changed, or why an audit could not be made; the same
+   * of several audits in a row is told once.
+   */
+  readonly onTrouble?: (message: string, kind: SyncEvent["kind"] | "drifted" | "unaudited") => void;
 }
 
 const AUDIT_PAUSE_MS = 2_000;
@@ -42,6 +46,8 @@ export class RuleSync {
   #running: Promise<void> | undefined;
   #queuedSinceMs: number | undefined;
   #syncedAtMs: number | undefined;
+  #auditedAtMs = performance.now();
+  #auditTrouble: string | undefined;
   /** Waiting for a change: call it to go on. */
   #wake: (() => void) | undefined;
 
@@ -110,6 +116,8 @@ export class RuleSync {
       const ended = performance.now();
       this.#pace.written(ended, ended - began);
       this.#syncedAtMs = Date.now();
+      // A resync has read the kernel back.
+      if (kind === "resync") this.#auditedAtMs = ended;
       onSynced?.({ kind, changes, durationMs: ended - began });
     } catch (error) {
       this.#queuedSinceMs = queuedSinceMs ?? this.#queuedSinceMs ?? Date.now();
@@ -119,24 +127,38 @@ export class RuleSync {
 
   /** Resolves when there is something to write: after a change and its pause, or when an audit has found something. */
   async #nextCause(): Promise<SyncEvent["kind"]> {
-    const { backend, onTrouble, auditPauseMs = AUDIT_PAUSE_MS } = this.#options;
+    const { onTrouble, auditPauseMs = AUDIT_PAUSE_MS } = this.#options;
     for (;;) {
-      if (this.#queuedSinceMs !== undefined) {
+      if (this.#stop.signal.aborted) return "change";
+      const untilAuditMs = this.#auditedAtMs + auditPauseMs - performance.now();
+      if (untilAuditMs > 0) {
+        if (this.#queuedSinceMs === undefined && !(await this.#changeWithin(untilAuditMs))) continue;
         await pause(this.#pace.delayMs(performance.now()), this.#stop.signal);
         return "change";
       }
-      if (this.#stop.signal.aborted) return "change";
-      if (await this.#changeWithin(auditPauseMs)) continue;
-      const audit = await backend.audit().catch((error: unknown) => {
-        // An audit that cannot be made says nothing about the rules.
-        onTrouble?.(error instanceof Error ? error.message : String(error), "resync");
-        return { kind: "intact" } as const;
-      });
+      const audit = await this.#audit();
       if (audit.kind === "intact") continue;
       this.#queuedSinceMs ??= Date.now();
       onTrouble?.(`${audit.what}; the rules are written anew.`, "drifted");
       return "resync";
     }
+  }
+
+  /** An audit that cannot be made says nothing about the rules. */
+  async #audit(): Promise<Audit> {
+    const { backend, onTrouble } = this.#options;
+    let trouble: string | undefined;
+    let audit: Audit = { kind: "intact" };
+    try {
+      audit = await backend.audit();
+    } catch (error) {
+      trouble = error instanceof Error ? error.message : String(error);
+    }
+    if (trouble !== undefined && trouble !== this.#auditTrouble && !this.#stop.signal.aborted)
+      onTrouble?.(trouble, "unaudited");
+    this.#auditTrouble = trouble;
+    this.#auditedAtMs = performance.now();
+    return audit;
   }
 
   /** True: a change came, or the end, before the time was over. */

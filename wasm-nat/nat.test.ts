@@ -156,3 +156,33 @@ test("what changes before an audit is planned after it, and a plan before it is 
   expect(() => plan.transactions.next()).toThrow("this plan is over");
   expect(nat.plan().empty).toBe(false);
 });
+
+test("nftables: a transaction tells whether it leaves chains, rules and declarations as they are", async () => {
+  const nat = await loadedNat();
+  const planned = (addresses: readonly string[]): readonly boolean[] => {
+    nat.apply({
+      endpointSlices: [
+        {
+          meta: { namespace: "bulk", name: "s1" },
+          serviceName: "s1",
+          addressType: "IPv4",
+          ports: [{ name: "http", protocol: "TCP", port: 80 }],
+          endpoints: addresses.map((address) => ({
+            addresses: [address],
+            ready: true,
+            serving: true,
+            terminating: false,
+            hintsForZones: [],
+            hintsForNodes: [],
+          })),
+        },
+      ],
+    });
+    const kinds = [...nat.plan().transactions].map(({ elementsOnly }) => elementsOnly);
+    nat.commit();
+    return kinds;
+  };
+  expect(planned(["10.0.1.1", "10.0.1.3"])).toEqual([true]);
+  // Three endpoints need a chain that nobody had before.
+  expect(planned(["10.0.1.1", "10.0.1.3", "10.0.1.4"])).toContain(false);
+});

@@ -163,6 +163,8 @@ export interface NatTransaction {
   readonly operations: number;
   /** May be applied at the same time as the one before it: neither counts on what the other brings. */
   readonly beside: boolean;
+  /** Leaves chains, rules and declarations as they are. */
+  readonly elementsOnly: boolean;
 }
 
 export interface NatPlan {
@@ -441,16 +443,17 @@ class Machine implements Nat {
     throw new Error("this plan is over: another one was made, or it was committed or rolled back");
   }
 
-  /** `PROGRAM OPERATIONS\n`, then the text; nothing when there is no more. */
+  /** `PROGRAM OPERATIONS\n`, with ` beside` and ` elements` where it is so, then the text; nothing when there is no more. */
   #transaction(output: Uint8Array): NatTransaction | undefined {
     const end = output.indexOf(10);
     if (end < 0) return undefined;
-    const [program = "", operations = "", beside] = decoder.decode(output.subarray(0, end)).split(" ");
+    const [program = "", operations = "", ...flags] = decoder.decode(output.subarray(0, end)).split(" ");
     return {
       program: program as NatProgram,
       text: output.slice(end + 1),
       operations: Number(operations),
-      beside: beside !== undefined,
+      beside: flags.includes("beside"),
+      elementsOnly: flags.includes("elements"),
     };
   }
 

@@ -33,6 +33,8 @@ export interface NatBackendOptions {
 /** Reading everything back takes at most one part in so many of the time, and of one processor. */
 const AUDIT_SHARE = 25;
 const SHORTEST_AUDIT_PAUSE_MS = 4_000;
+/** Full audits in a row that a write came into, before one holds writes up: those that cannot see rules otherwise wait less. */
+const MOST_STALE = { fingerprint: 8, none: 1 } as const;
 const MANY_CHANGES = 1_000;
 /** An endpoint without connections costs nothing; kube-proxy looks every minute. */
 const DRAIN_PAUSE_MS = 2_000;
@@ -47,11 +49,13 @@ export class NatBackend implements Backend {
   readonly #options: NatBackendOptions;
   readonly #kernel: KernelOptions;
   readonly #nowMs: () => number;
-  /** Of the kernel right after the last write; `undefined`: not read since. */
+  /** Of the kernel after the last write of chains or rules; `undefined`: not read since. */
   #fingerprint: string | undefined;
   /** Counts writes, so that an audit knows whether one came in between. */
   #writes = 0;
   #nextFullAuditMs = 0;
+  /** Full audits in a row that found nothing because something was written meanwhile. */
+  #stale = 0;
   #nextDrainMs = 0;
   #auditing = false;
   /** Of a full audit that has ended. */
@@ -88,7 +92,7 @@ export class NatBackend implements Backend {
     const written = await this.#counted(plan);
     if (isStuck) onReplaced?.();
     this.#isForged = false;
-    if (isWatched) this.#fingerprint ??= await readBack.fingerprint(this.#kernel);
+    if (isWatched) this.#fingerprint ??= await readBack.fingerprint?.(this.#kernel);
     this.#nextFullAuditMs = this.#nowMs() + SHORTEST_AUDIT_PAUSE_MS;
     return written;
   };
@@ -99,30 +103,37 @@ export class NatBackend implements Backend {
       this.#nextDrainMs = this.#nowMs() + DRAIN_PAUSE_MS;
       await this.#carryOut(nat.drain(await readBack.connections(this.#kernel)));
     }
-    const writes = this.#writes;
-    const fingerprint = await readBack.fingerprint(this.#kernel);
-    if (writes !== this.#writes) return INTACT;
-    this.#fingerprint ??= fingerprint;
-    if (fingerprint !== this.#fingerprint) {
-      this.#fingerprint = undefined;
-      this.#isForged = true;
-      return {
-        kind: "drifted",
-        what: "somebody else has changed the chains or rules of this node's Services",
-      };
+    if (readBack.fingerprint !== undefined) {
+      const fingerprint = await readBack.fingerprint(this.#kernel);
+      this.#fingerprint ??= fingerprint;
+      if (fingerprint !== this.#fingerprint) {
+        this.#fingerprint = undefined;
+        this.#isForged = true;
+        return {
+          kind: "drifted",
+          what: "somebody else has changed the chains or rules of this node's Services",
+        };
+      }
     }
     return this.#auditEverything();
   };
 
-  /** Tells what the last full audit has found, or begins one when it is time. Never waits: changes must not. */
-  #auditEverything(): Audit {
+  /**
+   * Tells what the last full audit has found, or begins one when it is time. Waits for it only where writes have come into
+   * all of them for long: changes must not wait.
+   */
+  async #auditEverything(): Promise<Audit> {
+    const { readBack } = this.#options;
     const found = this.#found;
     this.#found = undefined;
     if (found instanceof Error) throw found;
     if (found !== undefined) return found;
     if (!this.#auditing && this.#nowMs() >= this.#nextFullAuditMs) {
+      const mostStale = readBack.fingerprint === undefined ? MOST_STALE.none : MOST_STALE.fingerprint;
+      if (this.#stale >= mostStale) return await this.#compareEverything(this.#kernel);
       this.#auditing = true;
-      void this.#compareEverything()
+      const through = [...(this.#kernel.through ?? []), ...POLITELY];
+      void this.#compareEverything({ ...this.#kernel, through })
         .catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
         .then((audit) => {
           this.#found = audit;
@@ -132,24 +143,25 @@ export class NatBackend implements Backend {
     return INTACT;
   }
 
-  async #compareEverything(): Promise<Audit> {
+  async #compareEverything(kernel: KernelOptions): Promise<Audit> {
     const { nat, readBack } = this.#options;
     const began = this.#nowMs();
     const writes = this.#writes;
     let spooled: SpooledListing | undefined;
     try {
-      spooled = await readBack.spool({
-        ...this.#kernel,
-        through: [...(this.#kernel.through ?? []), ...POLITELY],
-      });
-      // Something was written meanwhile: the listing may be of before or after.
+      spooled = await readBack.spool(kernel);
+      // Something was written meanwhile: the listing may be of before or after. A plan that is made while `isIntact` hears
+      // the listing is seen, too: it counts as a write within the same turn of the event loop.
       const isStale = (): boolean => writes !== this.#writes;
-      if (isStale() || (await nat.isIntact(spooled.listings, isStale)) !== false) return INTACT;
+      const isIntact = isStale() ? undefined : await nat.isIntact(spooled.listings, isStale);
+      this.#stale = isIntact === undefined ? this.#stale + 1 : 0;
+      if (isIntact !== false) return INTACT;
       return { kind: "drifted", what: "somebody else has changed the rules of this node's Services" };
     } finally {
       spooled?.close();
       const cost = this.#nowMs() - began;
-      this.#nextFullAuditMs = this.#nowMs() + Math.max(SHORTEST_AUDIT_PAUSE_MS, cost * (AUDIT_SHARE - 1));
+      const shortestMs = this.#stale > 0 ? 0 : SHORTEST_AUDIT_PAUSE_MS;
+      this.#nextFullAuditMs = this.#nowMs() + Math.max(shortestMs, cost * (AUDIT_SHARE - 1));
     }
   }
 
@@ -173,7 +185,7 @@ export class NatBackend implements Backend {
         if (!transaction.beside) await Promise.all(underway);
         else if (underway.size >= MOST_BESIDE) await Promise.race(underway);
         this.#writes++;
-        this.#fingerprint = undefined;
+        if (!transaction.elementsOnly) this.#fingerprint = undefined;
         changes += transaction.operations;
         const applied = applyTransaction(transaction, this.#kernel);
         underway.add(applied);

@@ -1,8 +1,9 @@
 /**
  * How each backend's rules are read back from the kernel.
  *
- * `listing` is everything, for the compiler's `reconcile` and `isIntact`; it costs what the rules cost. `fingerprint` is a text that is
- * equal as long as nobody has touched what stands apart from single elements; it costs milliseconds.
+ * `listing` is everything, for the compiler's `reconcile`, and `spool` the same for its `isIntact`; they cost what the rules
+ * cost. `fingerprint` is a text that is equal as long as nobody has touched what stands apart from single elements; it costs
+ * milliseconds.
  */
 
 import type { IpFamily } from "../../cluster/model.ts";
@@ -17,7 +18,8 @@ import type { BackendName } from "./backend.ts";
 export interface ReadBack {
   /** One for each family that has anything. */
   readonly listing: (options: KernelOptions) => Promise<readonly NatListing[]>;
-  readonly fingerprint: (options: KernelOptions) => Promise<string>;
+  /** Absent where nothing can be asked for less than everything. */
+  readonly fingerprint?: (options: KernelOptions) => Promise<string>;
   /** The listing for an audit, without its being in memory as a whole where that can be had. */
   readonly spool: (options: KernelOptions) => Promise<SpooledListing>;
   /** All of it stands in tables of ours, so that one transaction can put other ones in their place. */
@@ -46,8 +48,6 @@ export function createReadBack(backend: BackendName, families: readonly IpFamily
       return {
         listing,
         spool: inMemory(listing),
-        // Nothing can be asked for less than everything.
-        fingerprint: async () => "",
         isReplaceable: false,
         connections: listServers,
       };
@@ -110,8 +110,6 @@ function iptablesReadBack(families: readonly IpFamily[]): ReadBack {
   return {
     listing,
     spool: inMemory(listing),
-    // iptables has nothing that could be asked for less than everything.
-    fingerprint: async () => "",
     isReplaceable: false,
   };
 }

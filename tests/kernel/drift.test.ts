@@ -1,6 +1,7 @@
 /**
  * Somebody else's hand in our rules: the running agent notices within seconds and puts them right, without being told.
  */
+import { setTimeout } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { FAMILIES } from "./addresses.ts";
 import { serviceNamed } from "./destinations.ts";
@@ -51,6 +52,31 @@ async function expectRepair(
     20,
   );
   expect(await node.ask("client", "np node http")).toBe("10.180.0.11:8080");
+}
+
+/** The same while another Service changes all the time; the rules as a whole are others at every moment then. */
+async function expectRepairWhileChanging(node: NodeUnderTest, harm: () => Promise<unknown>): Promise<void> {
+  let isOver = false;
+  const changing = (async () => {
+    for (let turn = 0; !isOver; turn++) {
+      await node.write([serviceWith("web", turn % 2 === 0 ? ["a1"] : ["b1"]), ...SERVICES.slice(1)]);
+      await setTimeout(50);
+    }
+  })();
+  try {
+    await node.until("10.180.1.11:8080", "pod", "web cluster http");
+    await harm();
+    expect(await node.ask("client", "np node http", "ipv4", 500)).not.toBe("10.180.0.11:8080");
+    await eventually(
+      () => node.ask("client", "np node http", "ipv4", 500),
+      (answer) => answer === "10.180.0.11:8080",
+      "the Service to be back",
+      40,
+    );
+  } finally {
+    isOver = true;
+    await changing;
+  }
 }
 
 interface NftObjects {
@@ -105,6 +131,11 @@ describeNode("drift, nftables", ["nftables"], (node) => {
         nft("delete", "rule", rule.family, rule.table, rule.chain, "handle", String(rule.handle)),
       );
     }
+  });
+
+  it("a flushed chain while the cluster changes all the time", async () => {
+    await startProgrammed(node());
+    await expectRepairWhileChanging(node(), () => nft("flush", "chain", "ip", "fairlead", "services"));
   });
 
   it("an element removed from a map", async () => {
@@ -251,6 +282,11 @@ describeNode("drift, iptables", ["iptables-nft", "iptables-legacy"], (node, { va
         for (const rule of jumps.values()) await iptables("-t", table, "-D", ...unquoted(rule));
       });
     }
+  });
+
+  it("a flushed chain while the cluster changes all the time", async () => {
+    await startProgrammed(node());
+    await expectRepairWhileChanging(node(), () => iptables("-t", "nat", "-F", "KUBE-SERVICES"));
   });
 
   it("a rule removed from a Service's chain", async () => {

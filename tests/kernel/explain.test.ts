@@ -70,6 +70,7 @@ describeNode("explain", ALWAYS_THERE, (node) => {
     for (const family of FAMILIES) {
       const before = (await explain("web cluster http", family)).kernel.connections;
       const held = await Promise.all([1, 2].map(() => node().hold("pod", "web cluster http", family)));
+      for (const { first } of held) expect(first).toMatchObject({ kind: "answered" });
       const seen = await explain("web cluster http", family);
       expect(seen.connections).toEqual([{ endpoint: at("a1", family), entries: 2 }]);
       expect(seen.findings).toEqual([]);

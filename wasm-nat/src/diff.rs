@@ -19,6 +19,8 @@ pub struct Transaction {
     pub beside: bool,
     /// Only adds, and never in the place of something else.
     pub adds_only: bool,
+    /// Leaves chains, rules and declarations as they are.
+    pub elements_only: bool,
 }
 
 /// Programs of the kernel's side.

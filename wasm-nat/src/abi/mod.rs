@@ -197,11 +197,12 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("the wire's types have string keys only")
 }
 
-/// `PROGRAM OPERATIONS`, ` beside` if it is so, line break, text.
+/// `PROGRAM OPERATIONS`, ` beside` and ` elements` if it is so, line break, text.
 fn print(transaction: &Transaction) -> Vec<u8> {
-    let Transaction { program, operations, beside, .. } = transaction;
+    let Transaction { program, operations, beside, elements_only, .. } = transaction;
     let beside = if *beside { " beside" } else { "" };
-    let mut out = format!("{} {operations}{beside}\n", program.name()).into_bytes();
+    let elements = if *elements_only { " elements" } else { "" };
+    let mut out = format!("{} {operations}{beside}{elements}\n", program.name()).into_bytes();
     out.extend_from_slice(transaction.text.as_bytes());
     out
 }

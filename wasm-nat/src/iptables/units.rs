@@ -169,5 +169,5 @@ fn transaction(family: Family, units: &[Unit]) -> Transaction {
         Family::V4 => Program::IptablesRestore,
         Family::V6 => Program::Ip6tablesRestore,
     };
-    Transaction { program, text, operations, beside: false, adds_only: false }
+    Transaction { program, text, operations, beside: false, adds_only: false, elements_only: false }
 }

@@ -166,7 +166,7 @@ impl Backend for Nftables {
             table.print(&mut text);
         }
         let operations = tables.iter().map(|table| table.elements.len()).sum();
-        vec![Transaction { program: Program::Nft, text, operations, beside: false, adds_only: false }]
+        vec![Transaction { program: Program::Nft, text, operations, beside: false, adds_only: false, elements_only: false }]
     }
 
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {

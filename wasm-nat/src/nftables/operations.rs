@@ -107,6 +107,10 @@ impl Operation {
         }
     }
 
+    fn is_of_elements(&self) -> bool {
+        !matches!(self.action, Action::Commands(..))
+    }
+
     /// Comes, and cannot overlap with what is there: in a transaction without deletions it takes no other one's place, and
     /// others of its phase may come at the same time.
     fn stands_alone(&self) -> bool {
@@ -203,7 +207,8 @@ fn transaction(operations: Vec<Operation>) -> Transaction {
             }
         }
     }
-    Transaction { program: Program::Nft, text, operations: count, beside: false, adds_only: false }
+    let elements_only = operations.iter().all(Operation::is_of_elements);
+    Transaction { program: Program::Nft, text, operations: count, beside: false, adds_only: false, elements_only }
 }
 
 fn print_forgotten(verb: &str, numbers: &[(Family, u32)], out: &mut String) {
