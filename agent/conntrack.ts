@@ -16,6 +16,7 @@
  * was on its way through the old rules when the first sweep passed.
  */
 
+import type { ExposedService } from "../cluster/exposed-services.ts";
 import { hostPort } from "../cluster/ip-address.ts";
 import type { EndpointSlice, IpFamily, ObjectName, Service } from "../cluster/model.ts";
 import {
@@ -25,7 +26,7 @@ import {
   type FlowGroup,
   listUdpFlows,
 } from "./kernel/conntrack.ts";
-import { isProxied } from "./proxied-service.ts";
+import { exposes, isProxied, translatedAddresses } from "./proxied-service.ts";
 
 /** One UDP port of a Service. */
 export interface UdpPort {
@@ -61,22 +62,17 @@ function endpointsFor(flow: Flow, destinations: UdpDestinations): ReadonlySet<st
 export function udpPortsOf(
   service: Service,
   slices: readonly EndpointSlice[],
-  exposed: readonly { readonly port: string | number; readonly nodePort: number }[] = [],
+  exposed: readonly Pick<ExposedService, "protocol" | "port" | "nodePort">[] = [],
 ): readonly UdpPort[] {
   if (!isProxied(service)) return [];
-  const { clusterIPs, externalIPs, loadBalancerIngress } = service;
-  const addresses = [
-    ...clusterIPs,
-    ...externalIPs,
-    ...loadBalancerIngress.flatMap(({ ip, ipMode }) => (ip === undefined || ipMode === "Proxy" ? [] : [ip])),
-  ];
+  const addresses = translatedAddresses(service);
   return service.ports
     .filter(({ protocol }) => protocol === "UDP")
     .flatMap((port) => {
       const endpoints = servingAddresses(port.name, slices);
-      const destinations = addresses.map((address) => hostPort(address, port.port));
+      const destinations = addresses.map(({ address }) => hostPort(address, port.port));
       const further = exposed
-        .filter(({ port: wanted }) => wanted === port.port || wanted === port.name)
+        .filter((one) => exposes(one, port))
         .map(({ nodePort }) => ({ destinations: [], nodePort, endpoints }));
       return [{ destinations, nodePort: port.nodePort, endpoints }, ...further];
     });
@@ -159,7 +155,12 @@ export class UdpSweeper {
 
   /** Rules of all that was told are about to be written. */
   rulesChange(): void {
-    for (const [service, ports] of this.#told) this.#writing.set(service, ports);
+    for (const [service, ports] of this.#told) {
+      // Of a write that was refused, parts may have been taken.
+      const before = this.#writing.get(service);
+      if (before !== undefined) this.#takesThePlaceOf(before, ports);
+      this.#writing.set(service, ports);
+    }
     this.#told.clear();
   }
 
@@ -172,6 +173,10 @@ export class UdpSweeper {
     const before = this.#ports.get(service) ?? [];
     if (ports.length === 0) this.#ports.delete(service);
     else this.#ports.set(service, ports);
+    this.#takesThePlaceOf(before, ports);
+  }
+
+  #takesThePlaceOf(before: readonly UdpPort[], ports: readonly UdpPort[]): void {
     const now = new Set(ports.flatMap(destinationsOf));
     for (const destination of before.flatMap(destinationsOf))
       if (!now.has(destination)) this.#gone.set(destination, ++this.#losses);

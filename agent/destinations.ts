@@ -1,9 +1,8 @@
 /** Which Service port a destination belongs to, as the objects of the cluster say. */
 
 import type { ExposedService } from "../cluster/exposed-services.ts";
-import { parseIpAddress } from "../cluster/ip-address.ts";
 import type { ClusterModel, ObjectName, Protocol, Service, ServicePort } from "../cluster/model.ts";
-import { isProxied } from "./proxied-service.ts";
+import { exposes, isProxied, type ServiceAddressKind, translatedAddresses } from "./proxied-service.ts";
 
 export interface Destination {
   readonly address: string;
@@ -11,7 +10,7 @@ export interface Destination {
   readonly protocol: Protocol;
 }
 
-export type DestinationKind = "ClusterIP" | "external IP" | "load balancer" | "node port" | "exposed port";
+export type DestinationKind = ServiceAddressKind | "node port" | "exposed port";
 
 export interface Claim {
   readonly name: ObjectName;
@@ -74,29 +73,15 @@ function* claimedDestinations(
 ): Iterable<ClaimedDestination> {
   for (const [name, service] of services) {
     if (!isProxied(service)) continue;
-    const vips = service.loadBalancerIngress.flatMap(({ ip, ipMode }) =>
-      ip === undefined || ipMode === "Proxy" ? [] : [ip],
-    );
-    const addresses = [
-      ...service.clusterIPs.map((address) => ({ kind: "ClusterIP", address }) as const),
-      ...service.externalIPs.map((address) => ({ kind: "external IP", address }) as const),
-      ...vips.map((address) => ({ kind: "load balancer", address }) as const),
-    ];
+    const addresses = translatedAddresses(service);
     for (const port of service.ports) {
       const claim = { name, service, port };
-      for (const { kind, address } of addresses) {
-        const parsed = parseIpAddress(address)?.text;
-        if (parsed !== undefined) yield { ...claim, kind, address: parsed, number: port.port };
-      }
+      for (const { kind, address } of addresses) yield { ...claim, kind, address, number: port.port };
       const onNode = { ...claim, address: undefined };
       if (port.nodePort !== undefined) yield { ...onNode, kind: "node port", number: port.nodePort };
-      for (const one of exposed) {
-        const isOfPort =
-          one.service === name &&
-          one.protocol === port.protocol &&
-          (one.port === port.port || one.port === port.name);
-        if (isOfPort) yield { ...onNode, kind: "exposed port", number: one.nodePort };
-      }
+      for (const one of exposed)
+        if (one.service === name && exposes(one, port))
+          yield { ...onNode, kind: "exposed port", number: one.nodePort };
     }
   }
 }

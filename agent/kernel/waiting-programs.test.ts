@@ -56,6 +56,28 @@ test("what is too large for one write goes by way of a file", async () => {
   expect(small.output).toBe(`${started()[1]} socket b\n`);
 });
 
+test("where sockets hold little, less goes into one", async () => {
+  programs = new WaitingPrograms(4_000);
+  const { args, started } = noting("little");
+  await programs.run("sh", args, { input: ["a"], timeoutMs });
+  await vi.waitFor(() => expect(started()).toHaveLength(2), WAIT);
+  const large = await programs.run("sh", args, { input: ["x".repeat(1_001)], timeoutMs });
+  expect(large.output).toContain(" regular file x");
+  const small = await programs.run("sh", args, { input: ["x".repeat(1_000)], timeoutMs });
+  expect(small.output).toContain(`${started()[1]} socket x`);
+});
+
+test("of programs that take turns each has one that waits", async () => {
+  programs = new WaitingPrograms();
+  const [ipv4, ipv6] = [noting("ipv4"), noting("ipv6")];
+  for (const { args } of [ipv4, ipv6]) await programs.run("sh", args, { input: ["a"], timeoutMs });
+  for (const { args, started } of [ipv4, ipv6]) {
+    await vi.waitFor(() => expect(started()).toHaveLength(2), WAIT);
+    const next = await programs.run("sh", args, { input: ["b"], timeoutMs });
+    expect(next.output).toBe(`${started()[1]} socket b\n`);
+  }
+});
+
 test("one that was ended while it waited is missed by nobody", async () => {
   programs = new WaitingPrograms();
   const { args, started } = noting("ended");

@@ -13,6 +13,7 @@
  */
 
 import type { ChildProcess } from "node:child_process";
+import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import type { Writable } from "node:stream";
 import {
@@ -24,7 +25,10 @@ import {
   throwIfStopped,
 } from "./command.ts";
 
-/** The kernel cuts what is written into a Unix socket into buffers, each taken whole; the smallest holds so much. */
+/**
+ * The kernel takes so much by one write into a Unix socket, whatever its buffers are, if a socket holds four times that; where
+ * `wmem_default` was made smaller, less goes.
+ */
 const MOST_BYTES = 16 * 1024;
 
 /** How programs are started: tests go `through` a network namespace, an agent has some `waiting`. */
@@ -46,19 +50,28 @@ type InputOptions = CommandOptions & Required<Pick<CommandOptions, "input">>;
 export class WaitingPrograms {
   /** By command line. */
   readonly #waiting = new Map<string, ChildProcess>();
+  /** Those that ran since none was underway. */
+  readonly #wanted = new Map<string, { readonly program: string; readonly words: readonly string[] }>();
+  readonly #mostBytes: number;
   #underway = 0;
   #isClosed = false;
+
+  /** `socketBytes`: what a new socket holds. */
+  constructor(socketBytes: number = defaultSocketBytes()) {
+    this.#mostBytes = Math.min(MOST_BYTES, socketBytes / 4);
+  }
 
   /** As `runCommand`, by the program that waits if there is one. */
   async run(program: string, args: readonly string[], options: InputOptions): Promise<CommandResult> {
     const words = [...(options.through ?? []), program, ...args];
+    this.#wanted.set(words.join(" "), { program, words });
     this.#underway++;
     try {
       return await this.#run(words, program, args, options);
     } finally {
       this.#underway--;
       // Not between those of a large plan: they follow each other at once, and are not small.
-      if (this.#underway === 0) setImmediate(() => this.#prepare(program, words));
+      if (this.#underway === 0) setImmediate(() => this.#prepareWanted());
     }
   }
 
@@ -78,7 +91,7 @@ export class WaitingPrograms {
     throwIfStopped(program, options);
     const pieces = options.input ?? [];
     const length = pieces.reduce((sum, piece) => sum + Buffer.byteLength(piece), 0);
-    const child = length <= MOST_BYTES ? this.#take(words) : undefined;
+    const child = length <= this.#mostBytes ? this.#take(words) : undefined;
     if (child === undefined) return runCommand(program, args, options);
     setReferenced(child, true);
     const result = resultOf(child, program, options);
@@ -95,9 +108,14 @@ export class WaitingPrograms {
     return child;
   }
 
-  #prepare(program: string, words: readonly string[]): void {
-    const key = words.join(" ");
-    if (this.#isClosed || this.#underway > 0 || this.#waiting.has(key)) return;
+  #prepareWanted(): void {
+    if (this.#isClosed || this.#underway > 0) return;
+    for (const [key, { program, words }] of this.#wanted)
+      if (!this.#waiting.has(key)) this.#prepare(key, program, words);
+    this.#wanted.clear();
+  }
+
+  #prepare(key: string, program: string, words: readonly string[]): void {
     let child: ChildProcess;
     try {
       child = startProgram(program, words, ["pipe", "pipe", "pipe"]);
@@ -115,6 +133,14 @@ export class WaitingPrograms {
     child.stdin?.on("error", () => {});
     setReferenced(child, false);
     this.#waiting.set(key, child);
+  }
+}
+
+function defaultSocketBytes(): number {
+  try {
+    return Number(readFileSync("/proc/sys/net/core/wmem_default", "utf8"));
+  } catch {
+    return 0;
   }
 }
 

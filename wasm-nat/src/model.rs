@@ -239,12 +239,18 @@ pub struct Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(u32);
 
-/// Names of nodes, zones and ports, each stored once and for good: a cluster has few.
+/// Names of nodes and zones, each stored once and for good: a cluster has few. Names of ports, each stored once for as long as
+/// a port has it: who may make Services chooses them.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     numbers: Hashed<Rc<str>, Name>,
     texts: Vec<Rc<str>>,
+    of_ports: Hashed<Rc<str>, ()>,
+    /// So many names of ports there may be before those that nobody has any more are looked for.
+    most_of_ports: usize,
 }
+
+const LEAST_PORT_NAMES: usize = 256;
 
 impl Names {
     /// The number of a name, given on first sight.
@@ -264,10 +270,18 @@ impl Names {
         &self.texts[name.0 as usize]
     }
 
-    /// The text itself, from now on shared with all who ask for the same.
-    pub fn shared(&mut self, text: &str) -> Rc<str> {
-        let name = self.intern(text);
-        self.texts[name.0 as usize].clone()
+    /// The name of a port, shared with all who ask for the same.
+    pub fn of_port(&mut self, text: &str) -> Rc<str> {
+        if let Some((shared, ())) = self.of_ports.get_key_value(text) {
+            return shared.clone();
+        }
+        if self.of_ports.len() >= self.most_of_ports {
+            self.of_ports.retain(|name, ()| Rc::strong_count(name) > 1);
+            self.most_of_ports = (2 * self.of_ports.len()).max(LEAST_PORT_NAMES);
+        }
+        let shared: Rc<str> = text.into();
+        self.of_ports.insert(shared.clone(), ());
+        shared
     }
 }
 
@@ -436,6 +450,24 @@ impl Diagnostic {
             object: service.to_string(),
             field: (!field.is_empty()).then(|| field.to_owned()),
             message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_ports_are_shared_and_go_with_their_last_port() {
+        let mut names = Names::default();
+        let kept: Vec<Rc<str>> = (0..300).map(|number| names.of_port(&format!("kept-{number}"))).collect();
+        for number in 0..100_000 {
+            names.of_port(&format!("gone-{number}"));
+        }
+        assert!(names.of_ports.len() <= 2 * kept.len(), "{} names", names.of_ports.len());
+        for name in &kept {
+            assert!(Rc::ptr_eq(&names.of_port(name), name));
         }
     }
 }

@@ -384,7 +384,7 @@ impl ServiceWire<'_> {
         let mut ports = Vec::with_capacity(self.ports.len());
         for (name, protocol_name, port, node_port) in &self.ports {
             ports.push(ServicePort {
-                name: names.shared(name),
+                name: names.of_port(name),
                 protocol: protocol(protocol_name)?,
                 port: *port,
                 node_port: (*node_port != 0).then_some(*node_port),
@@ -469,7 +469,7 @@ impl SliceWire<'_> {
         let family = family(&self.address_type).ok();
         let mut ports = Vec::with_capacity(self.ports.len());
         for (name, protocol_name, port) in &self.ports {
-            let (name, protocol) = (names.shared(name), protocol(protocol_name)?);
+            let (name, protocol) = (names.of_port(name), protocol(protocol_name)?);
             ports.push(EndpointPort { name, protocol, port: *port });
         }
         let mut endpoints = Vec::with_capacity(self.endpoints.len());

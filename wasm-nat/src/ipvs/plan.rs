@@ -167,7 +167,14 @@ impl Plan {
             let operations =
                 text.lines().filter(|line| !line.starts_with(['#', '*']) && *line != "COMMIT").count();
             if operations > 0 {
-                all.push_back(Transaction { program, text, operations, beside: false, adds_only: false, elements_only: false });
+                all.push_back(Transaction {
+                    program,
+                    text,
+                    operations,
+                    beside: false,
+                    adds_only: false,
+                    elements_only: false,
+                });
             }
         };
         push(Program::IpBatch, self.link.clone());

@@ -25,12 +25,12 @@ use crate::model::{Diagnostic, LocalDetector, ObjectName};
 use crate::ruleset::{NodePortMatch, NodeRules, RuleSet};
 use crate::simulate::{Packet, Trace};
 use audit::Heard;
-use elements::{Element, MapName, Placement, elements};
+use elements::{Element, MapName, Placement};
 use numbers::NumberPool;
 use operations::{CHUNK, Operation, Phase, chunk};
 use parse::Reader;
 use rules::PickChain;
-use stage::Stage;
+use stage::{Stage, gather};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use table::Table;
 
@@ -166,7 +166,14 @@ impl Backend for Nftables {
             table.print(&mut text);
         }
         let operations = tables.iter().map(|table| table.elements.len()).sum();
-        vec![Transaction { program: Program::Nft, text, operations, beside: false, adds_only: false, elements_only: false }]
+        vec![Transaction {
+            program: Program::Nft,
+            text,
+            operations,
+            beside: false,
+            adds_only: false,
+            elements_only: false,
+        }]
     }
 
     fn trace(&self, view: View<'_>, packet: &Packet) -> Trace {
@@ -189,14 +196,9 @@ impl Nftables {
             let placements = staged.and_then(|staged| staged.placements.get(service)).or_else(|| {
                 self.placements.get(service).filter(|_| !staged.is_some_and(|staged| staged.fresh))
             });
+            let placements = placements.map_or(&[][..], |placements| placements);
             for table in &mut tables {
-                let own = rules.cluster_ips.iter().filter(|address| Family::of(**address) == table.family);
-                all.extend(own.map(|address| Element::ClusterIp { address: *address }));
-                for (port, placement) in rules.ports.iter().zip(placements.into_iter().flatten()) {
-                    if port.family == table.family && placement.number != 0 {
-                        elements(service, port, placement, &mut all);
-                    }
-                }
+                gather(service, rules, placements, table.family, &mut all);
                 for element in all.drain(..) {
                     table.add(element);
                 }

@@ -208,7 +208,14 @@ fn transaction(operations: Vec<Operation>) -> Transaction {
         }
     }
     let elements_only = operations.iter().all(Operation::is_of_elements);
-    Transaction { program: Program::Nft, text, operations: count, beside: false, adds_only: false, elements_only }
+    Transaction {
+        program: Program::Nft,
+        text,
+        operations: count,
+        beside: false,
+        adds_only: false,
+        elements_only,
+    }
 }
 
 fn print_forgotten(verb: &str, numbers: &[(Family, u32)], out: &mut String) {
