@@ -147,7 +147,7 @@ describe.skipIf(reason !== undefined)(
 
       space.run("nft flush ruleset");
       await vi.waitFor(() => expect(table()).toContain("10.180.0.12 . 5353"), WAIT);
-      expect(stderr()).toContain("the rules are written anew");
+      await vi.waitFor(() => expect(stderr()).toContain("the rules are written anew"), WAIT);
 
       rmSync(manifest);
       await vi.waitFor(() => expect(stderr()).toContain("cluster.yaml"), WAIT);

@@ -258,7 +258,7 @@ describe.skipIf(!haveHaproxy)("a TCP service of HAProxy that changes", () => {
     await once(old, "data");
     await change({ service: { ...before, endpoints: [await echoPod("new")] } });
     // The process before takes connections until the new one has said that it does.
-    await vi.waitFor(async () => expect(await talk(port, "1")).toBe("new:1:bye"), { timeout: 5_000 });
+    await vi.waitFor(async () => expect(await talk(port, "1")).toBe("new:1:bye"), { timeout: 20_000 });
     old.end("still here");
     expect(await readAll(old)).toBe("still here:bye");
   });

@@ -18,7 +18,7 @@ const CONNECTIONS = 3_000;
 /** The value that chi-square exceeds once in a million even choices (Wilson and Hilferty's approximation, on the safe side). */
 function chiSquareLimit(degrees: number): number {
   const part = 2 / (9 * degrees);
-  return degrees * (1 - part + 4.7534 * Math.sqrt(part)) ** 3;
+  return degrees * (1 - part + 5.612 * Math.sqrt(part)) ** 3;
 }
 
 function chiSquare(counts: readonly number[], total: number, choices: number): number {
@@ -120,7 +120,7 @@ async function choices(
   );
 }
 
-const STICKY_SECONDS = 2;
+const STICKY_SECONDS = 6;
 const sticky = (endpoints: readonly EndpointText[], timeoutSeconds = 600, spec = {}): TestService => ({
   ...serviceNamed("sticky"),
   endpoints,

@@ -5,6 +5,7 @@
 import { expect, it } from "vitest";
 import { FAMILIES, HOSTS, type HostName, hostPort } from "./addresses.ts";
 import { clusterIpOf, serviceNamed } from "./destinations.ts";
+import { PATIENCE } from "./netns.ts";
 import {
   describeNode,
   describe as describeOutcome,
@@ -19,7 +20,7 @@ const dns = (host: "a1" | "a2" | "b1" | "b2", family: (typeof FAMILIES)[number])
 
 /** Who answers the next packet of the flow, in the words of `ask`. */
 async function nextAnswer(held: Held): Promise<string> {
-  return describeOutcome(await held.say(1_000), { address: "", port: 0 });
+  return describeOutcome(await held.say(5_000 * PATIENCE), { address: "", port: 0 });
 }
 
 /** What each flow is answered by now, beside what it should be: one programming of the node serves for all flows at once. */

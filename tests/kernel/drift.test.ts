@@ -5,6 +5,7 @@ import { setTimeout } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { FAMILIES } from "./addresses.ts";
 import { serviceNamed } from "./destinations.ts";
+import { PATIENCE } from "./netns.ts";
 import {
   describeNode,
   eventually,
@@ -189,7 +190,7 @@ describeNode("a table that takes no change", ["nftables"], (node) => {
     load.stop();
     const { refused, silent, errors } = await load.done;
     expect({ refused, silent, errors }).toEqual({ refused: 0, silent: 0, errors: 0 });
-    for (const one of held) expect((await one.say(3_000)).kind).toBe("answered");
+    for (const one of held) expect((await one.say(5_000 * PATIENCE)).kind).toBe("answered");
     expect(
       await node().agent.agent("--once", "--dry-run", "-f", node().manifest, ...WITH_DETECTOR),
     ).toMatchObject({

@@ -12,6 +12,7 @@ import { addForeignIpvs, ipvsSnapshot, type RealServer, realServers } from "./ip
 import { writeKubeProxyIpvs } from "./kube-proxy-ipvs.ts";
 import { programAsKubeProxy } from "./kube-proxy-node.ts";
 import type { Lab } from "./lab.ts";
+import { PATIENCE } from "./netns.ts";
 import {
   describeNode,
   describe as describeOutcome,
@@ -105,7 +106,7 @@ function describeIpvs(): void {
         [at("a1"), 0],
         [at("b1"), 1],
       ]);
-      expect(answerOf(await held.say(3_000)), "it stays with its endpoint").toBe(at("a1"));
+      expect(answerOf(await held.say(5_000 * PATIENCE)), "it stays with its endpoint").toBe(at("a1"));
       for (let count = 0; count < 6; count++)
         expect(await node().ask("pod", "web cluster http"), "new ones do not").toBe(at("b1"));
       // UDP has no end that could be waited for.
@@ -116,7 +117,7 @@ function describeIpvs(): void {
         "the UDP endpoint to be gone",
       );
       await eventually(
-        async () => answerOf(await flow.say(3_000)),
+        async () => answerOf(await flow.say(5_000 * PATIENCE)),
         (answer) => answer === at("b1", 5353),
         "the UDP flow to move on",
       );
@@ -129,7 +130,7 @@ function describeIpvs(): void {
       expect(waiting.find(({ server: of, target }) => of === server && target === at("a1"))).toMatchObject({
         weight: 0,
       });
-      expect(answerOf(await held.say(3_000)), "after the restart").toBe(at("a1"));
+      expect(answerOf(await held.say(5_000 * PATIENCE)), "after the restart").toBe(at("a1"));
 
       // It comes back while it is waited for, and leaves again.
       await node().write([serviceWith("web", ["a1", "b1", "b2"])]);
@@ -146,7 +147,7 @@ function describeIpvs(): void {
         (reals) => reals.some(({ target, weight }) => target === at("a1") && weight === 0),
         "weight 0 again",
       );
-      expect(answerOf(await held.say(3_000))).toBe(at("a1"));
+      expect(answerOf(await held.say(5_000 * PATIENCE))).toBe(at("a1"));
       held.close();
       flow.close();
       await untilReal(
@@ -349,7 +350,7 @@ function describeIpvs(): void {
           });
           expect(answered).toBeGreaterThan(10);
         }
-        const answers = await Promise.all(held.map((one) => one.say(10_000)));
+        const answers = await Promise.all(held.map((one) => one.say(10_000 * PATIENCE)));
         expect(answers.map(answerOf)).toEqual(held.map(({ first }) => answerOf(first)));
         for (const one of held) one.close();
         expect(await node().ask("pod", "empty cluster http")).toBe("reject");
@@ -383,7 +384,7 @@ function describeIpvs(): void {
         expect([at("a1"), at("b1")], `${from} → ${destination}`).toContain(
           await node().ask(from, destination),
         );
-      expect(answerOf(await held.say(10_000))).toBe(answerOf(held.first));
+      expect(answerOf(await held.say(10_000 * PATIENCE))).toBe(answerOf(held.first));
       held.close();
       await eventually(
         () => ipvsSnapshot(lab),

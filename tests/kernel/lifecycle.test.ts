@@ -11,6 +11,7 @@ import { AgentRunner } from "./agent.ts";
 import { clusterIpOf, serviceNamed } from "./destinations.ts";
 import { NODES, objectsOf, writeObjects } from "./manifest.ts";
 import { manyServices } from "./many-services.ts";
+import { PATIENCE } from "./netns.ts";
 import {
   ALWAYS_THERE,
   describeNode,
@@ -18,6 +19,7 @@ import {
   PROGRAMMERS,
   serviceWith,
 } from "./node-under-test.ts";
+import { randomNumbers } from "./random.ts";
 import { addForeignRules, snapshot, withoutNumbers } from "./rules.ts";
 import { SERVICES } from "./services.ts";
 
@@ -151,11 +153,12 @@ describeNode("lifecycle", ALWAYS_THERE, (node, programmer) => {
       node().load("client", "np node dns", { concurrency: 1, pauseMs: 3 }),
       node().load("client", "np node http", { concurrency: 1, pauseMs: 3, family: "ipv6" }),
     ];
+    const random = randomNumbers(10);
     for (let turn = 0; turn < 10; turn++) {
       await writeObjects(node().manifest, states[turn % states.length] ?? []);
       const agent = node().start();
       // From before the first write to after the last one: starting takes about 300 ms.
-      await new Promise((resolve) => setTimeout(resolve, 200 + 70 * turn + 40 * Math.random()));
+      await new Promise((resolve) => setTimeout(resolve, 200 + 70 * turn + 40 * random()));
       await agent.end("SIGKILL");
     }
     await node().program(LASTING);
@@ -167,7 +170,7 @@ describeNode("lifecycle", ALWAYS_THERE, (node, programmer) => {
     }
     for (const one of held) {
       const { first } = one;
-      const now = await one.say(3_000);
+      const now = await one.say(5_000 * PATIENCE);
       expect(now.kind === "answered" && now.endpoint).toBe(first.kind === "answered" && first.endpoint);
       one.close();
     }
@@ -247,7 +250,7 @@ for (const [first, second] of [
       load.stop();
       const { refused, errors, silent } = await load.done;
       expect({ refused, errors, silent }).toEqual({ refused: 0, errors: 0, silent: 0 });
-      expect((await held.say(3_000)).kind).toBe("answered");
+      expect((await held.say(5_000 * PATIENCE)).kind).toBe("answered");
       agents[second]?.remove();
     });
   });

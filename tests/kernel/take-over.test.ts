@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 import { FAMILIES } from "./addresses.ts";
 import { type KubeProxyMode, programAsKubeProxy } from "./kube-proxy-node.ts";
 import { kubeProxyIptables, kubeProxyNftables, type ProxiedPort } from "./kube-proxy-rules.ts";
+import { PATIENCE } from "./netns.ts";
 import {
   ALWAYS_THERE,
   describeNode,
@@ -49,7 +50,7 @@ class Talk {
 
   async #talk(): Promise<void> {
     while (!this.#isOver) {
-      this.#answers.push(await this.held.say(3_000));
+      this.#answers.push(await this.held.say(5_000 * PATIENCE));
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }

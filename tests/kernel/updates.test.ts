@@ -3,6 +3,7 @@
  */
 import { expect, it } from "vitest";
 import { FAMILIES, HOSTS, hostPort } from "./addresses.ts";
+import { PATIENCE } from "./netns.ts";
 import { describeNode, type NodeUnderTest, serviceWith } from "./node-under-test.ts";
 import type { Held, LoadCount } from "./prober.ts";
 import type { EndpointText, TestService } from "./services.ts";
@@ -64,7 +65,7 @@ function holdMany(node: NodeUnderTest): Promise<readonly Held[]> {
 
 /** Each is still answered, by whom it was first answered. */
 async function expectUnbroken(held: readonly Held[]): Promise<void> {
-  const answers = await Promise.all(held.map((connection) => connection.say(3_000)));
+  const answers = await Promise.all(held.map((connection) => connection.say(5_000 * PATIENCE)));
   expect(answers.map((answer) => answer.kind === "answered" && [answer.endpoint, answer.seen])).toEqual(
     held.map(({ first }) => first.kind === "answered" && [first.endpoint, first.seen]),
   );
