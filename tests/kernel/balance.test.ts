@@ -2,7 +2,7 @@
  * Who is chosen: evenly by chance, and the same one again where a Service asks for it.
  */
 import { expect, it } from "vitest";
-import { FAMILIES, type Family, HOSTS, hostPort } from "./addresses.ts";
+import { FAMILIES, type Family, HOSTS, type HostName, hostPort } from "./addresses.ts";
 import { readDestination, serviceNamed } from "./destinations.ts";
 import {
   describeNode,
@@ -191,6 +191,15 @@ describeNode("session affinity", ["nftables", "iptables-nft", "iptables-legacy"]
       expect(await choices(node(), "sticky cluster http", family, count)).not.toEqual(first);
     });
 
+    it(`${family}: a shorter time-out counts for those who are remembered already`, async () => {
+      await node().program([sticky(ALL_PODS)]);
+      const count = 24;
+      const first = await choices(node(), "sticky cluster http", family, count);
+      await node().program([sticky(ALL_PODS, STICKY_SECONDS)]);
+      await new Promise((resolve) => setTimeout(resolve, (STICKY_SECONDS + 1) * 1000));
+      expect(await choices(node(), "sticky cluster http", family, count)).not.toEqual(first);
+    });
+
     it(`${family}: policy comes before memory`, async () => {
       await node().program([sticky(ALL_PODS)]);
       const first = await choices(node(), "sticky node http", family, 80);
@@ -200,6 +209,52 @@ describeNode("session affinity", ["nftables", "iptables-nft", "iptables-legacy"]
       const second = await choices(node(), "sticky node http", family, 80);
       for (const endpoint of second) expect(local).toContain(endpoint);
       expect(await choices(node(), "sticky node http", family, 80)).toEqual(second);
+    });
+
+    const spread = async (endpoints: readonly HostName[], when: string, of = SOURCES): Promise<void> => {
+      const met = await choices(node(), "sticky cluster http", family, of);
+      expect(new Set(met), when).toEqual(new Set(endpoints.map((pod) => hostPort(HOSTS[pod][family], 0))));
+    };
+
+    it(`${family}: who comes after an endpoint or a Service that has gone does not inherit its clients`, async () => {
+      await node().program([sticky(["a1"])]);
+      await spread(["a1"], "at first");
+      await node().program([sticky([])]);
+      await node().program([sticky(["a2", "b1", "b2"])]);
+      await spread(["a2", "b1", "b2"], "after a moment without endpoints");
+
+      await node().program([sticky(["a1"])]);
+      await spread(["a1"], "all at one endpoint");
+      await node().program([]);
+      await node().program([sticky(["a2", "b1", "b2"])]);
+      await spread(["a2", "b1", "b2"], "after a moment without the Service");
+
+      await node().program([sticky(["a1", "a2"])]);
+      await node().program([sticky(["a1"])]);
+      await spread(["a1"], "one has gone");
+      await node().program([]);
+      await node().program([{ ...sticky(["a2", "b1"]), spec: {} }]);
+      await node().program([sticky(["a2", "b1"])]);
+      await spread(["a2", "b1"], "after a while without affinity");
+    });
+
+    it(`${family}: while endpoints are replaced one by one, clients of each go to all others`, async () => {
+      await node().program([]);
+      const agent = node().start();
+      await node().write([sticky(["a1", "a2", "b1"]), serviceWith("single", ["b1"])]);
+      await node().until(hostPort(HOSTS.b1[family], 8080), "pod", "single cluster http", family);
+      const first = await choices(node(), "sticky cluster http", family, SOURCES);
+      expect(new Set(first).size).toBe(3);
+      const gone = hostPort(HOSTS.b1[family], 0);
+      await node().write([sticky(["a1", "a2"]), serviceWith("single", ["a1"])]);
+      await node().until(hostPort(HOSTS.a1[family], 8080), "pod", "single cluster http", family);
+      await node().write([sticky(["a1", "a2", "b2"]), serviceWith("single", ["a2"])]);
+      await node().until(hostPort(HOSTS.a2[family], 8080), "pod", "single cluster http", family);
+      const second = await choices(node(), "sticky cluster http", family, SOURCES);
+      const moved = second.filter((_, index) => first[index] === gone);
+      // All at one of three by chance: once in 3^(a third of the sources).
+      expect(new Set(moved).size).toBeGreaterThan(1);
+      await agent.end("SIGTERM");
     });
   }
 });

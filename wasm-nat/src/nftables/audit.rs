@@ -110,7 +110,7 @@ mod tests {
         let rules = ServiceRules { ports: vec![port], ..ServiceRules::default() };
         committed.services.insert(name.clone(), rules);
         let mut backend = Nftables::default();
-        backend.placements.insert(name, vec![Placement { number: 0, endpoints: vec![] }]);
+        backend.placements.insert(name, vec![Placement { number: 0, endpoints: vec![], last_endpoint: 0 }]);
         let context = Context { node: &Node::default(), settings: &Settings::default() };
         let [v4, v6] = compile_node(context).try_into().expect("both families");
         assert_eq!(backend.sum(&committed, &v4), None);

@@ -450,6 +450,8 @@ pub struct Placement {
     pub number: u32,
     /// Numbers of its endpoints, for session affinity; in order of the targets.
     pub endpoints: Vec<(Target, u16)>,
+    /// The number that an endpoint was given last, which may have gone since; 0: none.
+    pub last_endpoint: u16,
 }
 
 impl Placement {

@@ -58,23 +58,36 @@ pub fn endpoint_number(value: u32) -> u16 {
     ((value & DETAIL_MASK) >> 1) as u16
 }
 
-/// Gives out numbers from 1 and takes them back; the smallest free one goes first.
+/// Gives out numbers from 1 and takes them back. One that has come back is given again as late as can be, since clients that
+/// session affinity remembers under it outlive whoever had it: first those that nobody had, then in a circle.
 #[derive(Clone, Debug, Default)]
 pub struct NumberPool {
     given: u32,
     free: std::collections::BTreeSet<u32>,
+    /// Of those that came back, given last.
+    last: u32,
 }
 
 impl NumberPool {
     /// A number that nobody has, or `None` when all are given.
     pub fn take(&mut self) -> Option<u32> {
-        if let Some(number) = self.free.pop_first() {
-            return Some(number);
-        }
-        (self.given < MOST_SERVICE_PORTS).then(|| {
+        if self.given < MOST_SERVICE_PORTS {
             self.given += 1;
-            self.given
-        })
+            return Some(self.given);
+        }
+        let next = self.free.range(self.last + 1..).next().or_else(|| self.free.first()).copied()?;
+        self.free.remove(&next);
+        self.last = next;
+        Some(next)
+    }
+
+    /// Up to this one they count as numbers that somebody had.
+    pub fn had(&mut self, number: u32) {
+        let number = number.min(MOST_SERVICE_PORTS);
+        if number > self.given {
+            self.free.extend(self.given + 1..=number);
+            self.given = number;
+        }
     }
 
     /// This very number, if nobody has it.
@@ -82,12 +95,8 @@ impl NumberPool {
         if number == 0 || number > MOST_SERVICE_PORTS {
             return false;
         }
-        if number <= self.given {
-            return self.free.remove(&number);
-        }
-        self.free.extend(self.given + 1..number);
-        self.given = number;
-        true
+        self.had(number);
+        self.free.remove(&number)
     }
 
     /// Whether [`NumberPool::take`] would give one.
@@ -110,10 +119,14 @@ mod tests {
         let mut pool = NumberPool::default();
         assert_eq!([pool.take(), pool.take()], [Some(1), Some(2)]);
         assert!(pool.take_this(5) && !pool.take_this(5) && !pool.take_this(1) && !pool.take_this(0));
-        assert_eq!([pool.take(), pool.take(), pool.take()], [Some(3), Some(4), Some(6)]);
         pool.give_back(2);
-        assert_eq!(pool.take(), Some(2));
+        assert_eq!([pool.take(), pool.take()], [Some(6), Some(7)], "nobody had these");
+        pool.had(9);
+        assert_eq!(pool.take(), Some(10));
         assert!(pool.take_this(MOST_SERVICE_PORTS) && !pool.take_this(MOST_SERVICE_PORTS + 1));
+        assert_eq!([pool.take(), pool.take()], [Some(2), Some(3)]);
+        pool.give_back(2);
+        assert_eq!([pool.take(), pool.take()], [Some(4), Some(8)], "in a circle");
         assert!(pool.has_room());
         while pool.take().is_some() {}
         assert!(!pool.has_room());

@@ -2,11 +2,12 @@
 //!
 //! In: the listing, as nft 1.0.6 and later print it (`-n` or not), whole or piece by piece. Out: [`Listing`], or the line
 //! that makes no sense. An element goes to a [`Sink`] as it is read, so whoever only adds them up need not keep them.
-//! What packets filled in (affinity, hairpin) is skipped but for the numbers under which they were counted, and so are the
-//! rules' texts: versions of `nft` print the same rule differently, so only a chain's seal tells what they were, and their
-//! number whether somebody took one away.
+//! Of what packets filled in, only numbers count: those under which they were counted, and those under which session affinity
+//! remembers clients. The rules' texts are skipped: versions of `nft` print the same rule differently, so only a chain's seal
+//! tells what they were, and their number whether somebody took one away.
 
 use super::elements::{Answer, Element, Label, MapName};
+use super::numbers::{endpoint_number, service_number};
 use crate::address::{Cidr, Family, parse_address};
 use crate::balance::Target;
 use crate::model::Protocol;
@@ -22,10 +23,21 @@ pub struct Listing<E = Vec<Element>> {
     pub elements: E,
     /// Numbers under which packets were counted.
     pub counted: Vec<u32>,
+    /// Numbers of Service ports under which clients are remembered.
+    pub remembered: BTreeMap<u32, Remembered>,
     /// Maps and sets that are there.
     pub maps: BTreeSet<MapName>,
     /// Number of rules of each chain, the base chain's declaration not counted; with its hook's line if it has one.
     pub chains: BTreeMap<String, ListedChain>,
+}
+
+/// What session affinity remembers under the number of a Service port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The highest number of an endpoint.
+    pub endpoint: u16,
+    /// The longest time-out; a part of a second does not count.
+    pub seconds: u64,
 }
 
 impl<E> Listing<E> {
@@ -201,6 +213,12 @@ impl<E: Sink> Reader<E> {
             let element = rest[..end].trim();
             if map == Some(MapName::Connections) {
                 self.listing.counted.extend(counted(element));
+            } else if map == Some(MapName::Affinity) {
+                if let Some((number, one)) = remembered(element) {
+                    let all = self.listing.remembered.entry(number).or_default();
+                    all.endpoint = all.endpoint.max(one.endpoint);
+                    all.seconds = all.seconds.max(one.seconds);
+                }
             } else if let Some(map) = map.filter(|map| !map.is_dynamic())
                 && !element.is_empty()
             {
@@ -295,6 +313,37 @@ fn counted(element: &str) -> Option<u32> {
     class(element.split(' ').next()?)
 }
 
+/// `8000:6000 . 203.0.113.1 timeout 3h expires 2h59m57s648ms : 8000:6002`.
+fn remembered(element: &str) -> Option<(u32, Remembered)> {
+    let (key, value) = element.rsplit_once(" : ")?;
+    let endpoint = class(value.trim())?;
+    let timeout = key.split_once(" timeout ").and_then(|(_, rest)| rest.split(' ').next());
+    let seconds = timeout.and_then(whole_seconds).unwrap_or(0);
+    Some((service_number(endpoint)?, Remembered { endpoint: endpoint_number(endpoint), seconds }))
+}
+
+/// `2h59m57s648ms`.
+fn whole_seconds(text: &str) -> Option<u64> {
+    let mut seconds = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().position(|byte| !byte.is_ascii_digit())?;
+        let unit = rest[digits..].bytes().position(|byte| byte.is_ascii_digit());
+        let end = unit.map_or(rest.len(), |unit| digits + unit);
+        let each = match &rest[digits..end] {
+            "d" => 86_400,
+            "h" => 3_600,
+            "m" => 60,
+            "s" => 1,
+            "ms" => 0,
+            _ => return None,
+        };
+        seconds += rest[..digits].parse::<u64>().ok()? * each;
+        rest = &rest[end..];
+    }
+    Some(seconds)
+}
+
 /// Where the comma or brace behind an element is.
 fn end_of_element(text: &str) -> Option<usize> {
     let mut quoted = false;
@@ -365,7 +414,8 @@ mod tests {
 		type classid . ipv4_addr : classid
 		size 65536
 		flags dynamic,timeout
-		elements = { 8000:6000 . 203.0.113.1 timeout 3h expires 2h59m57s648ms : 8000:6002 }
+		elements = { 8000:6000 . 203.0.113.1 timeout 3h expires 2h59m57s648ms : 8000:6008,
+			     8000:6000 . 203.0.113.2 timeout 3h expires 2h59m57s648ms : 8000:6002 }
 	}
 
 	set connections {
@@ -429,6 +479,7 @@ mod tests {
         );
         assert_eq!(listing.comment, "layout 1");
         assert_eq!(listing.counted, [0x8000_2000, 0x8000_2010]);
+        assert_eq!(listing.remembered, BTreeMap::from([(3, Remembered { endpoint: 4, seconds: 10_800 })]));
         assert_eq!(listing.maps.len(), 6);
         let chains: Vec<_> =
             listing.chains.iter().map(|(name, chain)| (name.as_str(), chain.rules)).collect();
@@ -475,6 +526,14 @@ mod tests {
         ] {
             assert!(parse(bad, Family::V4).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn time_outs() {
+        for (text, want) in [("3h", 10_800), ("1d2h3m4s5ms", 93_784), ("648ms", 0), ("10m", 600), ("", 0)] {
+            assert_eq!(whole_seconds(text), Some(want), "{text}");
+        }
+        assert_eq!([whole_seconds("3"), whole_seconds("h"), whole_seconds("3y")], [None; 3]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Before {
     pub local: Vec<Target>,
     /// Numbers of endpoints; sorted.
     pub endpoints: Vec<(Target, u16)>,
+    /// The number that was given last, as far as is known.
+    pub last_endpoint: u16,
 }
 
 impl Before {
@@ -37,6 +39,7 @@ impl Before {
             cluster: slots(&rules.cluster),
             local: slots(&rules.local),
             endpoints: placement.endpoints.clone(),
+            last_endpoint: placement.last_endpoint,
         }
     }
 
@@ -48,7 +51,16 @@ impl Before {
         let set = cluster_set(number);
         let endpoints = affinity_endpoints(&listing.elements, port.protocol, set);
         let slots = |set| slots(&listing.elements, port.protocol, set, &endpoints);
-        Before { number, cluster: slots(set), local: slots(set | LOCAL_SET), endpoints }
+        let remembered = listing.remembered.get(&number);
+        // Its clients are left behind, see `Stage::before`.
+        if remembered
+            .is_some_and(|all| port.affinity_seconds.is_none_or(|wanted| u64::from(wanted) < all.seconds))
+        {
+            return Before::default();
+        }
+        let remembered = remembered.map(|all| all.endpoint);
+        let last_endpoint = endpoints.iter().map(|(_, number)| *number).chain(remembered).max().unwrap_or(0);
+        Before { number, cluster: slots(set), local: slots(set | LOCAL_SET), endpoints, last_endpoint }
     }
 
     /// Brings the slots of `port` into the order that they had, and numbers its endpoints. False: too many of them for
@@ -56,6 +68,7 @@ impl Before {
     pub fn carry_over(&self, port: &mut PortRules, number: u32) -> (Placement, bool) {
         let mut fits = true;
         let mut endpoints = Vec::new();
+        let mut last_endpoint = self.last_endpoint;
         if port.affinity_seconds.is_some() {
             let mut targets: Vec<Target> = pools(port).flat_map(|slots| slots.iter().copied()).collect();
             targets.sort_unstable();
@@ -65,7 +78,7 @@ impl Before {
                 pools(port).for_each(|slots| slots.retain(|target| targets.binary_search(target).is_ok()));
                 fits = false;
             }
-            endpoints = number_endpoints(&self.endpoints, targets);
+            (endpoints, last_endpoint) = number_endpoints(&self.endpoints, last_endpoint, targets);
         }
         // The places in a Maglev table are the method itself.
         if port.balance != Balance::Maglev {
@@ -75,7 +88,7 @@ impl Before {
                 }
             }
         }
-        (Placement { number, endpoints }, fits)
+        (Placement { number, endpoints, last_endpoint }, fits)
     }
 }
 
@@ -86,33 +99,27 @@ fn pools(port: &mut PortRules) -> impl Iterator<Item = &mut Vec<Target>> {
     })
 }
 
-/// Each target keeps its number. A new one gets a number that was not in use before, so that clients of an endpoint that
-/// went are not all handed to the one that came.
-fn number_endpoints(before: &[(Target, u16)], targets: Vec<Target>) -> Vec<(Target, u16)> {
+/// Each target keeps its number. A new one gets the next one after `last`, the number that was given last, in a circle: clients
+/// of an endpoint that went are remembered under its number, and must not all be handed to the one that came. Also says which
+/// number is the last one now.
+fn number_endpoints(before: &[(Target, u16)], last: u16, targets: Vec<Target>) -> (Vec<(Target, u16)>, u16) {
     let known = |target: &Target| {
         let place = before.binary_search_by_key(target, |(target, _)| *target).ok()?;
         Some(before[place].1)
     };
-    let mut used: Vec<u16> = before.iter().map(|(_, number)| *number).collect();
-    used.sort_unstable();
-    let mut fresh = used.last().map_or(1, |last| last + 1);
-    let kept: Vec<u16> = {
-        let mut kept: Vec<u16> = targets.iter().filter_map(known).collect();
-        kept.sort_unstable();
-        kept
-    };
-    let mut reused = (1..=MOST_AFFINITY_ENDPOINTS).filter(|number| kept.binary_search(number).is_err());
-    let mut given: Vec<u16> = Vec::new();
-    let mut next = || {
-        if fresh <= MOST_AFFINITY_ENDPOINTS {
-            fresh += 1;
-            given.push(fresh - 1);
-            return fresh - 1;
+    let mut kept: Vec<u16> = targets.iter().filter_map(known).collect();
+    kept.sort_unstable();
+    let mut last = last;
+    let mut next = || loop {
+        last = last % MOST_AFFINITY_ENDPOINTS + 1;
+        // There are no more targets than numbers, so one is found before the circle is closed.
+        if kept.binary_search(&last).is_err() {
+            return last;
         }
-        // All have been in use: the smallest that nobody has now.
-        reused.find(|number| !given.contains(number)).expect("fewer targets than numbers")
     };
-    targets.into_iter().map(|target| (target, known(&target).unwrap_or_else(&mut next))).collect()
+    let numbered =
+        targets.into_iter().map(|target| (target, known(&target).unwrap_or_else(&mut next))).collect();
+    (numbered, last)
 }
 
 fn value_at(elements: &[Element], at: At, protocol: Protocol) -> Option<u32> {
@@ -238,12 +245,16 @@ mod tests {
     #[test]
     fn endpoints_keep_their_numbers_and_new_ones_get_fresh_ones() {
         let before = [(target(1), 1), (target(2), 2), (target(3), 3)];
-        assert_eq!(number_endpoints(&before, vec![target(1), target(4)]), [(target(1), 1), (target(4), 4)]);
-        assert_eq!(number_endpoints(&[], vec![target(1), target(4)]), [(target(1), 1), (target(4), 2)]);
-        let worn = [(target(1), MOST_AFFINITY_ENDPOINTS), (target(2), 2)];
-        assert_eq!(
-            number_endpoints(&worn, vec![target(1), target(3), target(4)]),
-            [(target(1), MOST_AFFINITY_ENDPOINTS), (target(3), 1), (target(4), 2)]
-        );
+        let given = number_endpoints(&before, 3, vec![target(1), target(4)]);
+        assert_eq!(given, (vec![(target(1), 1), (target(4), 4)], 4));
+        let given = number_endpoints(&[], 0, vec![target(1), target(4)]);
+        assert_eq!(given, (vec![(target(1), 1), (target(4), 2)], 2));
+        assert_eq!(number_endpoints(&before, 3, vec![]), (vec![], 3));
+        // The third one had gone before.
+        let given = number_endpoints(&before[..2], 3, vec![target(1), target(2), target(4)]);
+        assert_eq!(given, (vec![(target(1), 1), (target(2), 2), (target(4), 4)], 4));
+        let worn = [(target(1), 1), (target(2), MOST_AFFINITY_ENDPOINTS)];
+        let given = number_endpoints(&worn, MOST_AFFINITY_ENDPOINTS, vec![target(1), target(3), target(4)]);
+        assert_eq!(given, (vec![(target(1), 1), (target(3), 2), (target(4), 3)], 3));
     }
 }

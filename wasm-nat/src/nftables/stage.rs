@@ -149,6 +149,13 @@ impl<'a> Stage<'a> {
         for (service, rules) in &delta.services {
             self.before(committed.services.get(service), service, rules, &mut before);
         }
+        for (at, standing) in self.standing.iter().enumerate() {
+            if let (Standing::Listed(listing), Some(numbers)) = (standing, &mut self.staged[at].numbers)
+                && let Some((highest, _)) = listing.remembered.last_key_value()
+            {
+                numbers.had(*highest);
+            }
+        }
         let mut before = before.into_iter();
         let placements = delta.services.iter_mut().map(|(service, rules)| {
             let ports = rules.ports.iter_mut().zip(&mut before);
@@ -188,11 +195,12 @@ impl<'a> Stage<'a> {
                 (old.family, old.protocol, &old.name) == (port.family, port.protocol, &port.name)
             };
             match known.iter().position(same) {
-                Some(place) => {
+                // What is remembered for longer than it should be from now on is left behind under the old number.
+                Some(place) if !remembers_less(known[place].0, port) => {
                     let (old, placement) = known.swap_remove(place);
                     Before::committed(old, placement)
                 }
-                None => Before::default(),
+                _ => Before::default(),
             }
         }));
         for (port, placement) in known.into_iter().filter(|(_, placement)| placement.number != 0) {
@@ -379,6 +387,10 @@ impl<'a> Stage<'a> {
             self.operations.push(Operation { phase, action: Action::Commands(text, count) });
         }
     }
+}
+
+fn remembers_less(old: &PortRules, new: &PortRules) -> bool {
+    old.affinity_seconds.is_some_and(|old| new.affinity_seconds.is_none_or(|new| new < old))
 }
 
 /// All elements of a Service in a family.
