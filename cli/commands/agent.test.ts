@@ -136,6 +136,16 @@ describe.skipIf(reason !== undefined)(
       expect(await agent("--cleanup")).toEqual({ code: 0, stdout: "", stderr: "" });
     });
 
+    test("--healthz-listen none and --metrics-listen none: nobody listens", async () => {
+      write(NODE, service("dns", "172.30.0.10", "10.180.0.10"));
+      const { child, stderr } = await start("--healthz-listen", "none", "--metrics-listen", "none");
+      const closed = once(child, "close");
+      expect(space.run("ss -Hltn")).toBe("");
+      await end(child, "SIGTERM");
+      await closed;
+      expect(stderr()).toBe("");
+    });
+
     test("follows its files, repairs what somebody else does, and leaves the rules when it ends", async () => {
       write(NODE, service("dns", "172.30.0.10", "10.180.0.10"));
       const { child, stderr } = await start();

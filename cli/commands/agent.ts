@@ -24,8 +24,8 @@ interface AgentFlags extends NatFlags, SourceFlags {
   readonly cleanup?: true;
   readonly initOnly?: true;
   readonly procSys: string;
-  readonly healthzListen?: ListenAddress;
-  readonly metricsListen?: ListenAddress;
+  readonly healthzListen: ListenAddress | typeof NOWHERE;
+  readonly metricsListen: ListenAddress | typeof NOWHERE;
   readonly nonMasqueradeCidrs?: readonly string[];
   readonly outboundPolicy?: string;
   /** `--no-snat-random-fully` makes it false. */
@@ -137,8 +137,8 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
   await failing(() =>
     agent.runAgent({
       ...options,
-      healthListen: flags.healthzListen,
-      metricsListen: flags.metricsListen,
+      healthListen: unlessNowhere(flags.healthzListen),
+      metricsListen: unlessNowhere(flags.metricsListen),
       onReady: () => void process.stdout.write("ready\n"),
       stop: stop,
     }),
@@ -226,9 +226,15 @@ function conntrackSettings(flags: AgentFlags): ConntrackSettings {
   };
 }
 
-/** `undefined` for `none`. */
-function listenAddress(text: string): ListenAddress | undefined {
-  if (text === "none") return undefined;
+/** A flag's value that is `undefined` would become an empty text. */
+const NOWHERE = "none";
+
+function unlessNowhere(listen: ListenAddress | typeof NOWHERE): ListenAddress | undefined {
+  return listen === NOWHERE ? undefined : listen;
+}
+
+function listenAddress(text: string): ListenAddress | typeof NOWHERE {
+  if (text === NOWHERE) return NOWHERE;
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]*)):([0-9]{1,5})$/.exec(text);
   const port = Number(match?.[3] ?? Number.NaN);
   if (match === null || port > 65_535)

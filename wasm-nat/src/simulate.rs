@@ -112,7 +112,7 @@ impl Trace {
         endpoints.sort_unstable();
         endpoints.dedup();
         let own = |address: IpAddr| node.addresses.contains(&address);
-        let leaves = |target: &Target| own(packet.source) || !own(target.address);
+        let leaves = |target: &Target| is_local(node, packet.source) || !own(target.address);
         let masqueraded = |target: &Target| leaves(target) && (marked || target.address == packet.source);
         let masquerade = endpoints.iter().all(masqueraded);
         let hairpin =
