@@ -279,7 +279,12 @@ function nodePortAddressList(text: string): readonly NodePortAddresses[] {
   const parts = text.split(",").map((part) => part.trim());
   return parts.flatMap((part): readonly NodePortAddresses[] => {
     if (part === "primary" || part === "all") return [part];
-    return (part === "localhost" ? LOOPBACK : [range(part)]).map((cidr) => ({ cidr }));
+    if (part === "localhost") return LOOPBACK.map((cidr) => ({ cidr }));
+    if (parseIpRange(part) === undefined)
+      throw new InvalidArgumentError(
+        `${JSON.stringify(part)} is none of primary, all and localhost, and no range such as 10.0.0.0/8.`,
+      );
+    return [{ cidr: range(part) }];
   });
 }
 

@@ -106,7 +106,8 @@ function readEndpoint(
   const hostname = reader.text("hostname");
   const hints = reader.map("hints");
   const pod = readPodReference(reader, namespace);
-  if (reader.failed || addresses.length === 0) return undefined;
+  if (!reader.failed && addresses.length === 0) reader.fail("addresses", "it is required and missing");
+  if (reader.failed) return undefined;
   const read: Draft<Endpoint> = {
     addresses,
     ready,
@@ -135,7 +136,7 @@ const NO_HINTS: readonly string[] = [];
 
 function readHints(hints: FieldReader | undefined, field: "forZones" | "forNodes"): readonly string[] {
   if (hints === undefined || !hints.has(field)) return NO_HINTS;
-  return hints.maps(field, "the hint is ignored").flatMap((hint) => hint.text("name") ?? []);
+  return hints.maps(field, "the hint is ignored").flatMap((hint) => hint.requiredText("name") || []);
 }
 
 /** The Pod that an endpoint stands for, where its `targetRef` is one. */

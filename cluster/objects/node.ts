@@ -1,8 +1,10 @@
 /** Node of v1: what the choice of endpoints and of node port addresses needs. */
 
+import { parseIpAddress } from "../ip-address.ts";
 import type { Node, ObjectMeta } from "../model.ts";
 import type { FieldReader } from "./field-reader.ts";
 import { isBeingDeleted } from "./meta.ts";
+import { quote } from "./report.ts";
 
 export function readNode(root: FieldReader, meta: ObjectMeta): Node | undefined {
   const spec = root.map("spec");
@@ -13,6 +15,8 @@ export function readNode(root: FieldReader, meta: ObjectMeta): Node | undefined 
   for (const entry of status?.maps("addresses", "the address is ignored") ?? []) {
     const type = entry.requiredText("type");
     const address = entry.requiredText("address");
+    if (address !== "" && type.endsWith("IP") && parseIpAddress(address) === undefined)
+      entry.fail("address", `${quote(address)} is no IP address`);
     if (!entry.failed) addresses.push({ type, address });
   }
   const taints: { key: string; value?: string; effect: string }[] = [];

@@ -437,7 +437,52 @@ describe("what is no object of ours", () => {
   });
 });
 
+test.each<[string, string, string]>([
+  [
+    "a second address of a family",
+    "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {clusterIPs: [172.30.0.41, 172.30.0.42], ports: [{port: 80}]}}",
+    'error: Service default/web spec.clusterIPs: "172.30.0.42" is a second address of IPv4; it is ignored',
+  ],
+  [
+    "a clusterIP that is not the first of clusterIPs",
+    "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {clusterIP: banana, clusterIPs: [172.30.0.41], ports: [{port: 80}]}}",
+    'error: Service default/web spec.clusterIP: "banana" is not the first of clusterIPs, "172.30.0.41"; it is ignored',
+  ],
+  [
+    "an annotation of ours that is not known",
+    "{apiVersion: v1, kind: Service, metadata: {name: web, annotations: {fairlead.dev/balnce: maglev}}, spec: {clusterIP: 172.30.0.41, ports: [{port: 80}]}}",
+    "the annotation is not known here and is ignored; is fairlead.dev/balance meant?",
+  ],
+  [
+    "an endpoint without addresses",
+    "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [{addresses: []}]}",
+    "error: EndpointSlice default/web endpoints[0].addresses: it is required and missing",
+  ],
+  [
+    "a hint without a name",
+    "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [{addresses: [10.0.0.1], hints: {forZones: [{}]}}]}",
+    "endpoints[0].hints.forZones[0].name: it is required and missing; the hint is ignored",
+  ],
+  [
+    "an address of a Node that is none",
+    "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: zz}, {type: Hostname, address: n1}]}}",
+    'error: Node n1 status.addresses[0].address: "zz" is no IP address; the address is ignored',
+  ],
+])("%s costs itself, and is told", (_name, yaml, want) => {
+  const { objects, said } = parse(yaml);
+  expect(objects).toHaveLength(1);
+  expect(said).toEqual([expect.stringContaining(want)]);
+});
+
 describe("lists", () => {
+  test("whose items are none", () => {
+    const { objects, said } = parse("{apiVersion: v1, kind: List, items: {}}");
+    expect(objects).toEqual([]);
+    expect(said).toEqual([
+      expect.stringContaining("items: a map came where a list is expected; the List is skipped"),
+    ]);
+  });
+
   test("of any kind, within each other", () => {
     const { objects, said } = parse(`
 apiVersion: v1

@@ -89,6 +89,11 @@ function parseInto(raw: unknown, parsing: Parsing, index?: number): number {
   if (kind.endsWith("List") && (Array.isArray(raw.items) || raw.items === null)) {
     return parseList(raw, kind, apiVersion, { ...parsing, origin: originOf(parsing, index) });
   }
+  if (kind.endsWith("List") && raw.items !== undefined) {
+    const message = `${describeValue(raw.items)} came where a list is expected; the ${kind} is skipped`;
+    nameless(parsing, index).add("error", "items", message);
+    return 1;
+  }
   const report = new ObjectReport(new NamedObject(kind, raw, parsing, index), parsing.diagnostics);
   const versions: readonly string[] | undefined = isKnownKind(kind) ? API_VERSIONS[kind] : undefined;
   if (versions === undefined || !isKnownKind(kind) || !hasGroup(versions, apiVersion)) {

@@ -10,6 +10,7 @@ import type { LoadBalancerIngress, ObjectMeta, Protocol, Service, ServicePort } 
 import type { FieldReader } from "./field-reader.ts";
 import { type Draft, kept } from "./kept.ts";
 import { DNS_SUBDOMAIN_RULE, isDnsLabel, isDnsSubdomain, isPortName } from "./names.ts";
+import { nearestWord } from "./nearest-word.ts";
 import { describeValue, quote } from "./report.ts";
 
 const KNOWN = new Set(["apiVersion", "kind", "metadata", "spec", "status"]);
@@ -60,6 +61,7 @@ export function readService(root: FieldReader, meta: ObjectMeta): Service | unde
     port: "ports is a list of ports",
     annotations: "annotations belong into metadata.annotations",
   });
+  warnOfUnknownAnnotations(root, meta);
   const type = spec.word("type", TYPES) ?? "ClusterIP";
   const externalName = type === "ExternalName" ? readExternalName(spec) : undefined;
   const clusterIPs = type === "ExternalName" ? [] : readClusterIPs(spec);
@@ -95,6 +97,22 @@ export function readService(root: FieldReader, meta: ObjectMeta): Service | unde
   return root.failed ? undefined : service;
 }
 
+/** What only a node looks at; others' annotations are none of our business. */
+const OWN_PREFIX = "fairlead.dev/";
+const OWN_ANNOTATIONS = new Set(["balance", "weights", "ipvs-scheduler"].map((name) => OWN_PREFIX + name));
+
+function warnOfUnknownAnnotations(root: FieldReader, { annotations }: ObjectMeta): void {
+  for (const annotation of Object.keys(annotations)) {
+    if (!annotation.startsWith(OWN_PREFIX) || OWN_ANNOTATIONS.has(annotation)) continue;
+    const near = nearestWord(annotation, OWN_ANNOTATIONS);
+    const hint = near === undefined ? "" : `; is ${near} meant?`;
+    root.warn(
+      `metadata.annotations[${quote(annotation)}]`,
+      `the annotation is not known here and is ignored${hint}`,
+    );
+  }
+}
+
 /** Absent where it is no DNS name: then the Service has no endpoint. */
 function readExternalName(spec: FieldReader): string | undefined {
   const name = spec.text("externalName") ?? "";
@@ -114,8 +132,23 @@ function readClusterIPs(spec: FieldReader): readonly string[] {
   const listed = spec.texts("clusterIPs");
   const single = spec.text("clusterIP");
   const texts = listed.length > 0 ? listed : single === undefined || single === "" ? [] : [single];
+  const canonical = (text = "") => parseIpAddress(text)?.text ?? text;
+  if (single !== undefined && single !== "" && canonical(single) !== canonical(texts[0]))
+    spec.report.add(
+      "error",
+      spec.pathOf("clusterIP"),
+      `${quote(single)} is not the first of clusterIPs, ${quote(texts[0] ?? "")}; it is ignored`,
+    );
   if (texts[0] === "None") return ["None"];
-  return canonicalAddresses(spec, listed.length > 0 ? "clusterIPs" : "clusterIP", texts);
+  const field = listed.length > 0 ? "clusterIPs" : "clusterIP";
+  const families = new Set<string>();
+  return canonicalAddresses(spec, field, texts).filter((address) => {
+    const family = parseIpAddress(address)?.family ?? "";
+    if (!families.has(family)) return families.add(family);
+    const message = `${quote(address)} is a second address of ${family}; it is ignored`;
+    spec.report.add("error", spec.pathOf(field), message);
+    return false;
+  });
 }
 
 function readAddresses(spec: FieldReader, field: string): readonly string[] {
