@@ -9,6 +9,7 @@
 
 import { hostPort, parseIpAddress } from "../../cluster/ip-address.ts";
 import type { IpFamily, Pod, Protocol } from "../../cluster/model.ts";
+import { hasOwnAddresses } from "../pods-of-node.ts";
 import type { SideRulesByFamily } from "../side-rules/keeper.ts";
 import { type SideRules, sideChain } from "../side-rules/side-rules.ts";
 
@@ -32,7 +33,7 @@ const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const satisfies readonly Protocol[];
 export function hostPortRules(pods: Iterable<Pod>, node: string): HostPortRules {
   const notes: string[] = [];
   const rules: Partial<Record<IpFamily, SideRules | undefined>> = {};
-  const candidates = [...pods].filter((pod) => isServed(pod, node)).sort(byAge);
+  const candidates = [...pods].filter((pod) => hasOwnAddresses(pod, node) && !pod.terminating).sort(byAge);
   for (const family of FAMILIES) {
     const ports = new Map<string, HostPort & { readonly owner: string }>();
     for (const pod of candidates) {
@@ -50,10 +51,6 @@ export function hostPortRules(pods: Iterable<Pod>, node: string): HostPortRules 
     if (ports.size > 0) rules[family] = sideRules(family, [...ports.values()]);
   }
   return { rules, notes: [...new Set(notes)] };
-}
-
-function isServed({ nodeName, hostNetwork, phase, terminating }: Pod, node: string): boolean {
-  return nodeName === node && !hostNetwork && !terminating && phase !== "Succeeded" && phase !== "Failed";
 }
 
 /** Without a time it counts as younger than any that has one. */

@@ -7,6 +7,7 @@
  */
 
 import type { IpFamily, Pod } from "../../cluster/model.ts";
+import { hasOwnAddresses } from "../pods-of-node.ts";
 import type { SideRulesByFamily } from "../side-rules/keeper.ts";
 import { type SideRules, sideChain } from "../side-rules/side-rules.ts";
 import { type EgressRule, LINK_LOCAL, type OutboundPolicy } from "./policy.ts";
@@ -27,7 +28,7 @@ export function outboundRules(
   const notes = new Set<string>();
   const sources: Record<IpFamily, Map<string, string>> = { IPv4: new Map(), IPv6: new Map() };
   for (const pod of pods) {
-    if (pod.nodeName !== node || pod.hostNetwork) continue;
+    if (!hasOwnAddresses(pod, node)) continue;
     const rule = policy.egress.find((one) => fits(one, pod));
     if (rule === undefined) continue;
     for (const family of FAMILIES) {

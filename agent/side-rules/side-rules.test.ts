@@ -84,6 +84,31 @@ describe("the outbound policy", () => {
   });
 });
 
+test("a Pod that has come to its end has neither a source address nor a host port; one that is ending sends on", () => {
+  const job = (name: string, rest: string): readonly Pod[] =>
+    podsOf(`
+apiVersion: v1
+kind: Pod
+metadata: { name: ${name}, namespace: billing${rest.includes("phase") ? "" : ', deletionTimestamp: "2026-01-03T00:00:00Z"'} }
+spec: { nodeName: n1, containers: [{ name: c, ports: [{ containerPort: 80, hostPort: 8000 }] }] }
+status: { podIP: 10.180.0.10${rest} }
+`);
+  const reading = readPolicy("egress: [{namespace: billing, sourceIPs: [192.0.2.7]}]", true);
+  if (reading.kind !== "policy") throw new Error("not read");
+  for (const phase of ["Succeeded", "Failed"]) {
+    const ended = job("invoice", `, phase: ${phase}`);
+    expect(outboundRules(reading.policy, ended, "n1", () => true).rules.IPv4?.nftBody, phase).not.toContain(
+      "10.180.0.10",
+    );
+    expect(hostPortRules(ended, "n1").rules, phase).toEqual({});
+  }
+  const ending = job("ending", "");
+  expect(outboundRules(reading.policy, ending, "n1", () => true).rules.IPv4?.nftBody).toContain(
+    "10.180.0.10 : 192.0.2.7",
+  );
+  expect(hostPortRules(ending, "n1").rules).toEqual({});
+});
+
 test("the older of two Pods has the host port", () => {
   const { rules, notes } = hostPortRules(PODS, "n1");
   expect(notes).toEqual(["Pod shop/late: hostPort 8000/TCP belongs to the older Pod shop/web"]);
