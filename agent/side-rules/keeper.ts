@@ -11,6 +11,8 @@ import { planRemoval, restoreIptables, saveIptables } from "../kernel/iptables.t
 import { applyNft, listTable, listTables, type NftTable } from "../kernel/nft.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
 import {
+  type PrintedRules,
+  printedRules,
   printIptables,
   printNft,
   type SideRules,
@@ -33,6 +35,8 @@ export class SideRulesKeeper {
   #wanted: SideRulesByFamily = {};
   /** nftables: each table as `nft` printed it after it was written. */
   readonly #printed = new Map<IpFamily, string>();
+  /** iptables: the rules as `iptables-save` printed them after they were written. */
+  readonly #printedRules = new Map<IpFamily, PrintedRules>();
 
   constructor(options: SideRulesKeeperOptions) {
     this.#options = options;
@@ -74,6 +78,9 @@ export class SideRulesKeeper {
       const text = await this.#iptablesTransaction(family, name);
       if (text === undefined) continue;
       await restoreIptables({ family }, [text], kernel);
+      const rules = this.#wanted[family];
+      if (rules === undefined) this.#printedRules.delete(family);
+      else this.#printedRules.set(family, printedRules(rules, await this.#save(family)));
       wrote = true;
     }
     return wrote;
@@ -111,11 +118,16 @@ export class SideRulesKeeper {
   }
 
   async #iptablesTransaction(family: IpFamily, name: SideRulesName): Promise<string | undefined> {
-    const saved = await saveIptables({ family }, "nat", this.#options.kernel ?? {});
+    const saved = await this.#save(family);
     const rules = this.#wanted[family];
-    return rules === undefined
-      ? planRemoval(saved, (chain) => chain.startsWith(sideChain(name)))
-      : printIptables(rules, saved);
+    if (rules === undefined) return planRemoval(saved, (chain) => chain.startsWith(sideChain(name)));
+    const text = printIptables(rules, saved, this.#printedRules.get(family));
+    if (text === undefined) this.#printedRules.set(family, printedRules(rules, saved));
+    return text;
+  }
+
+  #save(family: IpFamily): Promise<string> {
+    return saveIptables({ family }, "nat", this.#options.kernel ?? {});
   }
 
   async #remember(family: IpFamily): Promise<void> {

@@ -225,6 +225,43 @@ describe.skipIf(reason !== undefined).each(BACKENDS)(
       expect(ask(pod, world, "192.0.2.99", "192.0.2.99", 7005)).toBe("192.0.2.7");
     });
 
+    test("a rule or a jump in whose place somebody has put another one is put back", async () => {
+      const policy = readPolicy(
+        "egress: [{namespace: shop, podLabels: {app: web}, sourceIPs: [192.0.2.7]}]\nnonMasqueradeCIDRs: [10.0.0.0/8]",
+        true,
+      );
+      if (policy.kind !== "policy") throw new Error("not read");
+      const snat = keeper("snat", outboundRules(policy.policy, PODS, "n1", () => true).rules);
+      await snat.write();
+      const list = (): string =>
+        node.run(
+          backend === "nftables" ? "nft list table ip fairlead-snat" : "iptables-save -t nat | grep FAIRLEAD",
+        );
+      const whole = list();
+      const harms =
+        backend === "nftables"
+          ? ["nft delete element ip fairlead-snat sources '{ 10.180.0.10 : 192.0.2.7 }'"]
+          : [
+              "iptables -t nat -R FAIRLEAD-SNAT 5 -s 10.180.0.10/32 -j ACCEPT",
+              "iptables -t nat -R POSTROUTING 1 -s 10.9.9.9/32 -j FAIRLEAD-SNAT",
+              'iptables -t nat -R POSTROUTING 1 -s 10.9.9.9/32 -m comment --comment "fairlead outbound policy" -j FAIRLEAD-SNAT',
+            ];
+      for (const harm of harms) {
+        node.run(harm);
+        expect(list(), harm).not.toBe(whole);
+        expect(await snat.write(), harm).toBe(true);
+        // A jump without our comment may be anybody's.
+        const own = list()
+          .split("\n")
+          .filter((line) => !line.endsWith("-s 10.9.9.9/32 -j FAIRLEAD-SNAT"));
+        expect(own.join("\n"), harm).toBe(whole);
+        expect(await snat.write(), harm).toBe(false);
+        if (backend === "iptables")
+          node.run("iptables -t nat -D POSTROUTING -s 10.9.9.9/32 -j FAIRLEAD-SNAT || true");
+      }
+      expect(ask(pod, world, "192.0.2.99", "192.0.2.99", 7006)).toBe("192.0.2.7");
+    });
+
     test("host ports lead to the Pod, which sees the client; a Pod reaches itself", async () => {
       const ports = keeper("hostports", hostPortRules(PODS, "n1").rules);
       expect(await ports.write()).toBe(true);

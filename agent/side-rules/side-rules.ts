@@ -15,7 +15,7 @@ export interface SideRules {
   readonly nftBody: string;
   /** iptables: chains of the nat table with their rules, without `-A CHAIN`. */
   readonly chains: readonly { readonly name: string; readonly rules: readonly string[] }[];
-  /** iptables: jumps from the built-in chains, appended: what others have decided goes first. */
+  /** iptables: jumps from the built-in chains, each with a comment, appended: what others have decided goes first. */
   readonly jumps: readonly { readonly builtin: string; readonly rule: string }[];
 }
 
@@ -42,22 +42,43 @@ export function printNft(name: SideRulesName, family: IpFamily, rules: SideRules
   return `${removal}table ${table} {\n\tcomment "fairlead ${hashOf(rules)}"\n${rules.nftBody}}\n`;
 }
 
+/** What `iptables-save -t nat` shows of a rule set: the rules of its chains, and the jumps that bear its name. */
+export interface PrintedRules {
+  readonly chains: readonly string[];
+  readonly jumps: readonly string[];
+}
+
+export function printedRules(rules: SideRules, saved: string): PrintedRules {
+  const lines = saved.split("\n");
+  return {
+    chains: rules.chains.flatMap(({ name }) => lines.filter((line) => line.startsWith(`-A ${name} `))),
+    jumps: lines.filter((line) => rules.jumps.some((jump) => isJump(line, jump))),
+  };
+}
+
 /**
  * Input of `iptables-restore --noflush`: chains are filled anew, jumps are added where `saved` (`iptables-save -t nat`) has
  * none. `undefined`: nothing to write, and the kernel holds it all. Chains that are no longer wanted are another removal.
+ * With `written`, what the kernel showed after the last write, a rule that was put in another one's place counts, too.
  */
-export function printIptables(rules: SideRules, saved: string): string | undefined {
-  const lines = saved.split("\n").map((line) => line.replace(/^\[\d+:\d+\] /, ""));
+export function printIptables(
+  rules: SideRules,
+  saved: string,
+  written: PrintedRules | undefined,
+): string | undefined {
+  const held = printedRules(rules, saved);
   const stamp = `-m comment --comment "fairlead ${hashOf(rules)}"`;
-  const isFilled = rules.chains.every(({ name, rules: own }) => {
-    const held = lines.filter((line) => line.startsWith(`-A ${name} `));
-    return held.length === own.length + 1 && held[0] === `-A ${name} ${stamp}`;
-  });
+  const isFilled =
+    rules.chains.every(({ name, rules: own }) => {
+      const ofChain = held.chains.filter((line) => line.startsWith(`-A ${name} `));
+      return ofChain.length === own.length + 1 && ofChain[0] === `-A ${name} ${stamp}`;
+    }) &&
+    (written === undefined || written.chains.join("\n") === held.chains.join("\n"));
+  const forged = held.jumps.filter((line) => written?.jumps.includes(line) === false);
   const missing = rules.jumps.filter(
-    ({ builtin, rule }) =>
-      !lines.some((line) => line.startsWith(`-A ${builtin} `) && line.endsWith(target(rule))),
+    (jump) => !held.jumps.some((line) => isJump(line, jump) && !forged.includes(line)),
   );
-  if (isFilled && missing.length === 0) return undefined;
+  if (isFilled && missing.length === 0 && forged.length === 0) return undefined;
   return [
     "*nat",
     ...rules.chains.map(({ name }) => `:${name} - [0:0]`),
@@ -65,11 +86,18 @@ export function printIptables(rules: SideRules, saved: string): string | undefin
       `-A ${name} ${stamp}`,
       ...own.map((rule) => `-A ${name} ${rule}`),
     ]),
+    ...forged.map((line) => line.replace("-A", "-D")),
     ...missing.map(({ builtin, rule }) => `-A ${builtin} ${rule}`),
     "COMMIT\n",
   ].join("\n");
 }
 
-function target(rule: string): string {
-  return rule.slice(rule.lastIndexOf(" -j "));
+/** By its comment and its target; what else it says may be printed otherwise than it was written. */
+function isJump(line: string, { builtin, rule }: SideRules["jumps"][number]): boolean {
+  const [comment = ""] = /--comment "[^"]+"/.exec(rule) ?? [];
+  return (
+    line.startsWith(`-A ${builtin} `) &&
+    line.includes(comment) &&
+    line.endsWith(rule.slice(rule.lastIndexOf(" -j ")))
+  );
 }
