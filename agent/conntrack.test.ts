@@ -1,7 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { buildClusterModel } from "../cluster/build.ts";
 import { readManifestText } from "../cluster/files.ts";
-import { isStale, sweepFamily, type UdpDestinations, UdpSweeper, udpPortsOf } from "./conntrack.ts";
+import {
+  HOST_PORTS,
+  isStale,
+  sweepFamily,
+  type UdpDestinations,
+  UdpSweeper,
+  udpPortsOf,
+} from "./conntrack.ts";
 import { type Flow, parseFlow } from "./kernel/conntrack.ts";
 import { makeNamespace, type TestNamespace, whyNoKernel } from "./testing/namespace.ts";
 
@@ -13,9 +20,13 @@ const destinations: UdpDestinations = {
     ["10.96.0.10:53", new Set(["10.180.0.1:5353"])],
     ["10.96.0.11:53", new Set()],
     ["[fd00::a]:53", new Set(["[fd01::1]:5353"])],
+    ["0.0.0.0:5300", new Set(["10.180.0.1:5353"])],
+    ["192.168.0.4:5300", new Set(["10.180.0.2:5353"])],
+    ["192.168.0.5:5300", new Set()],
   ]),
   nodePorts: new Map([[30053, new Set(["10.180.0.1:5353", "192.168.0.2:5353"])]]),
   nodeAddresses: new Set(["192.168.0.2"]),
+  hostPortAddresses: new Set(["192.168.0.2", "192.168.0.4", "192.168.0.5", "fd00::5"]),
 };
 
 function flow(
@@ -41,6 +52,12 @@ describe("isStale", () => {
     ["to a node port, gone", flow("192.168.0.2", 30053, "10.180.0.9", 5353), true],
     ["to a node port, endpoint on the node", flow("192.168.0.2", 30053, "192.168.0.2", 5353), false],
     ["to a node port, untranslated", flow("192.168.0.2", 30053, "192.168.0.2", 30053), true],
+    ["to a host port, the Pod", flow("192.168.0.2", 5300, "10.180.0.1", 5353), false],
+    ["to a host port, another Pod", flow("192.168.0.2", 5300, "10.180.0.9", 5353), true],
+    ["to a host port at an address of its own", flow("192.168.0.4", 5300, "10.180.0.1", 5353), true],
+    ["to a host port whose own address is gone", flow("192.168.0.5", 5300, "10.180.0.1", 5353), false],
+    ["to a host port of the other family", flow("fd00::5", 5300, "fd00::5", 5300), false],
+    ["to a host port of another node", flow("192.168.0.3", 5300, "10.180.0.9", 5353), false],
     ["through us to another node's node port", flow("192.168.0.3", 30053, "10.180.0.9", 5353), false],
   ])("%s: %j", (_, given, want) => {
     expect(isStale(given, destinations)).toBe(want);
@@ -182,6 +199,7 @@ describe.skipIf(reason !== undefined)(
       const it = new UdpSweeper({
         families: ["IPv4"],
         nodeAddresses: () => new Set(),
+        hostPortAddresses: () => new Set(),
         kernel: { through: space.through },
         onSweep: (_, result) => deleted.push(result.deleted),
         confirmMs: 10,
@@ -216,6 +234,7 @@ describe.skipIf(reason !== undefined)(
       const it = new UdpSweeper({
         families: ["IPv4"],
         nodeAddresses: () => new Set(),
+        hostPortAddresses: () => new Set(),
         kernel: { through: space.through },
         confirmMs: 10,
         onSweep: () => {
@@ -280,6 +299,47 @@ describe.skipIf(reason !== undefined)(
       expect(left().join()).toContain(second);
       await it.close();
       space.run("conntrack -F 2>/dev/null");
+    });
+
+    test("host ports count from the moment at which their own rules stand", async () => {
+      const { it, deleted } = sweeper();
+      const told = (pod: string): void =>
+        it.update(HOST_PORTS, [{ ...port(`${pod}:53`), destinations: ["192.168.0.2:53"] }]);
+      told("10.180.0.1");
+      it.rulesChange(HOST_PORTS);
+      it.rulesChanged(HOST_PORTS);
+      await vi.waitFor(() => expect(deleted).toHaveLength(2), WAIT);
+      insert(["192.168.0.2", 53, "10.180.0.1", 53]);
+      told("10.180.0.2");
+      it.rulesChange(HOST_PORTS);
+      // Those of Services are written meanwhile.
+      it.update("shop/dns", [port("10.180.0.3:53")]);
+      written(it);
+      await vi.waitFor(() => expect(deleted).toHaveLength(4), WAIT);
+      expect(left()).toHaveLength(1);
+      it.rulesChanged(HOST_PORTS);
+      await vi.waitFor(() => expect(left()).toEqual([]), WAIT);
+      await it.close();
+    });
+
+    test("a sweep that was due does not run beside the one that is asked for", async () => {
+      let [running, most] = [0, 0];
+      const it = new UdpSweeper({
+        families: ["IPv4"],
+        nodeAddresses: () => {
+          most = Math.max(most, ++running);
+          return new Set();
+        },
+        hostPortAddresses: () => new Set(),
+        kernel: { through: ["sh", "-c", 'sleep 0.3; exec "$@"', "sh", ...space.through] },
+        onSweep: () => --running,
+      });
+      it.update(HOST_PORTS, [port("10.180.0.1:53")]);
+      it.rulesChange(HOST_PORTS);
+      it.rulesChanged(HOST_PORTS);
+      await it.sweepNow();
+      expect({ running, most }).toEqual({ running: 0, most: 1 });
+      await it.close();
     });
 
     test("a steady stream of changes does not put the sweep off for ever", async () => {

@@ -3,8 +3,8 @@
  *
  * UDP has no end: a client that keeps its source port keeps its entry in the connection table, and with it the endpoint
  * that was chosen when the entry was made, whatever the rules say now. So after the rules have changed, a flow is deleted
- * - whose destination is one of ours (an address and port of a UDP Service, or a UDP node port at an address of this
- *   node), and
+ * - whose destination is one of ours (an address and port of a UDP Service, a UDP node port at an address of this node, or
+ *   a host port of a Pod), and
  * - that is answered by somebody who is no serving endpoint of it. A flow that was never translated (made while there
  *   was no rule) is answered by its own destination and falls under the same words.
  *
@@ -28,9 +28,12 @@ import {
 } from "./kernel/conntrack.ts";
 import { exposes, isProxied, translatedAddresses } from "./proxied-service.ts";
 
-/** One UDP port of a Service. */
+/** What a host port has in place of an address that is every one of the node. */
+export const EVERY_ADDRESS: Readonly<Record<IpFamily, string>> = { IPv4: "0.0.0.0", IPv6: "::" };
+
+/** One UDP port of a Service, or host port of a Pod. */
 export interface UdpPort {
-  /** `10.96.0.10:53`, `[fd00::a]:53`. */
+  /** `10.96.0.10:53`, `[fd00::a]:53`, `0.0.0.0:53`. */
   readonly destinations: readonly string[];
   readonly nodePort?: number | undefined;
   /** `10.180.0.1:5353`; every endpoint that serves, wherever it is. */
@@ -43,6 +46,8 @@ export interface UdpDestinations {
   readonly nodePorts: ReadonlyMap<number, ReadonlySet<string>>;
   /** Where node ports are listened to. */
   readonly nodeAddresses: ReadonlySet<string>;
+  /** Where host ports without an address are. */
+  readonly hostPortAddresses: ReadonlySet<string>;
 }
 
 export function isStale(flow: Flow, destinations: UdpDestinations): boolean {
@@ -50,12 +55,18 @@ export function isStale(flow: Flow, destinations: UdpDestinations): boolean {
   return endpoints !== undefined && !endpoints.has(hostPort(flow.replySource, flow.replySourcePort));
 }
 
-function endpointsFor(flow: Flow, destinations: UdpDestinations): ReadonlySet<string> | undefined {
-  const byAddress = destinations.addresses.get(hostPort(flow.destination, flow.destinationPort));
-  if (byAddress !== undefined) return byAddress;
-  return destinations.nodeAddresses.has(flow.destination)
-    ? destinations.nodePorts.get(flow.destinationPort)
-    : undefined;
+/** In the order in which rules translate; where the first has nobody, or is gone, the next may answer. */
+function endpointsFor(
+  { destination, destinationPort: port }: Flow,
+  { addresses, nodePorts, nodeAddresses, hostPortAddresses }: UdpDestinations,
+): ReadonlySet<string> | undefined {
+  const everyAddress = EVERY_ADDRESS[destination.includes(":") ? "IPv6" : "IPv4"];
+  const found = [
+    addresses.get(hostPort(destination, port)),
+    nodeAddresses.has(destination) ? nodePorts.get(port) : undefined,
+    hostPortAddresses.has(destination) ? addresses.get(hostPort(everyAddress, port)) : undefined,
+  ].filter((endpoints) => endpoints !== undefined);
+  return found.find(({ size }) => size > 0) ?? found[0];
 }
 
 /** The UDP ports of a Service that this node translates; empty for headless Services and those of other proxies. */
@@ -102,11 +113,22 @@ export interface UdpSweeperOptions {
   readonly families: readonly IpFamily[];
   /** Asked for every sweep: addresses come and go. */
   readonly nodeAddresses: () => ReadonlySet<string>;
+  readonly hostPortAddresses: () => ReadonlySet<string>;
   readonly kernel?: ConntrackOptions | undefined;
   readonly onSweep?: ((family: IpFamily, result: SweepResult) => void) | undefined;
   /** One sentence; the sweep is repeated. */
   readonly onFailure?: ((message: string) => void) | undefined;
   readonly confirmMs?: number;
+}
+
+/** In the place of a Service: all host ports of Pods. */
+export const HOST_PORTS = "host ports";
+/** Rules of Services and those of host ports are written each in their own time. */
+type UdpRules = "Services" | typeof HOST_PORTS;
+type UdpOwner = ObjectName | typeof HOST_PORTS;
+
+function rulesOf(owner: UdpOwner): UdpRules {
+  return owner === HOST_PORTS ? HOST_PORTS : "Services";
 }
 
 /** Who was asked right before the change may still answer: the flow is what takes the answer back. */
@@ -119,22 +141,22 @@ const RETRY_MS = 5_000;
 const SWEEP_SHARE = 5;
 
 /**
- * Follows the UDP Services of a cluster, and sweeps when a change can have left flows behind. What the cluster says counts
+ * Follows the UDP Services of a cluster and the host ports of a node, and sweeps when a change can have left flows behind. What the cluster says counts
  * from the moment at which the rules say it: an endpoint that is about to go still gets new flows.
  */
 export class UdpSweeper {
   readonly #options: UdpSweeperOptions;
   /** By the rules that stand. */
-  readonly #ports = new Map<ObjectName, readonly UdpPort[]>();
+  readonly #ports = new Map<UdpOwner, readonly UdpPort[]>();
   /** By those that are being written; they may stand already. */
-  readonly #writing = new Map<ObjectName, readonly UdpPort[]>();
+  readonly #writing = new Map<UdpOwner, readonly UdpPort[]>();
   /** Of later ones. */
-  readonly #told = new Map<ObjectName, readonly UdpPort[]>();
+  readonly #told = new Map<UdpOwner, readonly UdpPort[]>();
   /** Destinations that were ours and are no longer, with the number of the loss. Until a sweep and its confirmation have passed. */
   readonly #gone = new Map<string | number, number>();
   #losses = 0;
-  /** What is to be written leaves flows behind. */
-  #leavesFlows = false;
+  /** Rules that leave flows behind when they are written. */
+  readonly #leavesFlows = new Set<UdpRules>();
   /** Since when a sweep is needed, and when it is to begin. */
   #due: { readonly sinceMs: number; readonly atMs: number } | undefined;
   /** Sweeps that wait for the one that takes what they could not see yet, oldest first, with the losses up to them. */
@@ -148,39 +170,43 @@ export class UdpSweeper {
     this.#options = options;
   }
 
-  /** Tells what a Service's UDP ports are now; an empty list: none, or no such Service. */
-  update(service: ObjectName, ports: readonly UdpPort[]): void {
-    this.#told.set(service, ports);
+  /** Tells what a Service's UDP ports are now, or the host ports; an empty list: none, or no such Service. */
+  update(owner: UdpOwner, ports: readonly UdpPort[]): void {
+    this.#told.set(owner, ports);
   }
 
   /** Rules of all that was told are about to be written. */
-  rulesChange(): void {
-    for (const [service, ports] of this.#told) {
+  rulesChange(rules: UdpRules = "Services"): void {
+    for (const [owner, ports] of this.#told) {
+      if (rulesOf(owner) !== rules) continue;
       // Of a write that was refused, parts may have been taken.
-      const before = this.#writing.get(service);
-      if (before !== undefined) this.#takesThePlaceOf(before, ports);
-      this.#writing.set(service, ports);
+      const before = this.#writing.get(owner);
+      if (before !== undefined) this.#takesThePlaceOf(owner, before, ports);
+      this.#writing.set(owner, ports);
+      this.#told.delete(owner);
     }
-    this.#told.clear();
   }
 
-  #takeWritten(): void {
-    for (const [service, ports] of this.#writing) this.#stands(service, ports);
-    this.#writing.clear();
+  #takeWritten(rules: UdpRules): void {
+    for (const [owner, ports] of this.#writing) {
+      if (rulesOf(owner) !== rules) continue;
+      this.#stands(owner, ports);
+      this.#writing.delete(owner);
+    }
   }
 
-  #stands(service: ObjectName, ports: readonly UdpPort[]): void {
-    const before = this.#ports.get(service) ?? [];
-    if (ports.length === 0) this.#ports.delete(service);
-    else this.#ports.set(service, ports);
-    this.#takesThePlaceOf(before, ports);
+  #stands(owner: UdpOwner, ports: readonly UdpPort[]): void {
+    const before = this.#ports.get(owner) ?? [];
+    if (ports.length === 0) this.#ports.delete(owner);
+    else this.#ports.set(owner, ports);
+    this.#takesThePlaceOf(owner, before, ports);
   }
 
-  #takesThePlaceOf(before: readonly UdpPort[], ports: readonly UdpPort[]): void {
+  #takesThePlaceOf(owner: UdpOwner, before: readonly UdpPort[], ports: readonly UdpPort[]): void {
     const now = new Set(ports.flatMap(destinationsOf));
     for (const destination of before.flatMap(destinationsOf))
       if (!now.has(destination)) this.#gone.set(destination, ++this.#losses);
-    if (leavesFlowsBehind(before, ports)) this.#leavesFlows = true;
+    if (leavesFlowsBehind(before, ports)) this.#leavesFlows.add(rulesOf(owner));
   }
 
   /** Destinations that rules before ours translated: flows to those of them that are no longer ours are stale. */
@@ -192,15 +218,14 @@ export class UdpSweeper {
   }
 
   /** A sweep is needed whatever has changed: at the start, and after rules were missing for a while. */
-  suspectAll(): void {
-    this.#leavesFlows = true;
+  suspectAll(rules: UdpRules = "Services"): void {
+    this.#leavesFlows.add(rules);
   }
 
   /** The rules that were being written are in the kernel. Returns at once. */
-  rulesChanged(): void {
-    this.#takeWritten();
-    if (!this.#leavesFlows) return;
-    this.#leavesFlows = false;
+  rulesChanged(rules: UdpRules = "Services"): void {
+    this.#takeWritten(rules);
+    if (!this.#leavesFlows.delete(rules)) return;
     const nowMs = performance.now();
     const sinceMs = this.#due?.sinceMs ?? nowMs;
     this.#due = { sinceMs, atMs: Math.min(nowMs + SETTLE_MS, sinceMs + LONGEST_SETTLE_MS) };
@@ -210,8 +235,13 @@ export class UdpSweeper {
   /** Sweeps now, and resolves when it is done; for `--once`, after the rules were written. */
   async sweepNow(): Promise<void> {
     await this.#running;
-    this.#takeWritten();
-    await this.#sweep();
+    this.#takeWritten("Services");
+    // Two sweeps at once would take flows from under each other's hands, which `conntrack` does not forgive.
+    clearTimeout(this.#timer);
+    this.#running = this.#sweep().finally(() => {
+      this.#running = undefined;
+    });
+    await this.#running;
   }
 
   async close(): Promise<void> {
@@ -282,12 +312,18 @@ export class UdpSweeper {
     }
     for (const ports of [...this.#ports.values(), ...this.#writing.values()]) {
       for (const { destinations, nodePort, endpoints } of ports) {
-        // Where two Services claim one destination, and where old and new rules may stand, flows of either may stay.
+        // Where two claim one destination, and where old and new rules may stand, flows of either may stay.
         for (const destination of destinations) join(addresses, destination, endpoints);
         if (nodePort !== undefined) join(nodePorts, nodePort, endpoints);
       }
     }
-    return { addresses, nodePorts, nodeAddresses: this.#options.nodeAddresses() };
+    const { nodeAddresses, hostPortAddresses } = this.#options;
+    return {
+      addresses,
+      nodePorts,
+      nodeAddresses: nodeAddresses(),
+      hostPortAddresses: hostPortAddresses(),
+    };
   }
 }
 

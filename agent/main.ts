@@ -53,7 +53,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
   });
   const diagnostics = new DiagnosticLog(say);
   const takeOver = new TakeOver({ backend: settings.backend, sideRules: sideRuleNames(options), say, stop });
-  const sideRules = createSideRules(options, families, () => model?.pods.values() ?? []);
+  const sideRules = createSideRules(options, families, () => model?.pods.values() ?? [], sweeper);
   let isReady = false;
   let model: ClusterModel | undefined;
   let followed: OpenSource | undefined;
@@ -204,7 +204,7 @@ export async function programOnce(options: AgentOptions): Promise<void> {
       isWatched: false,
     }),
   );
-  for (const runner of createSideRules(options, node.families, () => model.pods.values()))
+  for (const runner of createSideRules(options, node.families, () => model.pods.values(), sweeper))
     await runner.once();
   const [{ problems, openIpvsConnections }] = await Promise.all([
     removeLeftovers(settings.backend, sideRuleNames(options)),
@@ -216,6 +216,7 @@ export async function programOnce(options: AgentOptions): Promise<void> {
     );
   for (const problem of problems) say(problem);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
+  await sweeper?.close();
 }
 
 /** No loop comes after it: refused resyncs are repeated until the backend has tried everything that it knows. */

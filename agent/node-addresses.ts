@@ -55,6 +55,10 @@ function ofFamily(texts: readonly string[], family: IpFamily): readonly string[]
   return [...new Set(addresses)];
 }
 
+export function isLoopback(address: string): boolean {
+  return address === "::1" || address.startsWith("127.");
+}
+
 function isLinkLocal(address: string): boolean {
   return /^(?:169\.254\.|fe[89ab][0-9a-f]:)/i.test(address);
 }

@@ -10,7 +10,7 @@ import { createReadBack } from "./backends/read-back.ts";
 import { ClusterCompiler } from "./compiler.ts";
 import { UdpSweeper } from "./conntrack.ts";
 import type { KernelOptions } from "./kernel/transactions.ts";
-import { interfaceAddresses, localAddresses } from "./node-addresses.ts";
+import { interfaceAddresses, isLoopback, localAddresses } from "./node-addresses.ts";
 import type { AgentOptions } from "./options.ts";
 import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
 import type { NatSettings } from "./settings.ts";
@@ -79,6 +79,7 @@ export function createSweeper(
   return new UdpSweeper({
     families,
     nodeAddresses: () => new Set(compiler.nodePortAddresses() ?? localAddresses()),
+    hostPortAddresses: () => new Set([...localAddresses()].filter((address) => !isLoopback(address))),
     onSweep: (family, { deleted, durationMs }) => onSwept(family, deleted, durationMs),
     onFailure: say,
   });

@@ -2,13 +2,14 @@
  * `hostPort` of Pods as rules, as the CNI plug-in `portmap` has them: a port of every address of the node (or of `hostIP`)
  * leads to the Pod, which sees the client's address.
  *
- * In: the Pods of this node. Out: rules by family, and sentences about ports that two Pods want; the older Pod has it. Not
+ * In: the Pods of this node. Out: rules by family, the same for the sweeper of UDP flows, and sentences about ports that two Pods want; the older Pod has it. Not
  * for Pods in the host's network, whose ports are the node's already, nor for 127.0.0.1. In nftables they stand behind the
  * node ports of Services (priority -99), which so win where both have one number.
  */
 
 import { hostPort, parseIpAddress } from "../../cluster/ip-address.ts";
 import type { IpFamily, Pod, Protocol } from "../../cluster/model.ts";
+import { EVERY_ADDRESS, type UdpPort } from "../conntrack.ts";
 import { hasOwnAddresses } from "../pods-of-node.ts";
 import type { SideRulesByFamily } from "../side-rules/keeper.ts";
 import { type SideRules, sideChain } from "../side-rules/side-rules.ts";
@@ -16,6 +17,8 @@ import { type SideRules, sideChain } from "../side-rules/side-rules.ts";
 export interface HostPortRules {
   readonly rules: SideRulesByFamily;
   readonly notes: readonly string[];
+  /** Those of them that are of UDP: nobody but the Pod may answer. */
+  readonly udpPorts: readonly UdpPort[];
 }
 
 interface HostPort {
@@ -33,6 +36,7 @@ const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const satisfies readonly Protocol[];
 export function hostPortRules(pods: Iterable<Pod>, node: string): HostPortRules {
   const notes: string[] = [];
   const rules: Partial<Record<IpFamily, SideRules | undefined>> = {};
+  const udpPorts: UdpPort[] = [];
   const candidates = [...pods].filter((pod) => hasOwnAddresses(pod, node) && !pod.terminating).sort(byAge);
   for (const family of FAMILIES) {
     const ports = new Map<string, HostPort & { readonly owner: string }>();
@@ -49,8 +53,15 @@ export function hostPortRules(pods: Iterable<Pod>, node: string): HostPortRules 
       }
     }
     if (ports.size > 0) rules[family] = sideRules(family, [...ports.values()]);
+    for (const { address = EVERY_ADDRESS[family], protocol, port, pod, targetPort } of ports.values()) {
+      if (protocol !== "UDP") continue;
+      udpPorts.push({
+        destinations: [hostPort(address, port)],
+        endpoints: new Set([hostPort(pod, targetPort)]),
+      });
+    }
   }
-  return { rules, notes: [...new Set(notes)] };
+  return { rules, notes: [...new Set(notes)], udpPorts };
 }
 
 /** Without a time it counts as younger than any that has one. */

@@ -1,7 +1,8 @@
 /** Which rule sets beside those of Services the operator has asked for, each with what it is made of. */
 
 import type { IpFamily, Pod } from "../../cluster/model.ts";
-import { hostPortRules } from "../host-ports/rules.ts";
+import type { UdpSweeper } from "../conntrack.ts";
+import { hostPortSource } from "../host-ports/host-ports.ts";
 import type { AgentOptions } from "../options.ts";
 import { outboundSource } from "../outbound/outbound.ts";
 import { SideRulesRunner, type SideRulesSource } from "./runner.ts";
@@ -19,11 +20,12 @@ export function createSideRules(
   options: AgentOptions,
   families: readonly IpFamily[],
   pods: () => Iterable<Pod>,
+  sweeper?: UdpSweeper,
 ): readonly SideRulesRunner[] {
   const { settings, outbound, say } = options;
   const sources: Readonly<Record<SideRulesName, () => SideRulesSource | undefined>> = {
     snat: () => outbound && outboundSource(outbound, settings.node, pods),
-    hostports: () => ({ wanted: async () => hostPortRules(pods(), settings.node) }),
+    hostports: () => hostPortSource(settings.node, pods, sweeper),
   };
   return sideRuleNames(options).flatMap((name) => {
     const source = sources[name]();

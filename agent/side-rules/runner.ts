@@ -10,6 +10,10 @@ import { type SideRulesByFamily, SideRulesKeeper, type SideRulesKeeperOptions } 
 export interface SideRulesSource {
   /** What is wanted now, and sentences for the operator. Rejects with one sentence: what stands shall stay. */
   readonly wanted: () => Promise<{ readonly rules: SideRulesByFamily; readonly notes: readonly string[] }>;
+  /** What was wanted last is about to be in the kernel. */
+  readonly onWrite?: () => void;
+  /** It is there, and had to be written or not. */
+  readonly onWritten?: (wrote: boolean) => void;
 }
 
 export interface SideRulesRunnerOptions extends SideRulesKeeperOptions, SideRulesSource {
@@ -36,7 +40,9 @@ export class SideRulesRunner {
   /** Writes now; rejects with one sentence. */
   async once(): Promise<void> {
     await this.#want();
-    await this.#keeper.write();
+    this.#options.onWrite?.();
+    const wrote = await this.#keeper.write();
+    this.#options.onWritten?.(wrote);
   }
 
   /** What `once` would apply. */

@@ -5,6 +5,7 @@
 import { expect, it } from "vitest";
 import { FAMILIES, HOSTS, type HostName, hostPort } from "./addresses.ts";
 import { clusterIpOf, serviceNamed } from "./destinations.ts";
+import { NODE, NODES, writeObjects } from "./manifest.ts";
 import { PATIENCE } from "./netns.ts";
 import {
   describeNode,
@@ -12,6 +13,7 @@ import {
   eventually,
   type NodeUnderTest,
   serviceWith,
+  WITH_DETECTOR,
 } from "./node-under-test.ts";
 import type { Held } from "./prober.ts";
 
@@ -119,6 +121,59 @@ describeNode("UDP flows", ["nftables", "iptables-nft", "iptables-legacy"], (node
     await untilAnswers(flows, (family) => dns("a2", family));
     await node().write([]);
     await untilAnswers(flows, untouched);
+    close(flows);
+  });
+
+  /** A Pod of node-a that has UDP 5300 of the node, and 5301 of its second addresses. */
+  const podWithPorts = (host: "a1" | "a2") => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: `dns-${host}`, namespace: "default" },
+    spec: {
+      nodeName: NODE,
+      containers: [
+        {
+          name: "dns",
+          ports: [
+            { containerPort: 5353, hostPort: 5300, protocol: "UDP" },
+            ...FAMILIES.map((family) => ({
+              containerPort: 5353,
+              hostPort: 5301,
+              hostIP: HOSTS["node-a-second"][family],
+              protocol: "UDP",
+            })),
+          ],
+        },
+      ],
+    },
+    status: {
+      phase: "Running",
+      podIP: HOSTS[host].ipv4,
+      podIPs: FAMILIES.map((family) => ({ ip: HOSTS[host][family] })),
+    },
+  });
+  const HOST_PORTS = [
+    ["client", "np node udp/5300"],
+    ["client", "np second udp/5300"],
+    ["client", "np second udp/5301"],
+  ] as const satisfies readonly (readonly [HostName, string])[];
+
+  it("a flow to a host port goes with its Pod", async () => {
+    const write = (...pods: readonly ("a1" | "a2")[]) =>
+      writeObjects(node().manifest, [...NODES, ...pods.map(podWithPorts)]);
+    await write("a1");
+    node().start("--host-ports");
+    for (const family of FAMILIES)
+      for (const [from, to] of HOST_PORTS) await node().until(dns("a1", family), from, to, family);
+    const flows = await open(node(), HOST_PORTS);
+    await expectAnswers(flows, (family) => dns("a1", family), "at first");
+    await write("a2");
+    await untilAnswers(flows, (family) => dns("a2", family));
+    await node().endAgents();
+    await write("a1");
+    const { code, stderr } = await node().agent.once(node().manifest, ...WITH_DETECTOR, "--host-ports");
+    expect(code, stderr).toBe(0);
+    await expectAnswers(flows, (family) => dns("a1", family), "programmed once");
     close(flows);
   });
 
