@@ -7,10 +7,10 @@
 
 import { BlockList } from "node:net";
 import type { Diagnostic } from "../cluster/diagnostic.ts";
-import type { ExposedService } from "../cluster/exposed-services.ts";
+import { type ExposedService, missingConfigMap } from "../cluster/exposed-services.ts";
 import type { ClusterModel, ConfigMap, IpFamily, Node, ObjectName } from "../cluster/model.ts";
 import { type NatSettings as CompilerSettings, createNat, type Nat } from "../wasm-nat/nat.ts";
-import { readTranslatedServices } from "./exposed-services.ts";
+import { findUntranslated, type OwnPorts, readTranslatedServices } from "./exposed-services.ts";
 import { resolveLocalDetector } from "./local-detector.ts";
 import { nodeAddresses } from "./node-addresses.ts";
 import { isEmptyChange, ModelDifference, type ObjectChanges } from "./object-changes.ts";
@@ -30,6 +30,16 @@ export interface ClusterCompilerOptions {
    * every address; rules of the other backends let the kernel's routing table tell.
    */
   readonly furtherAddresses?: () => readonly string[];
+  /** Where the agent itself answers. */
+  readonly ownPorts?: OwnPorts;
+}
+
+/** What one ConfigMap of exposed ports comes to. */
+interface ExposedPorts {
+  readonly configMap: ObjectName;
+  readonly exposed: readonly ExposedService[];
+  /** About the ConfigMap alone. */
+  readonly diagnostics: readonly Diagnostic[];
 }
 
 export class ClusterCompiler {
@@ -39,8 +49,9 @@ export class ClusterCompiler {
   readonly #waiting: ObjectChanges[] = [];
   readonly #configMaps = new Map<ObjectName, ConfigMap>();
   #node: Node | undefined;
+  #exposedPorts: readonly ExposedPorts[] = [];
   #exposed: readonly ExposedService[] = [];
-  /** About the ConfigMaps of exposed ports. */
+  /** About the ConfigMaps of exposed ports, and the Services that they name. */
   #diagnostics: readonly Diagnostic[] = [];
   /** As it was handed to the compiler last, so that a Node whose status ticks changes nothing. */
   #configured = "";
@@ -62,6 +73,11 @@ export class ClusterCompiler {
       else this.#configMaps.set(name, configMap);
     }
     if (changes.configMaps.size > 0) this.#readExposed();
+    if (changes.configMaps.size > 0 || this.#exposed.some(({ service }) => changes.touched.has(service)))
+      this.#diagnostics = this.#exposedPorts.flatMap(({ configMap, exposed, diagnostics }) => [
+        ...diagnostics,
+        ...findUntranslated(configMap, exposed, model),
+      ]);
     this.#waiting.push(changes);
     return changes;
   }
@@ -91,11 +107,6 @@ export class ClusterCompiler {
     const { settings, families } = this.#options;
     const { diagnostics } = resolveLocalDetector(settings, families, this.#node);
     return [...this.#diagnostics, ...diagnostics, ...this.nat.diagnostics()];
-  }
-
-  /** About ConfigMaps alone. */
-  configMapDiagnostics(): readonly Diagnostic[] {
-    return this.#diagnostics;
   }
 
   /** The node has other addresses than were handed over last. */
@@ -128,18 +139,18 @@ export class ClusterCompiler {
   }
 
   #readExposed(): void {
-    const { tcpServices, udpServices } = this.#options.settings;
-    const exposed: ExposedService[] = [];
-    const diagnostics: Diagnostic[] = [];
-    for (const [name, protocol] of [[tcpServices, "TCP"] as const, [udpServices, "UDP"] as const]) {
-      const configMap = name === undefined ? undefined : this.#configMaps.get(name);
-      if (configMap === undefined) continue;
-      const read = readTranslatedServices(configMap, protocol);
-      exposed.push(...read.exposed);
-      diagnostics.push(...read.diagnostics);
-    }
-    this.#exposed = exposed;
-    this.#diagnostics = diagnostics;
+    const { settings, ownPorts = new Map() } = this.#options;
+    const { tcpServices, udpServices } = settings;
+    this.#exposedPorts = [[tcpServices, "TCP"] as const, [udpServices, "UDP"] as const].flatMap(
+      ([name, protocol]): readonly ExposedPorts[] => {
+        if (name === undefined) return [];
+        const configMap = this.#configMaps.get(name);
+        return configMap === undefined
+          ? [{ configMap: name, exposed: [], diagnostics: [missingConfigMap(name, protocol)] }]
+          : [{ configMap: name, ...readTranslatedServices(configMap, protocol, ownPorts) }];
+      },
+    );
+    this.#exposed = this.#exposedPorts.flatMap(({ exposed }) => exposed);
   }
 }
 

@@ -20,7 +20,7 @@ import { boundNewObjects, releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
 import { createNodeHealth } from "./node-health.ts";
 import type { AgentOptions, DaemonOptions } from "./options.ts";
-import { addressesFor, createSweeper, prepareNode, setSysctls } from "./prepare.ts";
+import { compilerOptions, createSweeper, prepareNode, setSysctls } from "./prepare.ts";
 import { usableFamilies } from "./requirements.ts";
 import { CachedCounters, ownersFrom, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
@@ -244,7 +244,7 @@ export async function planOnce(options: AgentOptions): Promise<string> {
   const families = usable.families.length > 0 ? usable.families : BOTH;
   for (const obstacle of usable.obstacles) say(obstacle);
   if (usable.families.length === 0) say("The kernel cannot be read; this is for a node without rules.");
-  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
+  const compiler = new ClusterCompiler({ nat, families, ...compilerOptions(options) });
   compiler.note(model);
   const listings =
     usable.families.length > 0 ? await createReadBack(settings.backend, families).listing({}) : [];

@@ -14,6 +14,8 @@ export interface AgentOptions {
   readonly outbound?: OutboundSettings | undefined;
   /** Host ports of Pods are rules of ours, not of a CNI plug-in. */
   readonly hostPorts: boolean;
+  readonly healthListen?: ListenAddress | undefined;
+  readonly metricsListen?: ListenAddress | undefined;
   /** `/proc/sys`, or where the node's is mounted. */
   readonly procSys: string;
   /** One line for the operator. */
@@ -21,8 +23,6 @@ export interface AgentOptions {
 }
 
 export interface DaemonOptions extends AgentOptions {
-  readonly healthListen?: ListenAddress | undefined;
-  readonly metricsListen?: ListenAddress | undefined;
   /** The rules are in the kernel for the first time. */
   readonly onReady: () => void;
   readonly stop: AbortSignal;

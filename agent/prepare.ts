@@ -7,13 +7,12 @@ import { createNat } from "../wasm-nat/nat.ts";
 import type { Backend } from "./backends/backend.ts";
 import { NatBackend, type NatBackendOptions } from "./backends/nat-backend.ts";
 import { createReadBack } from "./backends/read-back.ts";
-import { ClusterCompiler } from "./compiler.ts";
+import { ClusterCompiler, type ClusterCompilerOptions } from "./compiler.ts";
 import { UdpSweeper } from "./conntrack.ts";
 import type { KernelOptions } from "./kernel/transactions.ts";
 import { interfaceAddresses, isLoopback, localAddresses } from "./node-addresses.ts";
 import type { AgentOptions } from "./options.ts";
 import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
-import type { NatSettings } from "./settings.ts";
 import { applySysctls, conntrackSysctls, ipvsSysctls } from "./sysctls.ts";
 
 export interface PreparedNode {
@@ -47,7 +46,7 @@ export async function prepareNode(options: AgentOptions): Promise<PreparedNode> 
   if (families.length === 0) throw new Error(obstacles.join(" "));
   for (const obstacle of obstacles) say(obstacle);
   if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), options);
-  const compiler = new ClusterCompiler({ nat, settings, families, ...addressesFor(settings) });
+  const compiler = new ClusterCompiler({ nat, families, ...compilerOptions(options) });
   const readBack = createReadBack(settings.backend, families);
   return {
     families,
@@ -93,9 +92,18 @@ export async function setSysctls(
   for (const problem of problems) say(problem);
 }
 
-/** IPVS asks for every address that this node has. */
-export function addressesFor({ backend }: NatSettings): {
-  readonly furtherAddresses?: () => readonly string[];
-} {
-  return backend === "ipvs" ? { furtherAddresses: interfaceAddresses } : {};
+export function compilerOptions({
+  settings,
+  healthListen,
+  metricsListen,
+}: AgentOptions): Omit<ClusterCompilerOptions, "nat" | "families"> {
+  const ownPorts = new Map<number, string>();
+  if (healthListen !== undefined) ownPorts.set(healthListen.port, "--healthz-listen");
+  if (metricsListen !== undefined) ownPorts.set(metricsListen.port, "--metrics-listen");
+  return {
+    settings,
+    ownPorts,
+    // IPVS asks for every address that this node has.
+    ...(settings.backend === "ipvs" && { furtherAddresses: interfaceAddresses }),
+  };
 }

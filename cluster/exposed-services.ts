@@ -13,7 +13,7 @@
 
 import type { Diagnostic } from "./diagnostic.ts";
 import { servingEndpoints } from "./endpoints.ts";
-import type { ClusterModel, ConfigMap, ObjectName, Protocol } from "./model.ts";
+import type { ClusterModel, ConfigMap, ObjectName, Protocol, Service, ServicePort } from "./model.ts";
 
 export interface ExposedService {
   readonly protocol: Protocol;
@@ -124,27 +124,51 @@ export function findExposedServices(
   protocol: "TCP" | "UDP",
 ): ServedPorts {
   const configMap = model.configMaps.get(name);
-  const tell = (field: string | undefined, message: string): Diagnostic => ({
-    severity: "warning",
-    kind: "ConfigMap",
-    object: name,
-    ...(field === undefined ? {} : { field }),
-    message,
-  });
-  if (configMap === undefined) {
-    const missing = `was named as the ConfigMap of ${protocol} services, but does not exist; none is exposed.`;
-    return { services: [], diagnostics: [tell(undefined, missing)] };
-  }
+  if (configMap === undefined) return { services: [], diagnostics: [missingConfigMap(name, protocol)] };
   const { exposed, diagnostics } = readExposedServices(configMap, protocol);
   const services: { readonly exposed: ExposedService; readonly endpoints: readonly string[] }[] = [];
   const troubles: Diagnostic[] = [];
   for (const one of exposed) {
     const found = endpointsOfExposed(one, model);
     if (found.kind === "endpoints") services.push({ exposed: one, endpoints: found.endpoints });
-    else
-      troubles.push(tell(`data[${one.nodePort}]`, `${found.reason}; the port is closed until there is one.`));
+    else troubles.push(closedPort(name, one, found.reason));
   }
   return { services, diagnostics: [...diagnostics, ...troubles] };
+}
+
+export function missingConfigMap(name: ObjectName, protocol: "TCP" | "UDP"): Diagnostic {
+  const message = `was named as the ConfigMap of ${protocol} services, but does not exist; none is exposed.`;
+  return { severity: "warning", kind: "ConfigMap", object: name, message };
+}
+
+/** `reason` is a clause about something that is not there. */
+export function closedPort(
+  configMap: ObjectName,
+  { nodePort }: Pick<ExposedService, "nodePort">,
+  reason: string,
+): Diagnostic {
+  const message = `${reason}; the port is closed until there is one.`;
+  return { severity: "warning", kind: "ConfigMap", object: configMap, field: `data[${nodePort}]`, message };
+}
+
+export type ExposedServicePort =
+  | { readonly kind: "port"; readonly service: Service; readonly port: ServicePort }
+  /** `reason` is a clause: `Service shop/db does not exist`. */
+  | { readonly kind: "none"; readonly reason: string };
+
+/** A number is looked for among the Service's ports, never its target ports. */
+export function findExposedPort(
+  { service: name, port, protocol }: Pick<ExposedService, "service" | "port" | "protocol">,
+  { services }: Pick<ClusterModel, "services">,
+): ExposedServicePort {
+  const service = services.get(name);
+  if (service === undefined) return { kind: "none", reason: `Service ${name} does not exist` };
+  const found = service.ports.find(
+    (one) => one.protocol === protocol && (typeof port === "number" ? one.port === port : one.name === port),
+  );
+  if (found === undefined)
+    return { kind: "none", reason: `Service ${name} has no ${protocol} port ${JSON.stringify(port)}` };
+  return { kind: "port", service, port: found };
 }
 
 export type ExposedEndpoints =
@@ -156,25 +180,23 @@ export type ExposedEndpoints =
   /** `reason` is a clause: `Service shop/db does not exist`. */
   | { readonly kind: "none"; readonly reason: string };
 
-/** Which endpoints may serve an exposed port. A number is looked for among the Service's ports, never its target ports. */
+/** Which endpoints may serve an exposed port. */
 export function endpointsOfExposed(
-  { service: name, port, protocol }: Pick<ExposedService, "service" | "port" | "protocol">,
+  exposed: Pick<ExposedService, "service" | "port" | "protocol">,
   model: Pick<ClusterModel, "services" | "endpointSlices">,
 ): ExposedEndpoints {
-  const none = (reason: string): ExposedEndpoints => ({ kind: "none", reason });
-  const service = model.services.get(name);
-  if (service === undefined) return none(`Service ${name} does not exist`);
-  const found = service.ports.find(
-    (one) => one.protocol === protocol && (typeof port === "number" ? one.port === port : one.name === port),
-  );
-  if (found === undefined) return none(`Service ${name} has no ${protocol} port ${JSON.stringify(port)}`);
+  const found = findExposedPort(exposed, model);
+  if (found.kind === "none") return found;
+  const { service, port } = found;
   if (service.type === "ExternalName" && service.externalName !== undefined) {
-    const target =
-      typeof found.targetPort === "number" && found.targetPort > 0 ? found.targetPort : found.port;
+    const target = typeof port.targetPort === "number" && port.targetPort > 0 ? port.targetPort : port.port;
     return { kind: "endpoints", endpoints: [`${service.externalName}:${target}`] };
   }
-  const endpoints = servingEndpoints(found, model.endpointSlices.get(name) ?? []);
-  return endpoints.length === 0
-    ? none(`Service ${name} has no ready endpoint for its ${protocol} port ${JSON.stringify(port)}`)
-    : { kind: "endpoints", endpoints };
+  const endpoints = servingEndpoints(port, model.endpointSlices.get(exposed.service) ?? []);
+  if (endpoints.length > 0) return { kind: "endpoints", endpoints };
+  const { service: name, protocol } = exposed;
+  return {
+    kind: "none",
+    reason: `Service ${name} has no ready endpoint for its ${protocol} port ${JSON.stringify(exposed.port)}`,
+  };
 }

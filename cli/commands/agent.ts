@@ -121,6 +121,8 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
     conntrack: conntrackSettings(flags),
     outbound: outboundSettings(flags),
     hostPorts: flags.hostPorts === true,
+    healthListen: unlessNowhere(flags.healthzListen),
+    metricsListen: unlessNowhere(flags.metricsListen),
     procSys: flags.procSys,
     say,
   };
@@ -137,8 +139,6 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
   await failing(() =>
     agent.runAgent({
       ...options,
-      healthListen: unlessNowhere(flags.healthzListen),
-      metricsListen: unlessNowhere(flags.metricsListen),
       onReady: () => void process.stdout.write("ready\n"),
       stop: stop,
     }),
