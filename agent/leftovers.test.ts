@@ -1,6 +1,10 @@
-import { expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { planRemoval } from "./kernel/iptables.ts";
-import { countActive, leftoverChains } from "./leftovers.ts";
+import { countActive, leftoverChains, removeLeftovers } from "./leftovers.ts";
+import { makeNamespace, type TestNamespace, whyNoKernel } from "./testing/namespace.ts";
+
+/** Every removal starts many programs, on a machine that others use too. */
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 test("open connections through IPVS are counted, those that end are not", () => {
   expect(
@@ -56,4 +60,32 @@ test("iptables after IPVS: what IPVS has in mangle goes", () => {
   expect(isLeft("KUBE-PROXY-FIREWALL", "filter")).toBe(false);
   expect(isLeft("KUBE-KUBELET-CANARY", "mangle"), "kubelet's").toBe(false);
   expect(isLeft("KUBE-IPVS-OUT-FILTER", "filter")).toBe(true);
+});
+
+const reason = whyNoKernel(["nft", "iptables", "ipset"]);
+
+describe.skipIf(reason !== undefined)(`in a namespace${reason === undefined ? "" : ` (${reason})`}`, () => {
+  let space: TestNamespace;
+  beforeAll(() => {
+    space = makeNamespace("left");
+  });
+  afterAll(() => space.remove());
+
+  test("sets of IPVS and its link go, also where the kernel's part is not loaded; sets of others stay", async () => {
+    space.run(`
+ip link add kube-ipvs0 type bridge
+ipset create KUBE-CLUSTER-IP hash:ip,port
+ipset create KUBE-6-CLUSTER-IP hash:ip,port family inet6
+ipset create KUBE-HEALTH-CHECK-NODE-PORT bitmap:port range 0-65535
+ipset create MINE hash:ip
+iptables -t nat -N KUBE-SERVICES
+iptables -t nat -A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT
+`);
+    const { removed, problems } = await removeLeftovers(undefined, [], space);
+    expect(problems).toEqual([]);
+    expect(removed).toContain("ipsets");
+    expect(space.run("ipset list -name")).toBe("MINE\n");
+    expect(space.run("ip -o link")).not.toContain("kube-ipvs0");
+    expect((await removeLeftovers(undefined, [], space)).removed).toEqual([]);
+  });
 });

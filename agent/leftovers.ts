@@ -90,11 +90,14 @@ export async function removeLeftovers(
           attempt(what, () => removeChains(programs, isLeftover, options)),
         ),
       );
-      // Asking `ipvsadm` would load the module.
-      if (!existsSync(IPVS_IS_LOADED)) return;
       // After the chains, which use the sets.
       if (keep === "ipvs") {
         await attempt("ipsets", () => removeOtherSets(options));
+        return;
+      }
+      // Without virtual servers sets and the link may be there all the same. Asking `ipvsadm` would load the module.
+      if (!existsSync(IPVS_IS_LOADED)) {
+        await attempt("ipsets", () => removeIpvs({ ...options, isLoaded: false }));
         return;
       }
       await attempt("IPVS virtual servers", async () => {

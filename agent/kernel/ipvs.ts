@@ -7,7 +7,7 @@
 
 import type { IpFamily } from "../../cluster/model.ts";
 import { pause } from "../../cluster/watch/backoff.ts";
-import { createNat, type NatListing } from "../../wasm-nat/nat.ts";
+import { createNat, type Nat, type NatListing } from "../../wasm-nat/nat.ts";
 import { CommandError, type CommandOptions, runCommand } from "./command.ts";
 import { saveTables } from "./iptables.ts";
 import { KernelError } from "./kernel-error.ts";
@@ -67,21 +67,24 @@ const OTHER_SETS =
 
 /**
  * Removes virtual servers, sets and the link, ours and those of kube-proxy's IPVS mode; chains that use the sets have to be
- * gone. True: there was something.
+ * gone. Where IPVS is not loaded there are no virtual servers. True: there was something.
  */
-export async function removeIpvs(options: IpvsOptions): Promise<boolean> {
-  const nat = await createNat();
-  // No family is wanted, so everything goes.
-  nat.configure({ backend: "ipvs", node: { name: "", addresses: { IPv4: [], IPv6: [] } }, families: [] });
+export async function removeIpvs({
+  isLoaded = true,
+  ...options
+}: IpvsOptions & { readonly isLoaded?: boolean }): Promise<boolean> {
   const both: readonly IpFamily[] = ["IPv4", "IPv6"];
   const { applyTransaction } = await import("./transactions.ts");
+  let nat: Nat | undefined;
   const removeWhatIsThere = async (): Promise<boolean> => {
-    const listing = await listWithoutChains(options).catch((error: unknown) => {
+    const listing = await listWithoutChains(options, isLoaded).catch((error: unknown) => {
       // Where the programs or the kernel's part are missing, nothing of it can be there.
       if (error instanceof CommandError || error instanceof KernelError) return "";
       throw error;
     });
-    if (listing === "") return false;
+    // An agent of another backend looks, too; it has no memory to spare for another compiler.
+    if (listing === "" || (!isLoaded && !HOLDS_OURS.test(listing))) return false;
+    nat ??= await createRemover();
     const plan = nat.reconcile(both.map((family) => ({ family, text: listing })));
     try {
       for (const transaction of plan.transactions) await applyTransaction(transaction, options);
@@ -93,6 +96,16 @@ export async function removeIpvs(options: IpvsOptions): Promise<boolean> {
   const removed = await whenSetsAreFree(removeWhatIsThere, options);
   return (await removeOtherSets(options)) || removed;
 }
+
+/** A compiler that wants no family, so that everything goes. */
+async function createRemover(): Promise<Nat> {
+  const nat = await createNat();
+  nat.configure({ backend: "ipvs", node: { name: "", addresses: { IPv4: [], IPv6: [] } }, families: [] });
+  return nat;
+}
+
+/** Sets, also half-made ones, and the link. */
+const HOLDS_OURS = new RegExp(`^(?:create (?:KUBE|FAIRLEAD-NEW)-|\\d+: ${DUMMY_LINK}\\b)`, "m");
 
 /** Removes the sets of kube-proxy's IPVS mode that ours has no use for; chains that use them have to be gone. True: there were some. */
 export async function removeOtherSets(options: IpvsOptions): Promise<boolean> {
@@ -133,9 +146,9 @@ async function whenSetsAreFree(
 const RETRY_MS = 200;
 const MOST_ATTEMPTS = 25;
 
-async function listWithoutChains(options: IpvsOptions): Promise<string> {
+async function listWithoutChains(options: IpvsOptions, isLoaded = true): Promise<string> {
   const [servers, sets, link] = await Promise.all([
-    listServers(options),
+    isLoaded ? listServers(options) : "",
     listSets(options),
     listLink(options),
   ]);
