@@ -87,7 +87,7 @@ export async function removeLeftovers(
       const chains = await chainsToRemove(keep, sideRules, options);
       await Promise.all(
         chains.map(({ programs, isLeftover, what }) =>
-          attempt(what, () => removeChains(programs, isLeftover, options)),
+          attempt(what, () => removeChains(programs, isLeftover, { ...options, isForOthers })),
         ),
       );
       // After the chains, which use the sets.
@@ -107,6 +107,14 @@ export async function removeLeftovers(
     })(),
   ]);
   return { removed: [...new Set(removed)], problems, openIpvsConnections };
+}
+
+/**
+ * CNI plug-ins send here what they translate themselves (`externalSetMarkChain` of `portmap`). Their rules are not ours to
+ * delete, and a chain that they lead to cannot go. All our backends masquerade what has the mark.
+ */
+function isForOthers(chain: string): boolean {
+  return chain === "KUBE-MARK-MASQ";
 }
 
 /** Of any network namespace. */

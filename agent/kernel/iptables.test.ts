@@ -37,6 +37,25 @@ COMMIT
   expect(planRemoval("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", isOurs)).toBeUndefined();
 });
 
+test("a chain for others stays while one of theirs leads to it, and their rule with it", () => {
+  const saved = (more: string): string => `*nat
+:KUBE-MARK-MASQ - [0:0]
+:KUBE-SVC-A - [0:0]
+:CNI-DN-abc - [0:0]
+-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
+-A KUBE-SVC-A -j KUBE-MARK-MASQ
+${more}COMMIT
+`;
+  const isForOthers = (chain: string): boolean => chain === "KUBE-MARK-MASQ";
+  expect(planRemoval(saved("-A CNI-DN-abc -j KUBE-MARK-MASQ\n"), isOurs, isForOthers)).toBe(`*nat
+:KUBE-SVC-A - [0:0]
+-X KUBE-SVC-A
+COMMIT
+`);
+  const unused = planRemoval(saved("-A CNI-DN-abc -j KUBE-SVC-A\n"), isOurs, isForOthers);
+  expect(unused).toContain("-X KUBE-MARK-MASQ\n");
+});
+
 test("a message without a line stands for itself", () => {
   const errors = "iptables-restore v1.8.9 (legacy): Another app is currently holding the xtables lock.\n";
   expect(restoreError("iptables-legacy-restore", { code: 4, errors }, []).message).toBe(

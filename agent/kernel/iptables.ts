@@ -110,23 +110,30 @@ export function restoreError(
 
 /**
  * The text that removes every chain that `isOurs` names and every rule that jumps to one, and nothing else; `undefined`
- * where there is nothing to remove. Counters and rules of others stay as they are.
+ * where there is nothing to remove. Counters and rules of others stay as they are. A chain that `isForOthers` names, too,
+ * stays as long as a chain of others leads to it; with it every rule that does.
  */
 export function planRemoval(
   saved: string,
   isOursIn: (chain: string, table: string) => boolean,
+  isForOthers: (chain: string) => boolean = () => false,
 ): string | undefined {
-  let table = "";
-  const isOurs = (chain: string): boolean => isOursIn(chain, table.slice(1));
+  const lines = saved.split("\n");
+  const table = lines.find((line) => line.startsWith("*"))?.trim() ?? "";
+  const used = new Set<string>();
+  const isOurs = (chain: string): boolean => isOursIn(chain, table.slice(1)) && !used.has(chain);
   const chains: string[] = [];
   const jumps: string[] = [];
-  for (const line of saved.split("\n")) {
-    if (line.startsWith("*")) table = line.trim();
-    else if (line.startsWith(":")) {
+  for (const line of lines) {
+    const [, from = "", to = ""] = JUMP.exec(line) ?? [];
+    if (isForOthers(to) && !BUILT_IN_CHAIN.test(from) && !isOurs(from)) used.add(to);
+  }
+  for (const line of lines) {
+    if (line.startsWith(":")) {
       const chain = line.slice(1, line.indexOf(" "));
       if (isOurs(chain)) chains.push(chain);
     } else {
-      const rule = /^(?:\[\d+:\d+\] )?-A (\S+) (?:.* )?-[jg] (\S+)/.exec(line);
+      const rule = JUMP.exec(line);
       const [, from = "", to = ""] = rule ?? [];
       if (rule !== null && !isOurs(from) && isOurs(to))
         jumps.push(line.replace(/^(?:\[\d+:\d+\] )?-A/, "-D"));
@@ -143,14 +150,17 @@ export function planRemoval(
   ].join("\n");
 }
 
+const JUMP = /^(?:\[\d+:\d+\] )?-A (\S+) (?:.* )?-[jg] (\S+)/;
+const BUILT_IN_CHAIN = /^(?:PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)$/;
+
 /** Removes chains of every table as `planRemoval` says. True: there was something to remove. */
 export async function removeChains(
   programs: IptablesPrograms,
   isOurs: (chain: string, table: string) => boolean,
-  options: IptablesOptions = {},
+  { isForOthers, ...options }: IptablesOptions & { readonly isForOthers?: (chain: string) => boolean } = {},
 ): Promise<boolean> {
   const saved = await saveTables(programs, options);
-  const plans = saved.split(/^(?=\*)/m).map((table) => planRemoval(table, isOurs));
+  const plans = saved.split(/^(?=\*)/m).map((table) => planRemoval(table, isOurs, isForOthers));
   const plan = plans.filter((text) => text !== undefined);
   await restoreIptables(programs, plan, options);
   return plan.length > 0;

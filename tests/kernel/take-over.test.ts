@@ -3,10 +3,11 @@
  * moment, and in the end there is nothing but the agent's rules and those of others. (Mode IPVS needs a kernel that has it.)
  */
 import { describe, expect, it } from "vitest";
-import { FAMILIES } from "./addresses.ts";
+import { FAMILIES, HOSTS, hostPort } from "./addresses.ts";
 import { type KubeProxyMode, programAsKubeProxy } from "./kube-proxy-node.ts";
 import { kubeProxyIptables, kubeProxyNftables, type ProxiedPort } from "./kube-proxy-rules.ts";
 import { PATIENCE } from "./netns.ts";
+import type { Lab } from "./lab.ts";
 import {
   ALWAYS_THERE,
   describeNode,
@@ -15,7 +16,7 @@ import {
   serviceWith,
 } from "./node-under-test.ts";
 import type { Held, Outcome } from "./prober.ts";
-import { addForeignRules, addKubeletRules, snapshot, withoutNumbers } from "./rules.ts";
+import { addForeignRules, addKubeletRules, rulesOfSave, snapshot, withoutNumbers } from "./rules.ts";
 import type { TestService } from "./services.ts";
 
 const SERVICES: readonly TestService[] = [
@@ -97,12 +98,7 @@ async function expectUnbroken(talks: readonly Talk[]): Promise<void> {
 describeNode("take-over", ALWAYS_THERE, (node) => {
   it.each(MODES)("from kube-proxy in mode %s", { timeout: 120_000 }, async (mode) => {
     const { lab, agent } = node();
-    await lab.namespaces.must("node-a", "nft", ["flush", "ruleset"]);
-    for (const program of ["iptables-legacy-restore", "ip6tables-legacy-restore"]) {
-      const input = "*nat\nCOMMIT\n*filter\nCOMMIT\n*mangle\nCOMMIT\n";
-      await lab.namespaces.must("node-a", program, [], { input });
-    }
-    await lab.forgetConnections();
+    await empty(lab);
     await addForeignRules(lab);
     await addKubeletRules(lab);
     const others = await snapshot(lab);
@@ -143,6 +139,60 @@ describeNode("take-over", ALWAYS_THERE, (node) => {
     expect(await node().ask("client", "np-empty node http")).toBe("reject");
     await running.end("SIGTERM");
     expect(withoutNumbers(await snapshot(lab))).toEqual(alone);
+  });
+});
+
+/** Without rules of anybody. */
+async function empty(lab: Lab): Promise<void> {
+  await lab.namespaces.must("node-a", "nft", ["flush", "ruleset"]);
+  for (const program of ["iptables-legacy-restore", "ip6tables-legacy-restore"]) {
+    const input = "*nat\nCOMMIT\n*filter\nCOMMIT\n*mangle\nCOMMIT\n";
+    await lab.namespaces.must("node-a", program, [], { input });
+  }
+  await lab.forgetConnections();
+}
+
+/** As the CNI plug-in `portmap` writes it with `externalSetMarkChain`: kube-proxy's mark for what it translates itself. */
+const PORT_MAPPING = `*nat
+:CNI-DN-abc - [0:0]
+-A PREROUTING -p tcp -m addrtype --dst-type LOCAL --dport 8099 -j CNI-DN-abc
+-A CNI-DN-abc -p tcp -m tcp --dport 8099 -j KUBE-MARK-MASQ
+-A CNI-DN-abc -p tcp -m tcp --dport 8099 -j DNAT --to-destination ${hostPort(HOSTS.a1.ipv4, 8080)}
+COMMIT
+`;
+
+describeNode("a port mapping that asks kube-proxy for its mark", ALWAYS_THERE, (node, { backend }) => {
+  it.each(["iptables-nft", "iptables-legacy"] as const)("stands, and is masqueraded, in %s", async (mode) => {
+    const { lab, agent } = node();
+    const rules = async (): Promise<readonly string[]> =>
+      rulesOfSave(await lab.namespaces.must("node-a", `${mode}-save`, []));
+    const mapping = (all: readonly string[]): readonly string[] =>
+      all.filter((line) => /CNI-DN|KUBE-MARK-MASQ .*MARK --/.test(line));
+    await empty(lab);
+    await programAsKubeProxy(lab, mode, SERVICES);
+    await lab.namespaces.must("node-a", `${mode}-restore`, ["--noflush"], { input: PORT_MAPPING });
+    const before = mapping(await rules());
+    expect(before).toHaveLength(5);
+    const ask = async (): Promise<string> => {
+      const outcome = await lab.probe("client", "tcp", HOSTS["node-a"].ipv4, 8099, 5_000);
+      if (outcome.kind !== "answered") return outcome.kind;
+      return `${outcome.endpoint} heard ${outcome.seen === HOSTS.client.ipv4 ? "the client" : "the node"}`;
+    };
+    expect(await ask()).toBe(`${HOSTS.a1.ipv4} heard the node`);
+    await node().program(SERVICES);
+    await lab.forgetConnections();
+    expect(mapping(await rules())).toEqual(before);
+    expect(await ask()).toBe(`${HOSTS.a1.ipv4} heard the node`);
+    if (backend === "nftables")
+      expect((await rules()).join("\n")).not.toMatch(/KUBE-(?:POSTROUTING|SVC|SEP)/);
+
+    // Nobody masquerades then; whose rules they are has them all the same.
+    for (const time of ["once", "twice"]) {
+      expect(await agent.agent("--cleanup"), time).toMatchObject({ code: 0 });
+      expect(mapping(await rules()), time).toEqual(before);
+      expect((await rules()).join("\n"), time).not.toMatch(/KUBE-(?:POSTROUTING|SVC|SEP|SERVICES)/);
+    }
+    await empty(lab);
   });
 });
 
