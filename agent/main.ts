@@ -31,7 +31,7 @@ import { nothingRead, type OpenSource, openSource, readOnce } from "./sources/op
 import type { ClusterState } from "./sources/source.ts";
 import { startStatusServers } from "./status-servers.ts";
 import { RuleSync } from "./sync.ts";
-import { conntrackSysctls, nodeSysctls } from "./sysctls.ts";
+import { conntrackSysctls, findSysctlObstacle, nodeSysctls } from "./sysctls.ts";
 import { TakeOver } from "./take-over.ts";
 import { rememberedDestinations } from "./udp-remembered.ts";
 
@@ -271,9 +271,11 @@ export async function cleanUp(say: (line: string) => void): Promise<void> {
   if (problems.length > 0) throw new Error(problems.join(" "));
 }
 
-/** `fairlead agent --init-only`: sets what needs more rights than the rules do. */
+/** `fairlead agent --init-only`: sets what needs more rights than the rules do. Rejects where there is nothing to set. */
 export async function initializeNode(options: AgentOptions): Promise<void> {
-  const { settings, conntrack } = options;
+  const { settings, conntrack, procSys } = options;
+  const obstacle = await findSysctlObstacle(procSys);
+  if (obstacle !== undefined) throw new Error(obstacle);
   await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
 }
 

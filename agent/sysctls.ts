@@ -6,7 +6,7 @@
  * that the kernel does not have here (another network namespace, a module that is not loaded) are left alone.
  */
 
-import { readFile, writeFile } from "node:fs/promises";
+import { access, readFile, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { IpFamily } from "../cluster/model.ts";
@@ -106,6 +106,17 @@ export interface SysctlResult {
   /** `net/ipv4/conf/all/route_localnet = 1`. */
   readonly set: readonly string[];
   readonly problems: readonly string[];
+}
+
+/** One sentence where `folder` is no `/proc/sys`, or what stands for it. */
+export async function findSysctlObstacle(folder: string): Promise<string | undefined> {
+  const isThere = await access(join(folder, "net")).then(
+    () => true,
+    () => false,
+  );
+  return isThere
+    ? undefined
+    : `${folder} (--proc-sys) does not hold the kernel's settings: it has no folder net.`;
 }
 
 export async function applySysctls(wanted: readonly Sysctl[], folder = "/proc/sys"): Promise<SysctlResult> {

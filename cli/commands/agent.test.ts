@@ -275,13 +275,23 @@ describe.skipIf(reason !== undefined)(
   },
 );
 
+const run = (...args: readonly string[]): Promise<Finished> =>
+  new Promise((resolve) => {
+    execFile(process.execPath, [COMMAND, "agent", ...args], (error, stdout, stderr) =>
+      resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
+    );
+  });
+
+test("--init-only fails where there are no settings of a kernel", async () => {
+  expect(await run("--node", "n1", "--init-only", "--proc-sys", "/nonexistent")).toEqual({
+    code: 1,
+    stdout: "",
+    stderr:
+      "fairlead: /nonexistent (--proc-sys) does not hold the kernel's settings: it has no folder net.\n",
+  });
+});
+
 describe("wrong usage", () => {
-  const run = (...args: readonly string[]): Promise<Finished> =>
-    new Promise((resolve) => {
-      execFile(process.execPath, [COMMAND, "agent", ...args], (error, stdout, stderr) =>
-        resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
-      );
-    });
   test.each([
     [["--once"], "--node (or FAIRLEAD_NODE) is missing"],
     [["--node", "n1", "-f", "-"], "-f - is not for an agent"],
