@@ -49,3 +49,22 @@ test("every setting of the agent has the variable of its name", () => {
     ),
   );
 });
+
+test.each(["agent", "agent explain", "agent watch", "nat render", "nat trace"])(
+  "a variable that is set to nothing is none: %s",
+  (path) => {
+    const read = (): Readonly<Record<string, unknown>> => {
+      let command: Command | undefined = buildProgram();
+      for (const name of path.split(" ")) command = command?.commands.find((one) => one.name() === name);
+      if (command === undefined) throw new Error("no such command");
+      return command
+        .action(() => {})
+        .parse([], { from: "user" })
+        .opts();
+    };
+    const unset = read();
+    for (const { envVar } of buildProgram().commands.find((one) => one.name() === "agent")?.options ?? [])
+      if (envVar !== undefined) vi.stubEnv(envVar, "");
+    expect(read()).toEqual(unset);
+  },
+);

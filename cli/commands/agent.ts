@@ -12,6 +12,7 @@ import type { OutboundSettings } from "../../agent/outbound/outbound.ts";
 import type { ListenAddress } from "../../agent/status-servers.ts";
 import type { ConntrackSettings } from "../../agent/sysctls.ts";
 import { addSourceOptions, type SourceFlags, sourceSettings } from "../agent-source.ts";
+import { ignoreEmptyVariables } from "../empty-variables.ts";
 import { asSentence, CommandFailure, UsageError } from "../failure.ts";
 import { addNatOptions, type NatFlags, natSettings, rangeList } from "../nat-input.ts";
 import { stopOnSignals } from "../stop-signal.ts";
@@ -104,6 +105,7 @@ export function registerAgent(program: Command): void {
       ),
     )
     .action(runAgentCommand);
+  ignoreEmptyVariables(command);
 }
 
 async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags): Promise<void> {

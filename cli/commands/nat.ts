@@ -12,6 +12,7 @@ import type { ClusterCompiler } from "../../agent/compiler.ts";
 import { formatDiagnostic } from "../../cluster/diagnostic.ts";
 import type { IpFamily, Protocol } from "../../cluster/model.ts";
 import type { NatPacket, NatTrace } from "../../wasm-nat/nat.ts";
+import { ignoreEmptyVariables } from "../empty-variables.ts";
 import { CommandFailure, UsageError } from "../failure.ts";
 import { addFileOption, readCluster } from "../manifest-input.ts";
 import {
@@ -46,6 +47,7 @@ export function registerNat(program: Command): void {
     .description("Prints the NAT rules of a node, or what they do to a packet, from manifests alone.");
   registerRender(nat);
   registerTrace(nat);
+  ignoreEmptyVariables(nat);
 }
 
 function registerRender(nat: Command): void {
