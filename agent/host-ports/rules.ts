@@ -2,9 +2,10 @@
  * `hostPort` of Pods as rules, as the CNI plug-in `portmap` has them: a port of every address of the node (or of `hostIP`)
  * leads to the Pod, which sees the client's address.
  *
- * In: the Pods of this node. Out: rules by family, the same for the sweeper of UDP flows, and sentences about ports that two Pods want; the older Pod has it. Not
- * for Pods in the host's network, whose ports are the node's already, nor for 127.0.0.1. In nftables they stand behind the
- * node ports of Services (priority -99), which so win where both have one number.
+ * In: the Pods of this node. Out: rules by family, what the sweeper of UDP flows has to know of them, and sentences about
+ * ports that two Pods want; the older Pod has it. Not for Pods in the host's network, whose ports are the node's already,
+ * nor for 127.0.0.1. In nftables they stand behind the node ports of Services (priority -99), which so win where both have
+ * one number.
  */
 
 import { hostPort, parseIpAddress } from "../../cluster/ip-address.ts";
