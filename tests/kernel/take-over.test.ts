@@ -6,8 +6,8 @@ import { describe, expect, it } from "vitest";
 import { FAMILIES, HOSTS, hostPort } from "./addresses.ts";
 import { type KubeProxyMode, programAsKubeProxy } from "./kube-proxy-node.ts";
 import { kubeProxyIptables, kubeProxyNftables, type ProxiedPort } from "./kube-proxy-rules.ts";
-import { PATIENCE } from "./netns.ts";
 import type { Lab } from "./lab.ts";
+import { PATIENCE } from "./netns.ts";
 import {
   ALWAYS_THERE,
   describeNode,
