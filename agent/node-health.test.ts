@@ -53,6 +53,16 @@ describe("status codes", () => {
     expect(health(given).answer("/healthz").status).toBe(healthz);
     expect(health(given).answer("/livez").status).toBe(livez);
   });
+
+  test.each([
+    ["all is well", {}, 200],
+    ["a later change waits for too long", { IPv6: stuck }, 200],
+    ["starting up", { IPv4: starting, IPv6: starting }, 503],
+    ["one family has no rules yet", { IPv6: starting }, 503],
+    ["the autoscaler is about to remove the node", { node: tainted }, 200],
+  ] as const)("/readyz: %s", (_, given: Case, readyz) => {
+    expect(health(given).answer("/readyz").status).toBe(readyz);
+  });
 });
 
 test("bodies: what is healthy is so until now, what is not since its last sync", () => {
@@ -71,6 +81,14 @@ test("bodies: what is healthy is so until now, what is not since its last sync",
     JSON.stringify({ lastUpdated: past, currentTime: now, healthy: false, status }),
   );
   expect(JSON.parse(health({}).answer("/livez").body)).toMatchObject({ lastUpdated: now, healthy: true });
+  expect(health({ IPv6: starting }).answer("/readyz").body).toBe(
+    JSON.stringify({
+      lastUpdated: past,
+      currentTime: now,
+      ready: false,
+      status: { IPv4: { lastUpdated: past, ready: true }, IPv6: { lastUpdated: now, ready: false } },
+    }),
+  );
 });
 
 test("over a socket", async () => {

@@ -1,5 +1,6 @@
 /**
  * `/healthz` and `/livez`: whether this node's rules follow the cluster, and whether load balancers should use the node.
+ * `/readyz`: whether it has had its rules at all.
  *
  * In: how far the rules of each family are, and the Node. Out: kube-proxy's answers (reference: `pkg/proxy/healthcheck`),
  * since load balancers and DaemonSet probes are set up for them.
@@ -7,6 +8,9 @@
  * Unhealthy is a node on which a change waits for longer than twice the sync period; starting up is healthy, or no probe
  * would let a first sync of a large cluster end. Not eligible (`/healthz` only) is a node that is being deleted or that the
  * cluster autoscaler is about to remove: a node that is not known yet is not eligible either.
+ *
+ * Ready, which kube-proxy has no word for, is what a roll-out waits for before it takes the next node: the first whole lists
+ * are in the kernel. It stays so, since rules that stand go on serving whatever becomes of later changes.
  */
 
 import type { IpFamily, Node } from "../cluster/model.ts";
@@ -68,11 +72,35 @@ export function createNodeHealth(options: NodeHealthOptions): NodeHealth {
       : Math.min(...ill.map((family) => progress(family).syncedAtMs ?? startedAtMs));
   };
 
+  const readiness = (now: number): HttpAnswer => {
+    const since = families.map((family) => progress(family).syncedAtMs);
+    const ready = !since.includes(undefined);
+    return {
+      status: ready ? 200 : 503,
+      headers: JSON_HEADERS,
+      body: JSON.stringify({
+        lastUpdated: time(Math.min(...since.map((syncedAtMs) => syncedAtMs ?? startedAtMs))),
+        currentTime: time(now),
+        ready,
+        status: Object.fromEntries(
+          families.map((family, index) => {
+            const syncedAtMs = since[index];
+            return [
+              family,
+              { lastUpdated: time(syncedAtMs ?? startedAtMs), ready: syncedAtMs !== undefined },
+            ];
+          }),
+        ),
+      }),
+    };
+  };
+
   return {
     isHealthy: () => families.every((family) => familyIsHealthy(family, nowMs())),
     answer: (path) => {
-      if (path !== "/healthz" && path !== "/livez") return NOT_FOUND;
       const now = nowMs();
+      if (path === "/readyz") return readiness(now);
+      if (path !== "/healthz" && path !== "/livez") return NOT_FOUND;
       const healthy = families.every((family) => familyIsHealthy(family, now));
       const eligible = isEligible();
       return {

@@ -84,10 +84,8 @@ describe.skipIf(reason !== undefined)(
       });
     const onFiles = (...args: readonly string[]): Promise<Finished> =>
       agent("--node", "n1", "-f", manifest, ...args);
-    const start = async (...args: readonly string[]): Promise<Running> => {
-      const child = spawn(...words(["--node", "n1", "-f", manifest, ...args]), {
-        stdio: ["ignore", "pipe", "pipe"],
-      });
+    const spawned = (...args: readonly string[]): Running => {
+      const child = spawn(...words(args), { stdio: ["ignore", "pipe", "pipe"] });
       const texts = { stdout: "", stderr: "" };
       for (const name of ["stdout", "stderr"] as const)
         child[name]?.setEncoding("utf8").on("data", (text: string) => {
@@ -95,6 +93,10 @@ describe.skipIf(reason !== undefined)(
         });
       const started: Running = { child, stdout: () => texts.stdout, stderr: () => texts.stderr };
       running.push(started);
+      return started;
+    };
+    const start = async (...args: readonly string[]): Promise<Running> => {
+      const started = spawned("--node", "n1", "-f", manifest, ...args);
       await vi.waitFor(() => expect(started.stdout(), started.stderr()).toBe("ready\n"), WAIT);
       return started;
     };
@@ -222,6 +224,21 @@ describe.skipIf(reason !== undefined)(
       const metrics = get("http://127.0.0.1:10249/metrics");
       expect(metrics).toContain('kubeproxy_proxy_healthz_total{code="200"} 1\n');
       expect(metrics).toContain("kubeproxy_sync_proxy_rules_service_changes_total 2\n");
+    });
+
+    test("is ready when its first rules are in the kernel, not before", async () => {
+      rmSync(manifest, { force: true });
+      const agentWithNothing = spawned("--node", "n1", "-f", manifest);
+      const status = (path: string): string =>
+        space.run(`curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:10256${path} || true`);
+      await vi.waitFor(() => expect(status("/livez")).toBe("200"), WAIT);
+      expect(status("/readyz")).toBe("503");
+      write(NODE, service("dns", "172.30.0.10", "10.180.0.10"));
+      await vi.waitFor(() => expect(agentWithNothing.stdout()).toBe("ready\n"), WAIT);
+      expect(status("/readyz")).toBe("200");
+      rmSync(manifest);
+      await vi.waitFor(() => expect(agentWithNothing.stderr()).toContain("cluster.yaml"), WAIT);
+      expect(status("/readyz")).toBe("200");
     });
 
     test("a UDP flow of a Service that was deleted while no agent ran is removed", async () => {

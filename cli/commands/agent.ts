@@ -69,7 +69,7 @@ export function registerAgent(program: Command): void {
         .env("FAIRLEAD_PROC_SYS"),
     )
     .addOption(
-      new Option("--healthz-listen <host:port>", "where /healthz and /livez are; none for nowhere")
+      new Option("--healthz-listen <host:port>", "where /healthz, /livez and /readyz are; none for nowhere")
         .argParser(listenAddress)
         .default({ host: "0.0.0.0", port: 10_256 }, "0.0.0.0:10256")
         .env("FAIRLEAD_HEALTHZ_LISTEN"),

@@ -69,6 +69,21 @@ describe.each([
     for (const manifest of all) await server.dryRun(manifest);
   });
 
+  test("is rolled out further when a node's rules are in its kernel, and lives before", () => {
+    const set = manifests().find(({ kind }) => kind === "DaemonSet") as unknown as {
+      readonly spec: { readonly template: { readonly spec: { readonly containers: readonly object[] } } };
+    };
+    const probe = (path: string): object => ({
+      httpGet: { host: "127.0.0.1", path, port: 10256 },
+    });
+    expect(set.spec.template.spec.containers).toEqual([
+      expect.objectContaining({
+        livenessProbe: expect.objectContaining(probe("/livez")),
+        readinessProbe: expect.objectContaining(probe("/readyz")),
+      }),
+    ]);
+  });
+
   test("runs with two capabilities and a read-only root, never privileged", () => {
     const set = manifests().find(({ kind }) => kind === "DaemonSet") as unknown as {
       readonly spec: { readonly template: { readonly spec: Readonly<Record<string, readonly unknown[]>> } };
