@@ -35,7 +35,7 @@ import { conntrackSysctls, findSysctlObstacle, nodeSysctls } from "./sysctls.ts"
 import { TakeOver } from "./take-over.ts";
 import { rememberedDestinations } from "./udp-remembered.ts";
 
-/** `fairlead agent`: until `stop`. Leaves the rules. */
+/** `fairlead agent`: until `stop`. Leaves the rules. Rejects with one sentence where it cannot begin, and is ended then. */
 export async function runAgent(options: DaemonOptions): Promise<void> {
   const { settings, source, say, stop } = options;
   const lock = await beTheOnlyAgent(stop, () =>
@@ -147,36 +147,38 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     sync.changed();
     sync.start();
   };
-  followed = await openSource(source, interestOf(options), {
-    onState: take,
-    onNothing: (found) => {
-      diagnostics.show("reading", found);
-      if (source.kind === "files") say(nothingRead(source));
-    },
-    onNote: say,
-  });
-
   const look = setInterval(() => {
     // A port that was taken may be free by now, without any change of a Service; addresses of the node may be others.
     void serviceHealth.update(follower.healthPorts());
     if (isReady && compiler.isOutdated()) sync.changed();
   }, LOOK_MS);
-  await new Promise<void>((resolve) => {
-    if (stop.aborted) resolve();
-    else stop.addEventListener("abort", () => resolve(), { once: true });
-  });
-  clearInterval(look);
-  followed.close();
-  await Promise.all([
-    sync.close(),
-    sweeper?.close(),
-    serviceHealth.close(),
-    servers.close(),
-    takeOver.close(),
-    ...sideRules.map((runner) => runner.close()),
-  ]);
-  waiting.close();
-  lock.release();
+  try {
+    followed = await openSource(source, interestOf(options), {
+      onState: take,
+      onNothing: (found) => {
+        diagnostics.show("reading", found);
+        if (source.kind === "files") say(nothingRead(source));
+      },
+      onNote: say,
+    });
+    await new Promise<void>((resolve) => {
+      if (stop.aborted) resolve();
+      else stop.addEventListener("abort", () => resolve(), { once: true });
+    });
+  } finally {
+    clearInterval(look);
+    followed?.close();
+    await Promise.all([
+      sync.close(),
+      sweeper?.close(),
+      serviceHealth.close(),
+      servers.close(),
+      takeOver.close(),
+      ...sideRules.map((runner) => runner.close()),
+    ]);
+    waiting.close();
+    lock.release();
+  }
 }
 
 /** `fairlead agent --once`: programs the present state. Rejects with one sentence; then the rules are what they were. */

@@ -241,6 +241,20 @@ describe.skipIf(reason !== undefined)(
       expect(status("/readyz")).toBe("200");
     });
 
+    test("an API server without an address ends the agent with one sentence", async () => {
+      const variables = ["KUBERNETES_SERVICE_HOST=", "KUBERNETES_SERVICE_PORT=6443", "KUBECONFIG="];
+      const [first = "", ...rest] = [...space.through, "env", ...variables, process.execPath, COMMAND];
+      const ended = await new Promise<Finished>((resolve) => {
+        execFile(first, [...rest, "agent", "--node", "n1"], WAIT, (error, stdout, stderr) =>
+          resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
+        );
+      });
+      expect(ended).toMatchObject({ code: 1, stdout: "" });
+      expect(ended.stderr).toMatch(
+        /^fairlead: KUBERNETES_SERVICE_HOST "" and [^\n]+ set them to [^\n]+\.\n$/,
+      );
+    });
+
     test("a UDP flow of a Service that was deleted while no agent ran is removed", async () => {
       write(NODE, service("dns", "172.30.0.10", "10.180.0.10"), service("log", "172.30.0.14", "10.180.0.14"));
       await onFiles("--once");

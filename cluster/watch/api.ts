@@ -173,13 +173,24 @@ export function connectKubernetes(access: ApiAccess): KubernetesApi {
 
 function loadConfig({ kubeconfig, context }: ApiAccess): KubeConfig {
   const config = new KubeConfig();
-  const isInPod = process.env.KUBERNETES_SERVICE_HOST !== undefined && !process.env.KUBECONFIG;
+  const isInPod =
+    kubeconfig === undefined &&
+    context === undefined &&
+    process.env.KUBERNETES_SERVICE_HOST !== undefined &&
+    !process.env.KUBECONFIG;
   try {
     if (kubeconfig !== undefined) config.loadFromFile(kubeconfig);
-    else if (isInPod && context === undefined) config.loadFromCluster();
+    else if (isInPod) config.loadFromCluster();
     else config.loadFromDefault();
   } catch (error) {
     throw new Error(`The kubeconfig cannot be read: ${describeError(error)}`);
+  }
+  // A host that is a URL itself makes one with a path.
+  if (isInPod && URL.parse(config.getCurrentCluster()?.server ?? "")?.pathname !== "/") {
+    const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port = "" } = process.env;
+    throw new Error(
+      `KUBERNETES_SERVICE_HOST ${JSON.stringify(host)} and KUBERNETES_SERVICE_PORT ${JSON.stringify(port)} are no address of an API server: set them to what kubelets dial, or name a kubeconfig with --kubeconfig.`,
+    );
   }
   if (context !== undefined) {
     if (config.getContextObject(context) === null)
