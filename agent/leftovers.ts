@@ -1,7 +1,7 @@
 /**
  * What other backends, and kube-proxy in any of its modes, have left on this node, and its removal.
  *
- * In: which backend is in use. Out: what was removed. Called when our own rules stand: until then the old ones serve, and
+ * In: which backend is in use. Out: what was removed. Called when the rules that are to stay stand: until then the old ones serve, and
  * in the kernel whoever comes first translates a new connection, so both may stand for a moment. Translated connections
  * live in the connection table and go on without the rule that they were made by. Those through IPVS live in its own table
  * and end with the virtual server, so virtual servers are left until no connection is open; new ones do not get there.
@@ -18,7 +18,9 @@ import { CommandError, type CommandOptions } from "./kernel/command.ts";
 import {
   type IptablesPrograms,
   type IptablesVariant,
+  planRemoval,
   removeChains,
+  saveTables,
   systemVariant,
 } from "./kernel/iptables.ts";
 import { listServers, removeIpvs, removeOtherSets } from "./kernel/ipvs.ts";
@@ -68,6 +70,60 @@ export async function removeLeftovers(
   sideRules: readonly SideRulesName[],
   options: LeftoverOptions = {},
 ): Promise<Removal> {
+  const tables = new Set([KUBE_PROXY_TABLE]);
+  if (keep !== "nftables") tables.add(NFT_TABLE);
+  for (const name of SIDE_RULES)
+    if (keep !== "nftables" || !sideRules.includes(name)) tables.add(sideTable(name));
+  const ipvs = keep === undefined ? "all" : keep === "ipvs" ? "other sets" : "all when idle";
+  return remove(
+    { tables, chains: (isSystem) => leftoverChains(isSystem ? keep : undefined, sideRules), ipvs },
+    options,
+  );
+}
+
+export interface OwnRemoval extends Removal {
+  /** Chains of Services stand under names that kube-proxy has, too, and nothing tells whose they are. */
+  readonly leftToKubeProxy: boolean;
+}
+
+/**
+ * Removes what is Fairlead's and nothing that a kube-proxy serves by, whatever its mode.
+ *
+ * Our chains and virtual servers have kube-proxy's names, so they are whose who wrote last. A kube-proxy in its nftables mode
+ * has removed those of its other modes when it started, so beside its table they are ours. Without its table they may be those
+ * that a kube-proxy has taken over.
+ */
+export async function removeOwn(options: LeftoverOptions = {}): Promise<OwnRemoval> {
+  const tables = await listTables(options).catch((error: unknown) => {
+    // Without nft there are none.
+    if (error instanceof CommandError && error.reason === "missing") return [];
+    throw error;
+  });
+  const standing = new Set(tables.map(({ name }) => name));
+  const besideTable = standing.has(KUBE_PROXY_TABLE);
+  const [chainsOfServices, removal] = await Promise.all([
+    besideTable || standing.has(NFT_TABLE) ? false : hasChainsOfServices(options),
+    remove(
+      {
+        tables: new Set([NFT_TABLE, ...SIDE_RULES.map(sideTable)]),
+        chains: () => (besideTable ? leftoverChains(undefined, []) : isOfSideRules),
+        ipvs: besideTable ? "all when idle" : "none",
+      },
+      options,
+    ),
+  ]);
+  return { ...removal, leftToKubeProxy: chainsOfServices };
+}
+
+interface Doomed {
+  /** Names, in both families. */
+  readonly tables: ReadonlySet<string>;
+  /** `isSystem`: of the iptables variant that the system means by the plain name. */
+  readonly chains: (isSystem: boolean) => ChainsToRemove["isLeftover"];
+  readonly ipvs: "all" | "all when idle" | "other sets" | "none";
+}
+
+async function remove(doomed: Doomed, options: LeftoverOptions): Promise<Removal> {
   const removed: string[] = [];
   const problems: string[] = [];
   let openIpvsConnections = 0;
@@ -82,16 +138,17 @@ export async function removeLeftovers(
     }
   };
   await Promise.all([
-    attempt("nftables tables", () => removeTables(keep, sideRules, options)),
+    attempt("nftables tables", () => removeTables(doomed.tables, options)),
     (async () => {
-      const chains = await chainsToRemove(keep, sideRules, options);
+      const chains = await chainsToRemove(doomed.chains, options);
       await Promise.all(
         chains.map(({ programs, isLeftover, what }) =>
           attempt(what, () => removeChains(programs, isLeftover, { ...options, isForOthers })),
         ),
       );
+      if (doomed.ipvs === "none") return;
       // After the chains, which use the sets.
-      if (keep === "ipvs") {
+      if (doomed.ipvs === "other sets") {
         await attempt("ipsets", () => removeOtherSets(options));
         return;
       }
@@ -101,7 +158,7 @@ export async function removeLeftovers(
         return;
       }
       await attempt("IPVS virtual servers", async () => {
-        if (keep !== undefined) openIpvsConnections = countActive(await listServers(options));
+        if (doomed.ipvs === "all when idle") openIpvsConnections = countActive(await listServers(options));
         return openIpvsConnections === 0 && (await removeIpvs(options));
       });
     })(),
@@ -128,16 +185,8 @@ export function countActive(servers: string): number {
   );
 }
 
-async function removeTables(
-  keep: BackendName | undefined,
-  sideRules: readonly SideRulesName[],
-  options: LeftoverOptions,
-): Promise<boolean> {
-  const leftovers = new Set([KUBE_PROXY_TABLE]);
-  if (keep !== "nftables") leftovers.add(NFT_TABLE);
-  for (const name of SIDE_RULES)
-    if (keep !== "nftables" || !sideRules.includes(name)) leftovers.add(sideTable(name));
-  const standing = (await listTables(options)).filter(({ name }) => leftovers.has(name));
+async function removeTables(names: ReadonlySet<string>, options: LeftoverOptions): Promise<boolean> {
+  const standing = (await listTables(options)).filter(({ name }) => names.has(name));
   if (standing.length > 0) {
     await stopRefusing(
       standing.filter(({ name }) => name === NFT_TABLE),
@@ -172,38 +221,54 @@ interface ChainsToRemove {
 }
 
 async function chainsToRemove(
-  keep: BackendName | undefined,
-  sideRules: readonly SideRulesName[],
+  chains: Doomed["chains"],
   options: LeftoverOptions,
 ): Promise<readonly ChainsToRemove[]> {
   const system = await systemVariant(options);
   const variants: readonly IptablesVariant[] = ["nft", "legacy"];
   const families: readonly IpFamily[] = ["IPv4", "IPv6"];
   return variants.flatMap((variant) =>
-    families.map((family) => {
+    families.map((family) => ({
+      what: `iptables chains (${variant})`,
+      // A system with one variant may have the plain names only.
+      programs: variant === system ? { family } : { family, variant },
       // The plain programs are what is in use; the other variant's rules are all from before.
-      const inUse = variant === system && keep !== undefined && keep !== "nftables" ? keep : undefined;
-      return {
-        what: `iptables chains (${variant})`,
-        // A system with one variant may have the plain names only.
-        programs: variant === system ? { family } : { family, variant },
-        isLeftover: leftoverChains(inUse, inUse === undefined ? [] : sideRules),
-      };
+      isLeftover: chains(variant === system),
+    })),
+  );
+}
+
+async function hasChainsOfServices(options: LeftoverOptions): Promise<boolean> {
+  const all = await chainsToRemove(() => isOfServices, options);
+  const found = await Promise.all(
+    all.map(async ({ programs, isLeftover }) => {
+      // What is not installed has none.
+      const saved = await saveTables(programs, options).catch(() => "");
+      return planRemoval(saved, isLeftover) !== undefined;
     }),
   );
+  return found.includes(true);
+}
+
+function isOfServices(chain: string): boolean {
+  return IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain);
+}
+
+function isOfSideRules(chain: string): boolean {
+  return SIDE_RULES.some((name) => chain.startsWith(sideChain(name)));
 }
 
 /** Of a table's chains; `inUse`: the backend whose chains stay, with those of `sideRules`. */
 export function leftoverChains(
-  inUse: "iptables" | "ipvs" | undefined,
+  inUse: BackendName | undefined,
   sideRules: readonly SideRulesName[],
 ): ChainsToRemove["isLeftover"] {
   const unused = SIDE_RULES.filter((name) => !sideRules.includes(name)).map((name) => sideChain(name));
   const isUnused = (chain: string): boolean => unused.some((prefix) => chain.startsWith(prefix));
-  const isOfServices = (chain: string): boolean => IPTABLES_CHAIN.test(chain) || IPVS_CHAIN.test(chain);
   switch (inUse) {
     case undefined:
-      return (chain) => isOfServices(chain) || isUnused(chain);
+    case "nftables":
+      return (chain) => isOfServices(chain) || isOfSideRules(chain);
     case "iptables":
       // In mangle kube-proxy has a chain by which it notices that tables were flushed, and IPVS its own; ours are in nat
       // and filter.

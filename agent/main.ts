@@ -14,7 +14,7 @@ import { DiagnosticLog } from "./diagnostic-log.ts";
 import { KernelError } from "./kernel/kernel-error.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { WaitingPrograms } from "./kernel/waiting-programs.ts";
-import { removeLeftovers } from "./leftovers.ts";
+import { removeLeftovers, removeOwn } from "./leftovers.ts";
 import { beTheOnlyAgent } from "./lone-agent.ts";
 import { boundNewObjects, releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
@@ -212,10 +212,7 @@ export async function programOnce(options: AgentOptions): Promise<void> {
     removeLeftovers(settings.backend, sideRuleNames(options)),
     setSysctls(nodeSysctls(settings, node.families), options),
   ]);
-  if (openIpvsConnections > 0)
-    say(
-      `IPVS virtual servers were left: ${openIpvsConnections} connections are open through them; run it again.`,
-    );
+  if (openIpvsConnections > 0) say(openConnections(openIpvsConnections));
   for (const problem of problems) say(problem);
   await sweeper?.sweepNow().catch((error: unknown) => say(messageOf(error)));
   await sweeper?.close();
@@ -273,6 +270,15 @@ export async function cleanUp(say: (line: string) => void): Promise<void> {
   if (problems.length > 0) throw new Error(problems.join(" "));
 }
 
+/** `fairlead agent --cleanup-own`: removes what is Fairlead's; a kube-proxy that runs serves on. Rejects if something stays. */
+export async function cleanUpOwn(say: (line: string) => void): Promise<void> {
+  const { removed, problems, openIpvsConnections, leftToKubeProxy } = await removeOwn();
+  if (removed.length > 0) say(`Removed: ${removed.join(", ")}.`);
+  if (openIpvsConnections > 0) say(openConnections(openIpvsConnections));
+  if (leftToKubeProxy) say(LEFT_TO_KUBE_PROXY);
+  if (problems.length > 0) throw new Error(problems.join(" "));
+}
+
 /** `fairlead agent --init-only`: sets what needs more rights than the rules do. Rejects where there is nothing to set. */
 export async function initializeNode(options: AgentOptions): Promise<void> {
   const { settings, conntrack, procSys } = options;
@@ -285,6 +291,8 @@ export async function initializeNode(options: AgentOptions): Promise<void> {
 const MOST_RESYNCS_AT_ONCE = 3;
 const REPLACED =
   "What stood in the kernel took no changes any more, so the rules of this node's Services were replaced as a whole.";
+const LEFT_TO_KUBE_PROXY =
+  "Chains and virtual servers that have kube-proxy's names were left: its iptables and IPVS modes take them over; where no kube-proxy runs, --cleanup removes them.";
 /** What changed while the first rules were made is written by then. */
 const QUIET_AFTER_START_MS = 5_000;
 /** Between two looks at what changes without the cluster. */
@@ -298,6 +306,10 @@ function interestOf({ settings, outbound, hostPorts }: AgentOptions): Parameters
     configMaps: configMapNames(settings),
     pods: hostPorts || outbound?.kind === "file",
   };
+}
+
+function openConnections(count: number): string {
+  return `IPVS virtual servers were left: ${count} connections are open through them; run it again.`;
 }
 
 function messageOf(error: unknown): string {

@@ -327,6 +327,8 @@ describe("wrong usage", () => {
     [["--once"], "--node (or FAIRLEAD_NODE) is missing"],
     [["--node", "n1", "-f", "-"], "-f - is not for an agent"],
     [["--node", "n1", "--once", "--cleanup"], "exclude each other"],
+    [["--cleanup", "--cleanup-own"], "exclude each other"],
+    [["--cleanup-own", "--dry-run"], "--cleanup-own knows no --dry-run"],
     [["--node", "n1", "--metrics-listen", "here"], "no address with a port"],
     [["--node", "n1", "--conntrack-min", "-1"], "no whole number"],
   ])("%j", async (args, sentence) => {

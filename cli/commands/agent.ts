@@ -23,6 +23,7 @@ interface AgentFlags extends NatFlags, SourceFlags {
   readonly once?: true;
   readonly dryRun?: true;
   readonly cleanup?: true;
+  readonly cleanupOwn?: true;
   readonly initOnly?: true;
   readonly procSys: string;
   readonly healthzListen: ListenAddress | typeof NOWHERE;
@@ -59,6 +60,10 @@ export function registerAgent(program: Command): void {
     .option("--once", "program the present state and end")
     .option("--dry-run", "print the transactions that would be applied, and apply nothing")
     .option("--cleanup", "remove the rules of every backend, kube-proxy's too, and end")
+    .option(
+      "--cleanup-own",
+      "remove Fairlead's own rules, on the way back to a kube-proxy that runs, and end",
+    )
     .option(
       "--init-only",
       "set the kernel's settings (sysctls), which needs more rights than rules do, and end",
@@ -111,11 +116,14 @@ export function registerAgent(program: Command): void {
 async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags): Promise<void> {
   const say = (line: string): void => void process.stderr.write(`fairlead: ${asSentence(line)}\n`);
   const agent = await import("../../agent/main.ts");
-  const kinds = [flags.once, flags.cleanup, flags.initOnly].filter((flag) => flag === true);
-  if (kinds.length > 1) throw new UsageError("--once, --cleanup and --init-only exclude each other.");
-  // Whose rules they are does not matter for taking all of them away.
-  if (flags.cleanup && !flags.dryRun) return failing(() => agent.cleanUp(say));
-  if (flags.cleanup) throw new UsageError("--cleanup knows no --dry-run.");
+  const kinds = [flags.once, flags.cleanup, flags.cleanupOwn, flags.initOnly].filter((flag) => flag === true);
+  if (kinds.length > 1)
+    throw new UsageError("--once, --cleanup, --cleanup-own and --init-only exclude each other.");
+  const cleanUp = flags.cleanup ? agent.cleanUp : flags.cleanupOwn ? agent.cleanUpOwn : undefined;
+  if (cleanUp !== undefined && flags.dryRun)
+    throw new UsageError(`--cleanup${flags.cleanupOwn ? "-own" : ""} knows no --dry-run.`);
+  // Neither the cluster nor the node's name matters for taking rules away.
+  if (cleanUp !== undefined) return failing(() => cleanUp(say));
 
   const options: AgentOptions = {
     settings: natSettings(flags),

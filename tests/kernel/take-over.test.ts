@@ -80,6 +80,37 @@ async function openAll(node: NodeUnderTest): Promise<readonly Talk[]> {
   return Promise.all(ends.map(async ([from, to, family]) => new Talk(await node.hold(from, to, family))));
 }
 
+interface Dialled {
+  readonly name: string;
+  readonly load: ReturnType<NodeUnderTest["load"]>;
+}
+
+function dialAll(node: NodeUnderTest): readonly Dialled[] {
+  return FAMILIES.flatMap((family) =>
+    DIALLED.map(([from, to]) => ({
+      name: `${family} ${from} → ${to}`,
+      load: node.load(from, to, { concurrency: 1, pauseMs: 4, family }),
+    })),
+  );
+}
+
+/** Ends them: there were some, and each of them was answered. */
+async function expectAllAnswered(loads: readonly Dialled[]): Promise<void> {
+  for (const { load } of loads) load.stop();
+  const counts = await Promise.all(loads.map(async ({ name, load }) => ({ name, ...(await load.done) })));
+  expect(counts.map(({ name, refused, silent, errors }) => ({ name, refused, silent, errors }))).toEqual(
+    counts.map(({ name }) => ({ name, refused: 0, silent: 0, errors: 0 })),
+  );
+  for (const { name, answered } of counts) expect(answered, name).toBeGreaterThan(20);
+}
+
+/** No proxy's rules, and no connection: what kubelet and others have. */
+async function leaveOthersAlone(lab: Lab): Promise<void> {
+  await empty(lab);
+  await addForeignRules(lab);
+  await addKubeletRules(lab);
+}
+
 /** Every answer came, from the endpoint that answered first, to the source that asked first. */
 async function expectUnbroken(talks: readonly Talk[]): Promise<void> {
   for (const talk of talks) {
@@ -98,9 +129,7 @@ async function expectUnbroken(talks: readonly Talk[]): Promise<void> {
 describeNode("take-over", ALWAYS_THERE, (node) => {
   it.each(MODES)("from kube-proxy in mode %s", { timeout: 120_000 }, async (mode) => {
     const { lab, agent } = node();
-    await empty(lab);
-    await addForeignRules(lab);
-    await addKubeletRules(lab);
+    await leaveOthersAlone(lab);
     const others = await snapshot(lab);
     await node().program(SERVICES);
     const alone = withoutNumbers(await snapshot(lab));
@@ -110,12 +139,7 @@ describeNode("take-over", ALWAYS_THERE, (node) => {
     await programAsKubeProxy(node().lab, mode, SERVICES);
     expect(await node().ask("client", "np-empty node http"), "kube-proxy's refusal").toBe("reject");
     const talks = await openAll(node());
-    const loads = FAMILIES.flatMap((family) =>
-      DIALLED.map(([from, to]) => ({
-        name: `${family} ${from} → ${to}`,
-        load: node().load(from, to, { concurrency: 1, pauseMs: 4, family }),
-      })),
-    );
+    const loads = dialAll(node());
     const running = node().start();
     await eventually(
       async () => {
@@ -129,12 +153,7 @@ describeNode("take-over", ALWAYS_THERE, (node) => {
       "the node to have the agent's rules alone",
       40,
     );
-    for (const { load } of loads) load.stop();
-    const counts = await Promise.all(loads.map(async ({ name, load }) => ({ name, ...(await load.done) })));
-    expect(counts.map(({ name, refused, silent, errors }) => ({ name, refused, silent, errors }))).toEqual(
-      counts.map(({ name }) => ({ name, refused: 0, silent: 0, errors: 0 })),
-    );
-    for (const { name, answered } of counts) expect(answered, name).toBeGreaterThan(20);
+    await expectAllAnswered(loads);
     await expectUnbroken(talks);
     expect(await node().ask("client", "np-empty node http")).toBe("reject");
     await running.end("SIGTERM");
@@ -193,6 +212,48 @@ describeNode("a port mapping that asks kube-proxy for its mark", ALWAYS_THERE, (
       expect((await rules()).join("\n"), time).not.toMatch(/KUBE-(?:POSTROUTING|SVC|SEP|SERVICES)/);
     }
     await empty(lab);
+  });
+});
+
+describeNode("the way back", ALWAYS_THERE, (node, { backend }) => {
+  /** A kube-proxy of the other modes would write into the chains of our iptables. */
+  const modes = backend === "nftables" ? MODES : MODES.filter((mode) => mode === "nftables");
+
+  it.each(modes)("to a kube-proxy in mode %s that serves already", { timeout: 120_000 }, async (mode) => {
+    const { lab, agent } = node();
+    await leaveOthersAlone(lab);
+    await programAsKubeProxy(lab, mode, SERVICES);
+    const withKubeProxy = await snapshot(lab);
+    await node().program(SERVICES, "--non-masquerade-cidrs", "10.0.0.0/8");
+    await programAsKubeProxy(lab, mode, SERVICES);
+
+    const talks = await openAll(node());
+    const loads = dialAll(node());
+    // Every one of them has come through while both rule sets stood, and does so when one is gone.
+    const askAll = async (): Promise<void> => {
+      for (const family of FAMILIES)
+        for (const [from, to] of DIALLED) expect(await node().ask(from, to, family)).toMatch(/:\d+$/);
+    };
+    await askAll();
+    const cleaned = await agent.agent("--cleanup-own");
+    await askAll();
+    expect(cleaned).toMatchObject({ code: 0, stdout: "" });
+    expect(cleaned.stderr).toMatch(/^fairlead: Removed: [^\n]+\.\n$/);
+    await expectAllAnswered(loads);
+    await expectUnbroken(talks);
+    expect(await node().ask("client", "np-empty node http")).toBe("reject");
+    expect(await snapshot(lab)).toEqual(withKubeProxy);
+  });
+
+  it.runIf(backend === "iptables")("leaves chains that a kube-proxy may have taken over", async () => {
+    const { lab, agent } = node();
+    await leaveOthersAlone(lab);
+    await node().program(SERVICES);
+    const programmed = await snapshot(lab);
+    const cleaned = await agent.agent("--cleanup-own");
+    expect(cleaned).toMatchObject({ code: 0, stdout: "" });
+    expect(cleaned.stderr).toMatch(/^fairlead: Chains and virtual servers .* --cleanup removes them\.\n$/);
+    expect(await snapshot(lab)).toEqual(programmed);
   });
 });
 
