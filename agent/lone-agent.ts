@@ -27,6 +27,18 @@ export async function beTheOnlyAgent(signal: AbortSignal, onWait: () => void): P
   return undefined;
 }
 
+/** Runs where no agent is, and keeps one that starts waiting meanwhile. Rejects with one sentence that ends in `advice` where one is. */
+export async function whileNoAgentRuns<T>(advice: string, run: () => Promise<T>): Promise<T> {
+  const server = await listen();
+  if (server === undefined)
+    throw new Error(`An agent runs in this network namespace and would undo this: end it first${advice}.`);
+  try {
+    return await run();
+  } finally {
+    server.close();
+  }
+}
+
 function listen(): Promise<Server | undefined> {
   return new Promise((resolve, reject) => {
     const server = createServer((socket) => socket.destroy());

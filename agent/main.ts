@@ -15,7 +15,7 @@ import { KernelError } from "./kernel/kernel-error.ts";
 import { printTransactions } from "./kernel/transactions.ts";
 import { WaitingPrograms } from "./kernel/waiting-programs.ts";
 import { removeLeftovers, removeOwn } from "./leftovers.ts";
-import { beTheOnlyAgent } from "./lone-agent.ts";
+import { beTheOnlyAgent, whileNoAgentRuns } from "./lone-agent.ts";
 import { boundNewObjects, releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
 import { createNodeHealth } from "./node-health.ts";
@@ -182,7 +182,12 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
 }
 
 /** `fairlead agent --once`: programs the present state. Rejects with one sentence; then the rules are what they were. */
-export async function programOnce(options: AgentOptions): Promise<void> {
+export function programOnce(options: AgentOptions): Promise<void> {
+  const advice = ", or change what it follows (--dry-run only shows what would be done)";
+  return whileNoAgentRuns(advice, () => program(options));
+}
+
+async function program(options: AgentOptions): Promise<void> {
   const { settings, say } = options;
   // First: reading keeps this process busy, which then hears late what the programs have said that it waits for.
   const node = await prepareNode(options);
@@ -265,14 +270,16 @@ export async function planOnce(options: AgentOptions): Promise<string> {
 
 /** `fairlead agent --cleanup`: removes the rules of every backend, ours and kube-proxy's. Rejects if something stays. */
 export async function cleanUp(say: (line: string) => void): Promise<void> {
-  const { removed, problems } = await removeLeftovers(undefined, []);
+  const { removed, problems } = await whileNoAgentRuns("", () => removeLeftovers(undefined, []));
   if (removed.length > 0) say(`Removed: ${removed.join(", ")}.`);
   if (problems.length > 0) throw new Error(problems.join(" "));
 }
 
 /** `fairlead agent --cleanup-own`: removes what is Fairlead's; a kube-proxy that runs serves on. Rejects if something stays. */
 export async function cleanUpOwn(say: (line: string) => void): Promise<void> {
-  const { removed, problems, openIpvsConnections, leftToKubeProxy } = await removeOwn();
+  const { removed, problems, openIpvsConnections, leftToKubeProxy } = await whileNoAgentRuns("", () =>
+    removeOwn(),
+  );
   if (removed.length > 0) say(`Removed: ${removed.join(", ")}.`);
   if (openIpvsConnections > 0) say(openConnections(openIpvsConnections));
   if (leftToKubeProxy) say(LEFT_TO_KUBE_PROXY);

@@ -295,6 +295,33 @@ describe.skipIf(reason !== undefined)(
       expect(page.stdout).toContain("SERVICE PORT");
     });
 
+    test("beside a running agent nothing is programmed or removed, and one may ask", async () => {
+      write(NODE, service("dns", "172.30.0.10", "10.180.0.10"));
+      const { child } = await start();
+      const other = join(folder, "other.yaml");
+      writeFileSync(other, [NODE, service("log", "172.30.0.14", "10.180.0.14")].join("\n"));
+      const refused =
+        /^fairlead: An agent runs in this network namespace and would undo this: end it first[^\n]*\.\n$/;
+      const standing = table();
+      for (const flags of [["--cleanup"], ["--cleanup-own"], ["--node", "n1", "-f", other, "--once"]]) {
+        const { code, stdout, stderr } = await agent(...flags);
+        expect({ code, stdout }, flags.join(" ")).toEqual({ code: 1, stdout: "" });
+        expect(stderr).toMatch(refused);
+        expect(table()).toBe(standing);
+      }
+      const plan = await agent("--node", "n1", "-f", other, "--dry-run");
+      expect(plan.code).toBe(0);
+      expect(plan.stdout).toContain("172.30.0.14 . udp . 53");
+      const asked = ["explain", "--node", "n1", "-f", manifest, "--to", "172.30.0.10:53", "--proto", "udp"];
+      expect((await agent(...asked)).code).toBe(0);
+      expect(table()).toBe(standing);
+      await end(child, "SIGTERM");
+      expect((await agent("--node", "n1", "-f", other, "--once")).code).toBe(0);
+      expect(table()).toContain("172.30.0.14 . udp . 53");
+      expect((await agent("--cleanup")).code).toBe(0);
+      expect(table()).toBe("");
+    });
+
     test("a second agent waits until the first one has ended", async () => {
       write(NODE, service("dns", "172.30.0.10", "10.180.0.10"));
       const first = await start();
