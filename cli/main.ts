@@ -99,7 +99,7 @@ function helpOf(command: Command): string {
 
 /**
  * `fairlead compile … | head` closes our standard output early, which is not an error.
- * A command that runs until it is told to stop (it listens to SIGTERM) goes on without its reader.
+ * A command that runs until it is told to stop (it listens to SIGTERM) goes on without its reader, unless it says otherwise.
  */
 function endQuietlyWithoutReader(): void {
   for (const stream of [process.stdout, process.stderr]) {

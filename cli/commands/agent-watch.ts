@@ -36,6 +36,10 @@ async function runWatch({ backend, interval, count }: Flags): Promise<void> {
   const { renderPage } = await import("../../agent/watch.ts");
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
+  // Pages are for a reader; without one (`| head`) it ends well.
+  process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
+    if (code === "EPIPE") stop.abort();
+  });
   let before: Awaited<ReturnType<typeof readCounters>> | undefined;
   let readAtMs = 0;
   for (let page = 0; !stop.signal.aborted && page !== count; page++) {

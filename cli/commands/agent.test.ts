@@ -295,6 +295,20 @@ describe.skipIf(reason !== undefined)(
       expect(page.stdout).toContain("SERVICE PORT");
     });
 
+    test("watch ends with its reader", async () => {
+      write(NODE, service("dns", "172.30.0.10", "10.180.0.10"));
+      await onFiles("--once");
+      const [first, args] = words(["watch", "--interval", "0.2"]);
+      const ended = await new Promise<Finished>((resolve) => {
+        const pipe = ["-c", 'set -o pipefail; timeout 30 "$@" | head -2', "bash", first, ...args];
+        execFile("bash", pipe, (error, stdout, stderr) =>
+          resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
+        );
+      });
+      expect(ended).toMatchObject({ code: 0, stderr: "" });
+      expect(ended.stdout.split("\n")).toHaveLength(3);
+    });
+
     test("beside a running agent nothing is programmed or removed, and one may ask", async () => {
       write(NODE, service("dns", "172.30.0.10", "10.180.0.10"));
       const { child } = await start();
