@@ -63,12 +63,14 @@ export async function explainDestination(
   const owner = claims[0];
   const from =
     question.from ?? (owner?.kind === "ClusterIP" ? (addresses[0] ?? OUTSIDE[family]) : OUTSIDE[family]);
-  const trace = compiler.nat.trace({
-    from,
-    to: destination.address,
-    port: destination.port,
-    protocol: destination.protocol,
-  });
+  const traceFrom = (source: string): NatTrace =>
+    compiler.nat.trace({
+      from: source,
+      to: destination.address,
+      port: destination.port,
+      protocol: destination.protocol,
+    });
+  const trace = traceFrom(from);
 
   const isInternal = owner?.kind === "ClusterIP";
   const endpoints =
@@ -109,7 +111,21 @@ export async function explainDestination(
     kernel,
     ...(connections === undefined ? {} : { connections }),
   };
-  return { ...told, findings: findingsOf(told) };
+  return { ...told, findings: findingsOf(told, endpointsOfEveryPath()) };
+
+  /** Pods and this node go by another set than clients outside under policy Local; the kernel holds both. */
+  function endpointsOfEveryPath(): ReadonlySet<string> {
+    const traces = [
+      trace,
+      ...[addresses[0], OUTSIDE[family]].flatMap((source) => source ?? []).map(traceFrom),
+    ];
+    const found = new Set(traces.flatMap((one) => one.endpoints));
+    // Whom a source range keeps out does not learn where others go.
+    if (traces.some(({ verdict }) => verdict === "drop"))
+      for (const { endpoint, state } of endpoints)
+        if (state === "ready" || state === "terminating, serving") found.add(endpoint);
+    return found;
+  }
 
   /** Pods and this node are not bound by an external policy Local. */
   function externalPolicy(): "Cluster" | "Local" {
@@ -120,14 +136,10 @@ export async function explainDestination(
   }
 }
 
-function findingsOf({
-  owner,
-  others,
-  trace,
-  kernel,
-  connections,
-  destination,
-}: Omit<Explanation, "findings">): readonly string[] {
+function findingsOf(
+  { owner, others, trace, kernel, connections, destination }: Omit<Explanation, "findings">,
+  wanted: ReadonlySet<string>,
+): readonly string[] {
   const findings: string[] = [];
   if (owner === undefined && trace.verdict === "untouched")
     findings.push(`No Service of the cluster has ${destination}.`);
@@ -146,6 +158,11 @@ function findingsOf({
   else if (missing.length > 0)
     findings.push(
       `The kernel lacks ${missing.join(", ")}: the agent is behind, or its last transaction was refused.`,
+    );
+  const extra = held.filter((endpoint) => !wanted.has(endpoint));
+  if (extra.length > 0)
+    findings.push(
+      `The kernel still leads to ${extra.join(", ")}, where nothing should go any more: no agent runs, it is behind, or its last transaction was refused.`,
     );
   const stale = (connections ?? []).filter(({ endpoint }) => !held.includes(endpoint));
   if (held.length > 0 && stale.length > 0)

@@ -46,6 +46,8 @@ export interface KernelQuestion {
 }
 
 const TIMEOUT_MS = 30_000;
+/** Of `wasm-nat/src/nftables/rules.rs`. */
+const UNDEFINED_PORT = "undefined-port";
 
 export function askKernel(question: KernelQuestion, options: KernelOptions = {}): Promise<KernelHoldings> {
   switch (question.backend) {
@@ -61,7 +63,7 @@ export function askKernel(question: KernelQuestion, options: KernelOptions = {})
 }
 
 async function askNft(
-  { destination: { address, port, protocol }, isNodeAddress }: KernelQuestion,
+  { destination: { address, port, protocol }, isNodeAddress, rules }: KernelQuestion,
   options: KernelOptions,
 ): Promise<KernelHoldings> {
   const table: NftTable = { family: address.includes(":") ? "ip6" : "ip", name: NFT_TABLE };
@@ -71,7 +73,13 @@ async function askNft(
     (isNodeAddress
       ? (await getElements(table, "service-nodeports", [`${word} . ${port}`], options))[0]
       : undefined);
-  if (entry === undefined) return { lines: [], endpoints: [] };
+  if (entry === undefined) {
+    // Its other ports are refused by the address alone.
+    const addresses = rules.some(({ chain }) => chain === UNDEFINED_PORT)
+      ? await getElements(table, "cluster-ips", [address], options)
+      : [];
+    return { lines: addresses.map((element) => `@cluster-ips ${element}`), endpoints: [] };
+  }
   const value = parseNumber(mappedTo(entry));
   const counter = (
     await getElements(table, "connections", [printNumber(masked(value, COUNTED_MASK))], options)
@@ -141,7 +149,8 @@ async function askIptables(question: KernelQuestion, options: KernelOptions): Pr
   const endpoints = new Set<string>();
   /** Packets that rules about this destination have seen, by table. */
   const counts = new Map<string, number>();
-  const met = new Map<string, Set<string>>();
+  /** What is to be refused in the filter table may still be translated before it comes there. */
+  const met = new Map([["nat", new Set(["KUBE-SERVICES", "KUBE-NODEPORTS"])]]);
   for (const { table, chain } of rules) met.set(table, (met.get(table) ?? new Set()).add(chain));
   for (const [table, chains] of met) {
     const { code, output } = await runCommand(program, ["-c", "-t", table], {
@@ -149,24 +158,37 @@ async function askIptables(question: KernelQuestion, options: KernelOptions): Pr
       ...options,
     });
     if (code !== 0) continue;
-    const held = output.split("\n").filter((line) => / -A (\S+) /.test(line));
-    // From the last chain that the packet meets there are jumps to those of single endpoints.
-    for (const chain of [...chains])
-      for (const line of held)
-        if (line.includes(` -A ${chain} `)) {
-          const target = /-j (KUBE-SEP-\S+)/.exec(line)?.[1];
-          if (target !== undefined) chains.add(target);
-        }
-    for (const line of held) {
-      const chain = / -A (\S+) /.exec(line)?.[1] ?? "";
-      if (!chains.has(chain)) continue;
-      if (isBranch(chain)) {
-        if (!isAbout(line, question)) continue;
-        counts.set(table, (counts.get(table) ?? 0) + Number(/^\[(\d+):/.exec(line)?.[1] ?? 0));
+    const held = new Map<string, string[]>();
+    for (const line of output.split("\n")) {
+      const chain = / -A (\S+) /.exec(line)?.[1];
+      if (chain === undefined) continue;
+      const before = held.get(chain);
+      if (before === undefined) held.set(chain, [line]);
+      else before.push(line);
+    }
+    // From the last chain that the packet meets there are jumps to those of single endpoints. Where it is to be refused, the
+    // kernel may still have a way for it.
+    const shouldMeet = new Set(chains);
+    for (const chain of chains)
+      for (const line of held.get(chain) ?? []) {
+        const target = /-j (KUBE-(?:SVC|SVL|EXT|FW|SEP)-\S+)/.exec(line)?.[1];
+        if (target === undefined) continue;
+        const isWay = isBranch(chain)
+          ? isBranch(target) || isAbout(line, question)
+          : !shouldMeet.has(chain) || target.startsWith("KUBE-SEP-");
+        if (isWay) chains.add(target);
       }
-      lines.push(`${table} ${line}`);
-      const endpoint = /--to-destination (\S+)/.exec(line)?.[1];
-      if (endpoint !== undefined) endpoints.add(endpoint);
+    for (const [chain, ofChain] of held) {
+      if (!chains.has(chain)) continue;
+      for (const line of ofChain) {
+        if (isBranch(chain)) {
+          if (!isAbout(line, question)) continue;
+          counts.set(table, (counts.get(table) ?? 0) + Number(/^\[(\d+):/.exec(line)?.[1] ?? 0));
+        }
+        lines.push(`${table} ${line}`);
+        const endpoint = /--to-destination (\S+)/.exec(line)?.[1];
+        if (endpoint !== undefined) endpoints.add(endpoint);
+      }
     }
   }
   // A connection that the filter table refuses was counted by the nat table, unless there was nothing to translate.
@@ -204,7 +226,6 @@ async function askIpvs(
   const lines = output
     .split("\n")
     .filter((line) => /^(?:TCP|UDP|SCTP| {2}->)/.test(line) && !line.includes("RemoteAddress"));
-  const endpoints = lines.flatMap((line) => /^ {2}-> (\S+)/.exec(line)?.[1] ?? []);
   // From pods it may be reached by way of a mark, which is a virtual server of its own.
   const own = (await readServerCounts(options)).filter(({ destinations }) =>
     destinations.some(
@@ -212,5 +233,10 @@ async function askIpvs(
     ),
   );
   const connections = own.reduce((sum, one) => sum + one.connections, 0);
-  return { lines, endpoints: endpoints.sort(), connections };
+  return { lines, endpoints: newConnectionsGoTo(lines), connections };
+}
+
+/** The destinations of a virtual server whose weight is not 0, sorted; `  -> 10.180.0.1:8080  Masq  1  2  0`. */
+export function newConnectionsGoTo(lines: readonly string[]): readonly string[] {
+  return lines.flatMap((line) => /^ {2}-> (\S+)\s+\S+\s+[1-9]/.exec(line)?.[1] ?? []).sort();
 }

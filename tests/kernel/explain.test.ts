@@ -24,7 +24,7 @@ interface Explained {
 const at = (host: HostName, family: Family, port = 8080) => hostPort(HOSTS[host][family], port);
 const textOf = ({ address, port }: Destination, family: Family) => hostPort(address[family], port);
 
-describeNode("explain", ALWAYS_THERE, (node) => {
+describeNode("explain", ALWAYS_THERE, (node, { backend }) => {
   const explain = async (destination: string, family: Family): Promise<Explained> =>
     (await node().agent.explain(node().manifest, textOf(readDestination(destination), family))) as Explained;
 
@@ -81,6 +81,48 @@ describeNode("explain", ALWAYS_THERE, (node) => {
         findings: [`2 connection(s) to ${at("a1", family)}: such connections go on, new ones go elsewhere.`],
       });
       for (const one of held) one.close();
+      await node().program([serviceWith("web", ["a1"])]);
+    }
+  });
+
+  it("says where the kernel still leads though nothing should go there", async () => {
+    const extra = (family: Family, ...hosts: readonly HostName[]): string =>
+      `The kernel still leads to ${hosts
+        .map((host) => at(host, family))
+        .sort()
+        .join(
+          ", ",
+        )}, where nothing should go any more: no agent runs, it is behind, or its last transaction was refused.`;
+    await node().program(["web", "np", "np-local"].map((name) => serviceWith(name, ["a1", "b1"])));
+    await node().write(["web", "np", "np-local"].map((name) => serviceWith(name, ["a1"])));
+    for (const family of FAMILIES) {
+      for (const destination of ["web cluster http", "np node http"])
+        expect((await explain(destination, family)).findings, destination).toEqual([extra(family, "b1")]);
+      // From outside iptables goes by the chain of this node's endpoints alone.
+      const local = await explain("np-local node http", family);
+      expect(local.findings).toEqual(backend === "nftables" ? [extra(family, "b1")] : []);
+    }
+    await node().write(["web", "np"].map((name) => serviceWith(name, [])));
+    for (const family of FAMILIES)
+      for (const destination of ["web cluster http", "np node http"])
+        expect((await explain(destination, family)).findings, destination).toEqual([
+          extra(family, "a1", "b1"),
+        ]);
+  });
+
+  it.runIf(backend === "nftables")("knows a ClusterIP by its undefined ports, too", async () => {
+    await node().program([serviceWith("web", ["a1"])]);
+    for (const family of FAMILIES) {
+      const { address } = readDestination("web cluster http");
+      const asked = async () =>
+        (await node().agent.explain(node().manifest, hostPort(address[family], 9))) as Explained;
+      expect(await asked()).toMatchObject({
+        trace: { verdict: "reject" },
+        kernel: { lines: [`@cluster-ips ${address[family]}`] },
+        findings: [],
+      });
+      await node().lab.namespaces.must("node-a", "nft", ["flush", "ruleset"]);
+      expect((await asked()).kernel.lines).toEqual([]);
       await node().program([serviceWith("web", ["a1"])]);
     }
   });
