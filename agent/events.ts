@@ -14,7 +14,7 @@ export interface NodeEvent {
   readonly about:
     | { readonly kind: "Node"; readonly name: string }
     | { readonly kind: "Service"; readonly name: ObjectName; readonly uid?: string | undefined };
-  readonly reason: "RulesNotApplied" | "FailedToStartServiceHealthcheck";
+  readonly reason: "RulesNotApplied" | "FailedToStartServiceHealthcheck" | "ResourceNotFollowed";
   /** One sentence. */
   readonly message: string;
 }

@@ -53,9 +53,10 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
   });
   const diagnostics = new DiagnosticLog(say);
   const takeOver = new TakeOver({ backend: settings.backend, sideRules: sideRuleNames(options), say, stop });
-  const sideRules = createSideRules(options, families, () => model?.pods.values() ?? [], sweeper);
+  const sideRules = createSideRules(options, families, () => pods?.values(), sweeper);
   let isReady = false;
   let model: ClusterModel | undefined;
+  let pods: ClusterModel["pods"] | undefined;
   let followed: OpenSource | undefined;
 
   const waiting = new WaitingPrograms();
@@ -133,12 +134,15 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     },
   });
 
-  const take = ({ model: present, diagnostics: ofReading }: ClusterState): void => {
-    const before = model;
+  const take = (state: ClusterState): void => {
+    const { model: present, diagnostics: ofReading } = state;
+    const isFirst = model === undefined;
+    const podsBefore = pods;
     model = present;
+    pods = podsOf(state);
     diagnostics.show("reading", ofReading);
     // They follow Pods, not Services.
-    if (before?.pods !== present.pods) for (const runner of sideRules) runner.changed();
+    if (isFirst || pods !== podsBefore) for (const runner of sideRules) runner.changed();
     const changes = compiler.note(present);
     if (changes === undefined) return;
     follower.take(present, changes, compiler.exposed());
@@ -193,7 +197,8 @@ async function program(options: AgentOptions): Promise<void> {
   const node = await prepareNode(options);
   const { compiler } = node;
   const sweeper = createSweeper(options, node);
-  const { model, diagnostics } = await readOnce(options.source, interestOf(options), say);
+  const state = await readOnce(options.source, interestOf(options), say);
+  const { model, diagnostics } = state;
   const log = new DiagnosticLog(say);
   log.show("reading", diagnostics);
   const follower = new ServiceFollower({
@@ -211,7 +216,7 @@ async function program(options: AgentOptions): Promise<void> {
       isWatched: false,
     }),
   );
-  for (const runner of createSideRules(options, node.families, () => model.pods.values(), sweeper))
+  for (const runner of createSideRules(options, node.families, () => podsOf(state)?.values(), sweeper))
     await runner.once();
   const [{ problems, openIpvsConnections }] = await Promise.all([
     removeLeftovers(settings.backend, sideRuleNames(options)),
@@ -238,11 +243,12 @@ async function resyncAtOnce(backend: Backend): Promise<void> {
 /** `fairlead agent --dry-run`: what `--once` would apply, as text. Needs no rights where the kernel cannot be read. */
 export async function planOnce(options: AgentOptions): Promise<string> {
   const { settings, say } = options;
-  const [{ model, diagnostics }, nat, usable] = await Promise.all([
+  const [state, nat, usable] = await Promise.all([
     readOnce(options.source, interestOf(options), say),
     createNat(),
     usableFamilies(settings.backend),
   ]);
+  const { model, diagnostics } = state;
   const log = new DiagnosticLog(say);
   log.show("reading", diagnostics);
   const families = usable.families.length > 0 ? usable.families : BOTH;
@@ -258,7 +264,7 @@ export async function planOnce(options: AgentOptions): Promise<string> {
   log.show("compiling", compiler.diagnostics());
   const beside: Awaited<ReturnType<SideRulesRunner["plan"]>>[number][] = [];
   if (usable.families.length > 0)
-    for (const runner of createSideRules(options, families, () => model.pods.values()))
+    for (const runner of createSideRules(options, families, () => podsOf(state)?.values()))
       beside.push(...(await runner.plan()));
   if (plan.empty && beside.length === 0) say("The kernel holds these rules already; there is nothing to do.");
   const encoder = new TextEncoder();
@@ -313,6 +319,11 @@ function interestOf({ settings, outbound, hostPorts }: AgentOptions): Parameters
     configMaps: configMapNames(settings),
     pods: hostPorts || outbound?.kind === "file",
   };
+}
+
+/** `undefined`: they have not come. */
+function podsOf({ model, missing }: ClusterState): ClusterModel["pods"] | undefined {
+  return missing?.has("Pod") ? undefined : model.pods;
 }
 
 function openConnections(count: number): string {

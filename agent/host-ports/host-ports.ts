@@ -5,15 +5,18 @@ import { HOST_PORTS, type UdpSweeper } from "../conntrack.ts";
 import type { SideRulesSource } from "../side-rules/runner.ts";
 import { hostPortRules } from "./rules.ts";
 
-/** `pods`: those that are known now. */
+/** `pods`: those of this node that are known now; `undefined`: none are known yet, and what stands stays. */
 export function hostPortSource(
   node: string,
-  pods: () => Iterable<Pod>,
+  pods: () => Iterable<Pod> | undefined,
   sweeper: UdpSweeper | undefined,
 ): SideRulesSource {
   return {
     wanted: async () => {
-      const { udpPorts, ...wanted } = hostPortRules(pods(), node);
+      const known = pods();
+      if (known === undefined)
+        throw new Error("Host ports wait for the Pods of this node, so what stands stays.");
+      const { udpPorts, ...wanted } = hostPortRules(known, node);
       sweeper?.update(HOST_PORTS, udpPorts);
       return wanted;
     },

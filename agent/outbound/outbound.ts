@@ -12,17 +12,21 @@ export type OutboundSettings =
   | { readonly kind: "cidrs"; readonly cidrs: readonly string[]; readonly randomFully: boolean }
   | { readonly kind: "file"; readonly path: string; readonly randomFully: boolean };
 
-/** `pods`: those that are known now. */
+/** `pods`: those that are known now; `undefined`: not one of them, nor that there is none. */
 export function outboundSource(
   settings: OutboundSettings,
   node: string,
-  pods: () => Iterable<Pod>,
+  pods: () => Iterable<Pod> | undefined,
 ): SideRulesSource {
   return {
     wanted: async () => {
       const policy = await currentPolicy(settings);
       const own = localAddresses();
-      return outboundRules(policy, pods(), node, (address) => own.has(address));
+      const known = pods();
+      // Without the fixed addresses the rest of it would send their Pods out by another one.
+      if (known === undefined && policy.egress.length > 0)
+        throw new Error("The outbound policy waits for the Pods of this node, so what stands stays.");
+      return outboundRules(policy, known ?? [], node, (address) => own.has(address));
     },
   };
 }

@@ -15,11 +15,11 @@ export function sideRuleNames({ outbound, hostPorts }: AgentOptions): readonly S
   ];
 }
 
-/** One runner for each rule set beside those of Services that is in use. */
+/** `pods`: those of this node; `undefined`: they are not known yet. One runner for each rule set beside those of Services that is in use. */
 export function createSideRules(
   options: AgentOptions,
   families: readonly IpFamily[],
-  pods: () => Iterable<Pod>,
+  pods: () => Iterable<Pod> | undefined,
   sweeper?: UdpSweeper,
 ): readonly SideRulesRunner[] {
   const { settings, outbound, say } = options;

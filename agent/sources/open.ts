@@ -48,19 +48,25 @@ export async function openSource(
     case "kubernetes": {
       // Loaded where it is needed: the client takes longer to load than a node of files takes to program.
       const { connectKubernetes } = await import("../../cluster/watch/api.ts");
-      const { followKubernetes } = await import("./kubernetes.ts");
+      const { followKubernetes, OPTIONAL_KINDS } = await import("./kubernetes.ts");
       const api = connectKubernetes(source.access);
+      const { tell } = createEventTeller(api, interest.node);
       const followed = followKubernetes({
         api,
         ...interest,
         onState: listener.onState,
         onNote: (kind, note) => {
-          if (note.kind === "disconnected") listener.onNote(`${kind}s cannot be followed: ${note.message}`);
+          if (note.kind !== "disconnected") return;
+          const waits = note.isRefused && OPTIONAL_KINDS.has(kind);
+          const message = `${kind}s cannot be followed: ${note.message}${waits ? "; what needs them waits." : ""}`;
+          listener.onNote(message);
+          if (waits)
+            tell({ about: { kind: "Node", name: interest.node }, reason: "ResourceNotFollowed", message });
         },
       });
       return {
         problem: followed.problem,
-        tell: createEventTeller(api, interest.node).tell,
+        tell,
         close: () => {
           followed.close();
           api.close();

@@ -9,6 +9,8 @@ export interface ClusterState {
   readonly diagnostics: readonly Diagnostic[];
   /** When the first change came that is not in the state before; milliseconds since 1970. */
   readonly receivedAtMs: number;
+  /** Kinds that were asked for and of which nothing is known yet, neither that there are objects nor that there are none. */
+  readonly missing?: ReadonlySet<string>;
 }
 
 export interface ClusterSource {

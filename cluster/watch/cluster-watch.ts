@@ -33,6 +33,8 @@ export interface ClusterSnapshot {
   readonly diagnostics: readonly Diagnostic[];
   /** When the first change arrived that is in this model and not in the one before; milliseconds since 1970. */
   readonly receivedAtMs: number;
+  /** Optional kinds of which nothing is known yet. */
+  readonly missing: ReadonlySet<WatchedKind>;
 }
 
 export interface NamedReferences {
@@ -44,6 +46,11 @@ export interface ClusterWatchOptions {
   readonly api: KubernetesApi;
   /** Watched whole. */
   readonly kinds: readonly Exclude<WatchedKind, "Secret" | "ConfigMap">[];
+  /**
+   * The first model waits for these, too, but neither where the server refuses them nor for long: then they are missing in it,
+   * and join when they come.
+   */
+  readonly optional?: readonly WatchedKind[] | undefined;
   /** Absent: all of the cluster. */
   readonly namespaces?: readonly string[] | undefined;
   /** Kubernetes label selectors, by kind. */
@@ -91,11 +98,11 @@ export function distanceAfter(changes: number): number {
   return Math.min(LONGEST_DISTANCE_MS, SHORTEST_DISTANCE_MS + DISTANCE_A_CHANGE_MS * changes);
 }
 
-/** How long a model waits for objects that it names for the first time. */
-const LONGEST_WAIT_FOR_NAMED_MS = 5_000;
+/** How long a model waits for objects that it names for the first time, and the first one for optional kinds. */
+const LONGEST_WAIT_MS = 5_000;
 
 export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
-  const { api, references, onRaw, onNote } = options;
+  const { api, references, onRaw, onNote, optional = [] } = options;
   const distance = (): number => options.distanceMs ?? distanceAfter(lastChanges);
   const live = createLiveModel(options.keep);
   const stopping = new AbortController();
@@ -105,6 +112,8 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
   let lastChanges = 0;
   let changes = 0;
   let isFirst = true;
+  /** In the model that was told last. */
+  let missing: ReadonlySet<WatchedKind> = new Set();
   /** The next model, where one is due. */
   let callOff: (() => void) | undefined;
   let waitTimer: NodeJS.Timeout | undefined;
@@ -134,14 +143,18 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
     },
     listed: () => {
       // Something may have waited for it; without a change there is nothing to tell, but for the very first time.
-      if (isFirst) changed();
+      if (isFirst || missing.size > 0) changed();
       else if (dirtySinceMs !== undefined) schedule();
     },
     noted: () => {},
   };
   const start = (target: ReflectorTarget): Reflector => {
-    const ownSink =
-      onNote === undefined ? sink : { ...sink, noted: (note: ReflectorNote) => onNote(target.kind, note) };
+    const noted = (note: ReflectorNote): void => {
+      onNote?.(target.kind, note);
+      // What is refused is waited for no longer.
+      if (note.kind === "disconnected" && note.isRefused && dirtySinceMs !== undefined) schedule();
+    };
+    const ownSink = { ...sink, noted };
     const reflector = startReflector(api, target, ownSink, options.backoff);
     startedMs.set(reflector, performance.now());
     return reflector;
@@ -163,30 +176,43 @@ export function watchCluster(options: ClusterWatchOptions): ClusterWatch {
     ...named.configMaps.reflectors(),
   ];
 
+  const isOptional = ({ target }: Reflector): boolean => optional.includes(target.kind);
+
   /** Tells the model, unless something is still missing in it. */
   const tell = (): void => {
-    if (dirtySinceMs === undefined || !whole.every((reflector) => reflector.isListed())) return;
+    if (dirtySinceMs === undefined) return;
+    if (!whole.every((reflector) => reflector.isListed() || isOptional(reflector))) return;
     if (references !== undefined) {
       const { secrets, configMaps } = references(live.snapshot().model);
       named.secrets.want(secrets);
       named.configMaps.want(configMaps);
-      if (waitsForNamed()) return;
     }
+    if (waitsForMore()) return;
+    missing = new Set(
+      reflectors()
+        .filter((reflector) => isOptional(reflector) && !reflector.isListed())
+        .map(({ target }) => target.kind),
+    );
     const receivedAtMs = dirtySinceMs;
     dirtySinceMs = undefined;
     isFirst = false;
     lastChanges = changes;
     changes = 0;
     lastToldMs = performance.now();
-    options.onSnapshot({ ...live.snapshot(), receivedAtMs });
+    options.onSnapshot({ ...live.snapshot(), receivedAtMs, missing });
   };
-  /** The first model waits for ever; a later one not so long that one forbidden Secret would hold everything up. */
-  const waitsForNamed = (): boolean => {
-    const missing = reflectors().filter((reflector) => !reflector.isListed());
-    if (missing.length === 0) return false;
-    if (isFirst) return true;
-    const youngestMs = Math.max(...missing.map((reflector) => startedMs.get(reflector) ?? 0));
-    const leftMs = youngestMs + LONGEST_WAIT_FOR_NAMED_MS - performance.now();
+  /**
+   * The first model waits for ever for what is not optional; a later one not so long that one forbidden Secret would hold
+   * everything up.
+   */
+  const waitsForMore = (): boolean => {
+    const awaited = reflectors().filter(
+      (reflector) => !reflector.isListed() && !(isOptional(reflector) && reflector.isRefused()),
+    );
+    if (awaited.length === 0) return false;
+    if (isFirst && !awaited.every(isOptional)) return true;
+    const youngestMs = Math.max(...awaited.map((reflector) => startedMs.get(reflector) ?? 0));
+    const leftMs = youngestMs + LONGEST_WAIT_MS - performance.now();
     if (leftMs <= 0) return false;
     clearTimeout(waitTimer);
     waitTimer = setTimeout(tell, leftMs);

@@ -54,7 +54,7 @@ export type ReflectorNote =
   | { readonly kind: "list"; readonly reason: "first" | "gone"; readonly objects: number }
   | { readonly kind: "event" }
   | { readonly kind: "connected" }
-  | { readonly kind: "disconnected"; readonly message: string };
+  | { readonly kind: "disconnected"; readonly message: string; readonly isRefused: boolean };
 
 export interface Reflector {
   readonly target: ReflectorTarget;
@@ -62,6 +62,8 @@ export interface Reflector {
   readonly isListed: () => boolean;
   /** Absent: connected. Otherwise since when it is not, in milliseconds since 1970, and why. */
   readonly trouble: () => { readonly sinceMs: number; readonly message: string } | undefined;
+  /** The server answers, and does not give it: there is no right to it, or no such kind. */
+  readonly isRefused: () => boolean;
   /** How many objects are there. */
   readonly size: () => number;
   /** Ends a wait: the server answers again. */
@@ -76,6 +78,7 @@ const PAGE = 500;
 const WATCH_SECONDS = 300;
 /** A watch that lasted so long was no failure: the next wait is a short one again. */
 const STEADY_MS = 30_000;
+const REFUSALS: readonly number[] = [403, 404];
 
 interface ListPage {
   readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
@@ -97,9 +100,11 @@ export function startReflector(
   let resourceVersion: string | undefined;
   let listed = false;
   let trouble: { readonly sinceMs: number; readonly message: string } | undefined;
+  let refused = false;
   let waking = new AbortController();
 
   const connected = (): void => {
+    refused = false;
     if (trouble === undefined) return;
     trouble = undefined;
     sink.noted({ kind: "connected" });
@@ -220,7 +225,10 @@ export function startReflector(
         }
         if (performance.now() - startedMs > STEADY_MS) failures = 0;
         const message = describeError(error);
-        if (trouble === undefined) sink.noted({ kind: "disconnected", message });
+        const wasRefused = refused;
+        refused = error instanceof ApiError && REFUSALS.includes(error.status);
+        if (trouble === undefined || (refused && !wasRefused))
+          sink.noted({ kind: "disconnected", message, isRefused: refused });
         trouble = { sinceMs: trouble?.sinceMs ?? Date.now(), message };
         const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
         waking = new AbortController();
@@ -237,6 +245,7 @@ export function startReflector(
     target,
     isListed: () => listed,
     trouble: () => trouble,
+    isRefused: () => refused,
     size: () => known.size,
     wake: () => waking.abort(),
     withdraw: () => {

@@ -5,6 +5,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
@@ -14,6 +15,8 @@ import { service, slice } from "./support/objects.ts";
 
 const COMMAND = join(import.meta.dirname, "..", "..", "bin", "fairlead.mjs");
 const WAIT = { timeout: 30_000, interval: 50 } as const;
+/** What was refused is asked for again with growing pauses. */
+const LONG_WAIT = { ...WAIT, timeout: 60_000 } as const;
 
 /** Runs in the namespace: its loopback port is the API server's, by way of the socket. */
 const INNER_RELAY = `const net = require("node:net");
@@ -161,6 +164,84 @@ describe.skipIf(reason !== undefined)(
         body: { status: { phase: "Running", podIP: "10.0.0.77", podIPs: [{ ip: "10.0.0.77" }] } },
       });
       await vi.waitFor(() => expect(rules()).toContain("8081 : 10.0.0.77 . 8080"), WAIT);
+    });
+
+    test("without rights to what only some things need, Services are served; the rest joins with its rights", {
+      timeout: 180_000,
+    }, async () => {
+      const subject = { kind: "ServiceAccount", name: "narrow", namespace: "default" };
+      const role = (name: string, rules: readonly object[]): readonly Manifest[] => [
+        {
+          apiVersion: "rbac.authorization.k8s.io/v1",
+          kind: "ClusterRole",
+          metadata: { name },
+          rules,
+        } as Manifest,
+        {
+          apiVersion: "rbac.authorization.k8s.io/v1",
+          kind: "ClusterRoleBinding",
+          metadata: { name },
+          roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name },
+          subjects: [subject],
+        } as Manifest,
+      ];
+      const verbs = ["list", "watch"];
+      await server.apply(
+        { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "narrow", namespace: "default" } },
+        {
+          apiVersion: "v1",
+          kind: "ConfigMap",
+          metadata: { name: "tcp" },
+          data: { "9000": "default/web:80" },
+        } as Manifest,
+        ...role("narrow", [
+          { apiGroups: [""], resources: ["services", "nodes"], verbs },
+          { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs },
+          { apiGroups: [""], resources: ["events"], verbs: ["create"] },
+        ]),
+        service("web"),
+        slice("web", ["10.0.0.11"]),
+      );
+      const policy = join(server.folder, "outbound.yaml");
+      writeFileSync(
+        policy,
+        "nonMasqueradeCIDRs: [10.0.0.0/8]\negress: [{ namespace: default, sourceIPs: [127.0.0.1] }]\n",
+      );
+      space.run("nft flush ruleset");
+      await start(
+        ...["--kubeconfig", await server.kubeconfigOf("default", "narrow")],
+        ...["--host-ports", "--outbound-policy", policy, "--tcp-services", "default/tcp"],
+      );
+      expect(space.run("curl -s http://127.0.0.1:10256/readyz")).toContain('"ready":true');
+      expect(rules()).toContain("10.0.0.11 . 8080");
+      for (const kind of ["Pod", "ConfigMap"]) {
+        const sentence = new RegExp(
+          `^fairlead: ${kind}s cannot be followed: 403 .*; what needs them waits\\.$`,
+          "gm",
+        );
+        await vi.waitFor(() => expect(said.match(sentence)).toHaveLength(1), WAIT);
+      }
+      await vi.waitFor(
+        () => expect(said).toMatch(/^fairlead: The outbound policy waits for [^\n]+\.$/m),
+        WAIT,
+      );
+      expect(said).toMatch(/^fairlead: Host ports wait for [^\n]+\.$/m);
+      expect(rules()).not.toMatch(/fairlead-snat|fairlead-hostports|tcp \. 9000|6 \. 9000/);
+      await vi.waitFor(async () => {
+        const { items } = (await server.api.request({ path: "/api/v1/namespaces/default/events" })) as {
+          readonly items: readonly { readonly reason: string; readonly message: string }[];
+        };
+        expect(items).toContainEqual(
+          expect.objectContaining({
+            reason: "ResourceNotFollowed",
+            message: expect.stringMatching(/^Pods cannot be followed: 403 /),
+          }),
+        );
+      }, WAIT);
+
+      await server.apply(...role("wide", [{ apiGroups: [""], resources: ["pods", "configmaps"], verbs }]));
+      await vi.waitFor(() => expect(rules()).toContain("table ip fairlead-snat"), LONG_WAIT);
+      await vi.waitFor(() => expect(rules()).toMatch(/(?:tcp|6) \. 9000/), LONG_WAIT);
     });
 
     test("a health check that cannot be listened to is an Event of its Service", async () => {
