@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Audit, Backend, Written } from "./backends/backend.ts";
 import { applyNft, listStructure, listTable } from "./kernel/nft.ts";
+import { createNodeHealth } from "./node-health.ts";
 import { Pace } from "./pace.ts";
 import { RuleSync, type SyncEvent } from "./sync.ts";
 import { makeNamespace, type TestNamespace, whyNoKernel } from "./testing/namespace.ts";
@@ -72,6 +73,43 @@ describe("the loop", () => {
     sync.start();
     await vi.waitFor(() => expect(events).toEqual([7]), WAIT);
     expect(troubles).toEqual(["a", "b"]);
+    await sync.close();
+  });
+
+  test("a write that hangs makes the node unhealthy, whatever comes after it; its end makes it healthy", async () => {
+    const ends: (() => void)[] = [];
+    const backend = new ScriptedBackend({ write: [0], resync: [0] });
+    const write = vi.fn(() => new Promise<Written>((resolve) => ends.push(() => resolve({ changes: 1 }))));
+    const synced: SyncEvent["kind"][] = [];
+    const sync = new RuleSync({ backend: { ...backend, write }, onSynced: ({ kind }) => synced.push(kind) });
+    let aheadMs = 0;
+    const health = createNodeHealth({
+      families: ["IPv4", "IPv6"],
+      progress: () => ({ queuedSinceMs: sync.queuedSinceMs(), syncedAtMs: sync.syncedAtMs() }),
+      node: () => undefined,
+      nodeExpected: false,
+      nowMs: () => Date.now() + aheadMs,
+    });
+    const statuses = () => ["/healthz", "/livez"].map((path) => health.answer(path).status);
+    sync.start();
+    await vi.waitFor(() => expect(synced).toEqual(["resync"]), WAIT);
+    sync.changed();
+    await vi.waitFor(() => expect(ends).toHaveLength(1), WAIT);
+    const oldest = sync.queuedSinceMs();
+    expect(oldest).toBeTypeOf("number");
+    expect(statuses()).toEqual([200, 200]);
+    aheadMs = 60_000;
+    expect(statuses()).toEqual([503, 503]);
+    expect(health.isHealthy()).toBe(false);
+    // A change that comes meanwhile is younger.
+    sync.changed();
+    expect(sync.queuedSinceMs()).toBe(oldest);
+    ends[0]?.();
+    await vi.waitFor(() => expect(ends).toHaveLength(2), WAIT);
+    ends[1]?.();
+    await vi.waitFor(() => expect(synced).toEqual(["resync", "change", "change"]), WAIT);
+    expect(sync.queuedSinceMs()).toBeUndefined();
+    expect(statuses()).toEqual([200, 200]);
     await sync.close();
   });
 

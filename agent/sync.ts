@@ -14,6 +14,7 @@
 import { type BackoffLimits, backoffMs, pause } from "../cluster/watch/backoff.ts";
 import type { Audit, Backend } from "./backends/backend.ts";
 import { Pace } from "./pace.ts";
+import { Progress } from "./progress.ts";
 
 export interface SyncEvent {
   readonly kind: "change" | "resync";
@@ -44,8 +45,7 @@ export class RuleSync {
   readonly #pace: Pace;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
-  #queuedSinceMs: number | undefined;
-  #syncedAtMs: number | undefined;
+  readonly #progress = new Progress();
   #auditedAtMs = performance.now();
   #auditTrouble: string | undefined;
   /** Waiting for a change: call it to go on. */
@@ -58,24 +58,24 @@ export class RuleSync {
 
   /** Begins with a resync. Call once, when what is wanted is known whole. */
   start(): void {
-    this.#queuedSinceMs ??= Date.now();
+    this.#progress.queue();
     this.#running ??= this.#run();
   }
 
   /** What is wanted has changed. */
   changed(): void {
-    this.#queuedSinceMs ??= Date.now();
+    this.#progress.queue();
     this.#wake?.();
   }
 
-  /** When the oldest change came that is not in the kernel; `undefined`: all are. Milliseconds since 1970. */
+  /** When the oldest change came that is not in the kernel, being written or not; `undefined`: all are. Milliseconds since 1970. */
   queuedSinceMs(): number | undefined {
-    return this.#queuedSinceMs;
+    return this.#progress.queuedSinceMs();
   }
 
   /** When the kernel was last known to hold what is wanted. */
   syncedAtMs(): number | undefined {
-    return this.#syncedAtMs;
+    return this.#progress.syncedAtMs();
   }
 
   /** Ends after the write that is under way, and leaves the rules. */
@@ -107,20 +107,19 @@ export class RuleSync {
 
   async #sync(kind: SyncEvent["kind"]): Promise<void> {
     const { backend, onSynced } = this.#options;
-    const queuedSinceMs = this.#queuedSinceMs;
     // Changes that come from here on are for the next turn.
-    this.#queuedSinceMs = undefined;
+    this.#progress.begin();
     const began = performance.now();
     try {
       const { changes } = kind === "resync" ? await backend.resync() : await backend.write();
       const ended = performance.now();
       this.#pace.written(ended, ended - began);
-      this.#syncedAtMs = Date.now();
+      this.#progress.succeed();
       // A resync has read the kernel back.
       if (kind === "resync") this.#auditedAtMs = ended;
       onSynced?.({ kind, changes, durationMs: ended - began });
     } catch (error) {
-      this.#queuedSinceMs = queuedSinceMs ?? this.#queuedSinceMs ?? Date.now();
+      this.#progress.fail();
       throw error;
     }
   }
@@ -132,13 +131,13 @@ export class RuleSync {
       if (this.#stop.signal.aborted) return "change";
       const untilAuditMs = this.#auditedAtMs + auditPauseMs - performance.now();
       if (untilAuditMs > 0) {
-        if (this.#queuedSinceMs === undefined && !(await this.#changeWithin(untilAuditMs))) continue;
+        if (!this.#progress.isQueued && !(await this.#changeWithin(untilAuditMs))) continue;
         await pause(this.#pace.delayMs(performance.now()), this.#stop.signal);
         return "change";
       }
       const audit = await this.#audit();
       if (audit.kind === "intact") continue;
-      this.#queuedSinceMs ??= Date.now();
+      this.#progress.queue();
       onTrouble?.(`${audit.what}; the rules are written anew.`, "drifted");
       return "resync";
     }
