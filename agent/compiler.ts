@@ -12,7 +12,7 @@ import type { ClusterModel, ConfigMap, IpFamily, Node, ObjectName } from "../clu
 import { type NatSettings as CompilerSettings, createNat, type Nat } from "../wasm-nat/nat.ts";
 import { findUntranslated, type OwnPorts, readTranslatedServices } from "./exposed-services.ts";
 import { resolveLocalDetector } from "./local-detector.ts";
-import { nodeAddresses } from "./node-addresses.ts";
+import { type NodeAddresses, nodeAddresses } from "./node-addresses.ts";
 import { isEmptyChange, ModelDifference, type ObjectChanges } from "./object-changes.ts";
 import type { NatSettings } from "./settings.ts";
 
@@ -97,9 +97,13 @@ export class ClusterCompiler {
     return this.#exposed;
   }
 
-  /** Where node ports are: this node's addresses as the settings choose among them; `undefined` for all of them. */
+  /**
+   * Where node ports are: this node's addresses as the settings choose among them; `undefined` for all of them. Ranges choose
+   * among those of the interfaces, too, as the rules do.
+   */
   nodePortAddresses(): readonly string[] | undefined {
-    return nodePortAddresses(this.#options.settings, this.#addresses());
+    const { settings, interfaces } = this.#options;
+    return nodePortAddresses(settings, this.#addresses(), () => nodeAddresses(undefined, interfaces));
   }
 
   /** About ConfigMaps and the Node, then about everything that was handed over. */
@@ -127,7 +131,7 @@ export class ClusterCompiler {
     return compilerSettings(settings, families, this.#node, this.#exposed, this.#addresses());
   }
 
-  #addresses(): ReturnType<typeof nodeAddresses> {
+  #addresses(): NodeAddresses {
     const { interfaces, furtherAddresses } = this.#options;
     const own = nodeAddresses(this.#node, interfaces);
     if (furtherAddresses === undefined) return own;
@@ -171,7 +175,7 @@ function compilerSettings(
   families: readonly IpFamily[],
   node: Node | undefined,
   exposed: readonly ExposedService[],
-  addresses: ReturnType<typeof nodeAddresses>,
+  addresses: NodeAddresses,
 ): CompilerSettings {
   const zone = node?.meta.labels[ZONE];
   return {
@@ -194,12 +198,14 @@ function compilerSettings(
 
 function nodePortAddresses(
   settings: NatSettings,
-  addresses: ReturnType<typeof nodeAddresses>,
+  addresses: NodeAddresses,
+  ofInterfaces: () => NodeAddresses,
 ): readonly string[] | undefined {
   const chosen = new Set<string>();
   for (const which of settings.nodePortAddresses) {
     if (which === "all") return undefined;
-    for (const own of [addresses.IPv4, addresses.IPv6]) {
+    const among = which === "primary" ? [addresses] : [addresses, ofInterfaces()];
+    for (const own of among.flatMap(({ IPv4, IPv6 }) => [IPv4, IPv6])) {
       if (which === "primary") for (const first of own.slice(0, 1)) chosen.add(first);
       else for (const address of own) if (rangeHolds(which.cidr, address)) chosen.add(address);
     }

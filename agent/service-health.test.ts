@@ -1,16 +1,21 @@
-import { createServer } from "node:net";
-import { afterEach, expect, test } from "vitest";
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { buildClusterModel } from "../cluster/build.ts";
 import { readManifestText } from "../cluster/files.ts";
 import { freePorts } from "../tests/free-ports.ts";
 import { ServiceHealthServers, serviceHealthPort } from "./service-health.ts";
 
 let healthy = true;
+let addresses: readonly string[];
 const failures: string[] = [];
 const servers = new ServiceHealthServers({
-  addresses: () => ["127.0.0.1", "127.0.0.2"],
+  addresses: () => addresses,
   isHealthy: () => healthy,
   onFailure: (service, message) => failures.push(`${service} ${message}`),
+});
+beforeEach(() => {
+  addresses = ["127.0.0.1", "127.0.0.2"];
 });
 afterEach(async () => {
   await servers.close();
@@ -50,25 +55,71 @@ test("no endpoint, or an agent behind the cluster: 503; without the Service: nob
   await expect(fetch(url)).rejects.toThrow();
 });
 
-test("a port that changes is closed and opened; one that is taken costs its Service only, until it is free", async () => {
-  const [before = 0, after = 0, taken = 0] = await freePorts(3);
-  const other = createServer();
-  await new Promise<void>((resolve) => other.listen(taken, "127.0.0.2", resolve));
+test("a port that changes is closed and opened", async () => {
+  const [before = 0, after = 0] = await freePorts(2);
   await servers.update([{ service: "shop/web", port: before, localEndpoints: both(1) }]);
-  const wanted = [
-    { service: "shop/busy", port: taken, localEndpoints: both(1) },
-    { service: "shop/web", port: after, localEndpoints: both(1) },
-  ] as const;
-  await servers.update(wanted);
+  await servers.update([{ service: "shop/web", port: after, localEndpoints: both(1) }]);
   await expect(fetch(`http://127.0.0.1:${before}/`)).rejects.toThrow();
   expect((await fetch(`http://127.0.0.1:${after}/`)).status).toBe(200);
-  expect(failures).toEqual([
-    expect.stringMatching(`^shop/busy healthCheckNodePort ${taken} cannot be listened to: .*EADDRINUSE`),
-  ]);
-  await expect(fetch(`http://127.0.0.1:${taken}/`)).rejects.toThrow();
+});
+
+test("an address that cannot be listened to costs itself only, is told once, and is tried until it can", async () => {
+  const [port = 0, taken = 0] = await freePorts(2);
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(taken, "127.0.0.2", resolve));
+  const wanted = [
+    { service: "shop/busy", port: taken, localEndpoints: both(1) },
+    { service: "shop/web", port, localEndpoints: both(1) },
+  ] as const;
+  // Nobody has the last one.
+  addresses = ["127.0.0.1", "127.0.0.2", "192.0.2.77"];
+  await servers.update(wanted);
+  const told = [
+    `^shop/busy healthCheckNodePort ${taken} cannot be listened to at 127\\.0\\.0\\.2: .*EADDRINUSE`,
+    `^shop/busy healthCheckNodePort ${taken} cannot be listened to at 192\\.0\\.2\\.77: .*EADDRNOTAVAIL`,
+    `^shop/web healthCheckNodePort ${port} cannot be listened to at 192\\.0\\.2\\.77: .*EADDRNOTAVAIL`,
+  ].map((text) => expect.stringMatching(text));
+  expect(failures).toEqual(told);
+  expect((await fetch(`http://127.0.0.1:${taken}/`)).status).toBe(200);
+  for (const host of ["127.0.0.1", "127.0.0.2"])
+    expect((await fetch(`http://${host}:${port}/`)).status).toBe(200);
+  await servers.update(wanted);
+  expect(failures).toEqual(told);
+
   await new Promise((resolve) => other.close(resolve));
   await servers.update(wanted);
-  expect((await fetch(`http://127.0.0.1:${taken}/`)).status).toBe(200);
+  expect((await fetch(`http://127.0.0.2:${taken}/`)).status).toBe(200);
+
+  // Gone and back: it is told anew.
+  addresses = ["127.0.0.1"];
+  await servers.update(wanted);
+  addresses = ["127.0.0.1", "192.0.2.77"];
+  await servers.update(wanted);
+  expect(failures).toHaveLength(5);
+});
+
+test("servers follow the addresses of the node: none at first, others later; those that stay are left alone", async () => {
+  const [port = 0] = await freePorts(1);
+  const wanted = [{ service: "shop/web", port, localEndpoints: both(1) }] as const;
+  addresses = [];
+  await servers.update(wanted);
+  await expect(fetch(`http://127.0.0.1:${port}/`)).rejects.toThrow();
+
+  addresses = ["127.0.0.1", "127.0.0.2"];
+  await servers.update(wanted);
+  expect((await fetch(`http://127.0.0.2:${port}/`)).status).toBe(200);
+  const connection = connect(port, "127.0.0.1");
+  await once(connection, "connect");
+
+  addresses = ["127.0.0.3", "127.0.0.1"];
+  await servers.update(wanted);
+  await expect(fetch(`http://127.0.0.2:${port}/`)).rejects.toThrow();
+  expect((await fetch(`http://127.0.0.3:${port}/`)).status).toBe(200);
+  connection.write("GET / HTTP/1.1\r\nHost: node\r\n\r\n");
+  const [answer] = await once(connection, "data");
+  expect(String(answer)).toMatch(/^HTTP\/1\.1 200 /);
+  connection.destroy();
+  expect(failures).toEqual([]);
 });
 
 const MANIFEST = `

@@ -42,16 +42,19 @@ export function serviceHealthPort(
 }
 
 export interface ServiceHealthOptions {
-  /** Where node ports are listened to; `0.0.0.0` and `::` for everywhere. Asked for every port that is opened. */
+  /** Where node ports are listened to; `0.0.0.0` and `::` for everywhere. Asked with every update. */
   readonly addresses: () => readonly string[];
   readonly isHealthy: () => boolean;
-  /** One sentence, and the Service that it is about. It is tried again with the next update. */
+  /** One sentence, and the Service that it is about. What it tells of is tried again with every update, and told once. */
   readonly onFailure?: (service: ObjectName, message: string) => void;
 }
 
 interface Open {
   readonly port: number;
-  servers: readonly HttpServer[];
+  /** By address. */
+  readonly servers: Map<string, HttpServer>;
+  /** Told, by address that cannot be listened to. */
+  readonly failures: Map<string, string>;
   localEndpoints: LocalEndpoints;
 }
 
@@ -64,7 +67,7 @@ export class ServiceHealthServers {
     this.#options = options;
   }
 
-  /** Brings the servers in line with all ports that are wanted; resolves when they are. */
+  /** Brings the servers in line with all ports that are wanted and the node's addresses; resolves when they are. */
   update(wanted: readonly ServiceHealthPort[]): Promise<void> {
     this.#updating = this.#updating.then(() => this.#update(wanted));
     return this.#updating;
@@ -79,40 +82,49 @@ export class ServiceHealthServers {
     for (const [service, { port, servers }] of this.#open) {
       if (byService.get(service)?.port === port) continue;
       this.#open.delete(service);
-      await Promise.all(servers.map((server) => server.close()));
+      await Promise.all([...servers.values()].map((server) => server.close()));
     }
+    if (wanted.length === 0) return;
+    const addresses = new Set(this.#options.addresses());
     for (const { service, port, localEndpoints } of wanted) {
-      const open = this.#open.get(service);
-      if (open !== undefined) open.localEndpoints = localEndpoints;
-      else await this.#listen(service, port, localEndpoints);
+      const open = this.#open.get(service) ?? {
+        port,
+        servers: new Map(),
+        failures: new Map(),
+        localEndpoints,
+      };
+      this.#open.set(service, open);
+      open.localEndpoints = localEndpoints;
+      await this.#follow(addresses, service, open);
     }
   }
 
-  async #listen(service: ObjectName, port: number, localEndpoints: LocalEndpoints): Promise<void> {
-    const open: Open = { port, servers: [], localEndpoints };
-    const results = await Promise.allSettled(
-      this.#options
-        .addresses()
-        .map((host) =>
-          serveHttp({ host, port }, () =>
-            this.#answer(service, open.localEndpoints[host.includes(":") ? "IPv6" : "IPv4"]),
-          ),
-        ),
-    );
-    const servers = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-    const failure = results.find((result) => result.status === "rejected");
-    if (failure === undefined) {
-      open.servers = servers;
-      this.#open.set(service, open);
-      return;
+  /** An address that cannot be listened to (one that is still looked for twice, or not on an interface yet) costs itself only. */
+  async #follow(addresses: ReadonlySet<string>, service: ObjectName, open: Open): Promise<void> {
+    const { servers, failures } = open;
+    for (const host of failures.keys()) if (!addresses.has(host)) failures.delete(host);
+    for (const [host, server] of servers) {
+      if (addresses.has(host)) continue;
+      servers.delete(host);
+      await server.close();
     }
-    // Half open would answer some of the load balancer's probes and not others.
-    await Promise.all(servers.map((server) => server.close()));
-    const reason: unknown = failure.reason;
-    this.#options.onFailure?.(
-      service,
-      `healthCheckNodePort ${port} cannot be listened to: ${reason instanceof Error ? reason.message : String(reason)}.`,
-    );
+    for (const host of addresses) if (!servers.has(host)) await this.#listen(host, service, open);
+  }
+
+  async #listen(host: string, service: ObjectName, open: Open): Promise<void> {
+    const { port, servers, failures } = open;
+    const family: IpFamily = host.includes(":") ? "IPv6" : "IPv4";
+    try {
+      const answer = () => this.#answer(service, open.localEndpoints[family]);
+      servers.set(host, await serveHttp({ host, port }, answer));
+      failures.delete(host);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const message = `healthCheckNodePort ${port} cannot be listened to at ${host}: ${reason}.`;
+      if (failures.get(host) === message) return;
+      failures.set(host, message);
+      this.#options.onFailure?.(service, message);
+    }
   }
 
   #answer(service: ObjectName, localEndpoints: number): HttpAnswer {

@@ -3,13 +3,15 @@
  * and of the node, metrics and the mode. The answers are kube-proxy's, byte for byte where programs read them.
  */
 import { expect, it } from "vitest";
-import { FAMILIES, HOSTS, type HostName, hostPort, namespaceOf } from "./addresses.ts";
+import { type DualAddress, FAMILIES, HOSTS, type HostName, hostPort, namespaceOf } from "./addresses.ts";
+import { NODES, nodeObject, objectsOf, writeObjects } from "./manifest.ts";
 import { describeNode, eventually, type NodeUnderTest, serviceWith } from "./node-under-test.ts";
 import type { EndpointText } from "./services.ts";
 
 const SERVICE_PORT = 31_999;
 const NODE_PORT = 10_256;
 const METRICS_PORT = 10_249;
+const NODE_A = { name: "node-a", zone: "zone-a", podCIDRs: ["10.180.0.0/24", "fd00:10:180::/64"] } as const;
 
 interface Answer {
   /** `refused` where nobody listens, `broken` where somebody stopped to while we asked. */
@@ -75,6 +77,52 @@ describeNode("health and metrics", ["nftables", "iptables-legacy"], (node, { bac
     await node().write([]);
     await untilStatus("refused");
     await agent.end("SIGTERM");
+  });
+
+  it("the health check of a Service follows the node's addresses", async () => {
+    const service = objectsOf(serviceWith("lb-local", ["a1"]));
+    const at = (...addresses: readonly DualAddress[]) =>
+      writeObjects(node().manifest, [nodeObject({ ...NODE_A, addresses }), ...NODES.slice(1), ...service]);
+    const until = (host: HostName, status: Answer["status"], family: (typeof FAMILIES)[number] = "ipv4") =>
+      eventually(
+        () => get(node(), "client", `http://${hostPort(HOSTS[host][family], SERVICE_PORT)}/`),
+        (answer) => answer.status === status,
+        `the health check at ${host} to be ${status} by ${family}`,
+        30,
+      );
+    await at(HOSTS["node-a"]);
+    const primary = node().start("--nodeport-addresses", "primary");
+    for (const family of FAMILIES) await until("node-a", 200, family);
+    await at(HOSTS["node-a-second"]);
+    for (const family of FAMILIES) {
+      await until("node-a-second", 200, family);
+      await until("node-a", "refused", family);
+    }
+    // An address that nobody has yet keeps none of the others.
+    await at({ ipv4: "192.168.100.77", ipv6: HOSTS["node-a"].ipv6 });
+    await until("node-a", 200, "ipv6");
+    await eventually(
+      async () => primary.output,
+      (said) => said.includes(`healthCheckNodePort ${SERVICE_PORT} cannot be listened to at 192.168.100.77`),
+      "the address to be told of",
+    );
+    await primary.end("SIGTERM");
+
+    // A range chooses among what the interfaces have, whatever the Node says; looked at from time to time.
+    await at(HOSTS["node-a"]);
+    const ranges = node().start("--nodeport-addresses", "192.168.0.0/24,192.168.77.0/24");
+    await until("node-a", 200);
+    const address = (verb: "add" | "delete") =>
+      node().lab.namespaces.must("node-a", "ip", ["address", verb, "192.168.77.2/32", "dev", "eth1"]);
+    await address("add");
+    await eventually(
+      () => get(node(), "node-a", `http://192.168.77.2:${SERVICE_PORT}/`),
+      (answer) => answer.status === 200,
+      "the health check to be at the new address",
+      30,
+    );
+    await address("delete");
+    await ranges.end("SIGTERM");
   });
 
   it("the node tells its health and its mode", async () => {
