@@ -114,11 +114,16 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       });
     },
   });
-  const counters = new CachedCounters(() =>
-    readCounters(settings.backend, families, {
-      owners: () => (model === undefined ? () => undefined : ownersFrom(model, compiler.exposed())),
-    }),
-  );
+  const counters = new CachedCounters({
+    read: () =>
+      readCounters(settings.backend, families, {
+        owners: () => (model === undefined ? () => undefined : ownersFrom(model, compiler.exposed())),
+      }),
+    onFailure: (message, isAgain) => {
+      metrics.countersFailed();
+      if (!isAgain) say(`What the kernel has counted cannot be read: ${message}`);
+    },
+  });
   const servers = startStatusServers({
     ...options,
     health,
@@ -130,7 +135,8 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       metrics.noLocalEndpoints("internal", internal);
       metrics.noLocalEndpoints("external", external);
       metrics.memory(process.memoryUsage.rss(), memoryBytes);
-      metrics.counted(await counters.get());
+      const counted = await counters.get();
+      if (counted !== undefined) metrics.counted(counted);
     },
   });
 

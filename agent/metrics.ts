@@ -30,6 +30,8 @@ export interface AgentMetrics {
   readonly applied: (transaction: Pick<NatTransaction, "program" | "text">) => void;
   /** What the kernel has counted until now. */
   readonly counted: (counters: Counters) => void;
+  /** It could not be read. */
+  readonly countersFailed: () => void;
 }
 
 /** 1 ms, doubled 14 times. */
@@ -111,7 +113,12 @@ export function createAgentMetrics(
     "fairlead_agent_drifts_total",
     "How often the kernel was found to hold other rules than were written.",
   );
+  const counterFailures = counter(
+    "fairlead_agent_counter_failures_total",
+    "How often the kernel's own counters could not be read; those that are told are older then.",
+  );
   drifts.add(0);
+  counterFailures.add(0);
   // What Prometheus' own clients tell of a process, which kube-proxy's dashboards show beside the rest.
   const processor = registry.collected(
     "process_cpu_seconds_total",
@@ -235,6 +242,7 @@ export function createAgentMetrics(
       each((labels) => noLocal.set(services, { ...labels, traffic_policy })),
     probed: (path, status) => (path === "/healthz" ? healthz : livez).add(1, { code: String(status) }),
     drifted: () => drifts.add(1),
+    countersFailed: () => counterFailures.add(1),
     memory: (residentBytes, compilerBytes) => {
       resident.set(residentBytes);
       compilerMemory.set(compilerBytes);

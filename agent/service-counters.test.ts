@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { buildClusterModel } from "../cluster/build.ts";
 import { parseObject } from "../cluster/objects/parse.ts";
 import { parseCounts, parseOwners } from "./kernel/nft-counters.ts";
@@ -32,23 +32,57 @@ test("owners of numbers, of addresses and node ports", () => {
   ]);
 });
 
+const nothing: Counters = {
+  services: [],
+  refusals: [],
+  masqueraded: new Map(),
+  invalid: new Map(),
+  rules: [],
+};
+
 test("one reading serves all who ask at once, and those who ask soon after", async () => {
   let readings = 0;
-  const nothing: Counters = {
-    services: [],
-    refusals: [],
-    masqueraded: new Map(),
-    invalid: new Map(),
-    rules: [],
-  };
-  const counters = new CachedCounters(async () => {
-    readings++;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    return nothing;
+  const counters = new CachedCounters({
+    read: async () => {
+      readings++;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return nothing;
+    },
   });
   expect(await Promise.all([counters.get(), counters.get()])).toEqual([nothing, nothing]);
   await counters.get();
   expect(readings).toBe(1);
+});
+
+test("a program that fails or hangs costs its counters only: those that were read last are told", async () => {
+  const stop = new AbortController();
+  const { signal } = stop;
+  const masquerading: Counters = { ...nothing, masqueraded: new Map([["IPv4", 3]]) };
+  const readings: (() => Promise<Counters>)[] = [
+    async () => readCounters("nftables", ["IPv4"], { through: ["false"] }),
+    async () => readCounters("nftables", ["IPv4"], { through: ["false"] }),
+    async () => masquerading,
+    async () => readCounters("nftables", ["IPv4"], { through: ["sh", "-c", "exec sleep 600"], signal }),
+  ];
+  const failures: string[] = [];
+  const counters = new CachedCounters({
+    read: () => (readings.shift() ?? (async () => nothing))(),
+    onFailure: (message, isAgain) => failures.push(`${isAgain ? "again: " : ""}${message}`),
+    patienceMs: 50,
+    share: 1,
+  });
+  expect(await counters.get()).toBeUndefined();
+  expect(await counters.get()).toBeUndefined();
+  expect(failures).toEqual([expect.stringMatching(/^nft /), `again: ${failures[0]}`]);
+  expect(await counters.get()).toEqual(masquerading);
+  // It hangs; who asks again waits as long again, and for the same one.
+  expect(await counters.get()).toEqual(masquerading);
+  expect(await counters.get()).toEqual(masquerading);
+  expect(readings).toEqual([]);
+  stop.abort();
+  await vi.waitFor(() => expect(failures).toHaveLength(3), { timeout: 15_000 });
+  expect(failures[2]).toMatch(/stopped/);
+  expect(await counters.get()).toEqual(nothing);
 });
 
 const reason = whyNoKernel(["nft"]);

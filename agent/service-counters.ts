@@ -171,25 +171,62 @@ async function readNftCounters(families: readonly IpFamily[], options: KernelOpt
 
 /** Reading takes at most one part in so many of the time. */
 const SHARE = 20;
+/** Who asks waits no longer: a scrape of Prometheus ends after 10 s. */
+const PATIENCE_MS = 3_000;
+/** Most of what a program that hangs takes is not work. */
+const LONGEST_PAUSE_AFTER_FAILURE_MS = 60_000;
+
+export interface CachedCountersOptions {
+  readonly read: () => Promise<Counters>;
+  /** One sentence; `isAgain`: the reading before has failed by the same. */
+  readonly onFailure?: (message: string, isAgain: boolean) => void;
+  readonly patienceMs?: number;
+  readonly share?: number;
+}
 
 /** Remembers what was read until reading it anew is paid for. One reading at a time, however many ask. */
 export class CachedCounters {
-  readonly #read: () => Promise<Counters>;
-  #reading: Promise<Counters> | undefined;
+  readonly #options: CachedCountersOptions;
+  #reading: Promise<void> | undefined;
   #goodUntilMs = 0;
+  #counters: Counters | undefined;
+  #failure: string | undefined;
 
-  constructor(read: () => Promise<Counters>) {
-    this.#read = read;
+  constructor(options: CachedCountersOptions) {
+    this.#options = options;
   }
 
-  get(): Promise<Counters> {
-    if (this.#reading !== undefined && performance.now() < this.#goodUntilMs) return this.#reading;
+  /** What was read last: now, where that is paid for, works and ends in time. `undefined`: nothing was yet. */
+  async get(): Promise<Counters | undefined> {
+    if (performance.now() >= this.#goodUntilMs) this.#reading = this.#readAnew();
+    const { patienceMs = PATIENCE_MS } = this.#options;
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([
+      this.#reading,
+      new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, patienceMs);
+      }),
+    ]);
+    clearTimeout(timer);
+    return this.#counters;
+  }
+
+  async #readAnew(): Promise<void> {
+    const { read, onFailure, share = SHARE } = this.#options;
     const began = performance.now();
     this.#goodUntilMs = Number.POSITIVE_INFINITY;
-    this.#reading = this.#read().finally(() => {
-      const now = performance.now();
-      this.#goodUntilMs = now + (now - began) * (SHARE - 1);
-    });
-    return this.#reading;
+    let longestPauseMs = Number.POSITIVE_INFINITY;
+    try {
+      this.#counters = await read();
+      this.#failure = undefined;
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      const isAgain = message === this.#failure;
+      this.#failure = message;
+      longestPauseMs = LONGEST_PAUSE_AFTER_FAILURE_MS;
+      onFailure?.(message, isAgain);
+    }
+    const now = performance.now();
+    this.#goodUntilMs = now + Math.min(longestPauseMs, (now - began) * (share - 1));
   }
 }
