@@ -17,9 +17,16 @@ export interface HttpServer {
 /** A checker that opens a connection and says nothing is not waited for. */
 const REQUEST_TIMEOUT_MS = 5_000;
 
-/** `path` is without the query. Port 0 means any free one. Rejects when the address cannot be had. */
+/** `::` is IPv4's addresses, too, unless IPv6 alone is meant. Port 0 means any free one. */
+export interface HttpAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly ipv6Only?: boolean;
+}
+
+/** `path` is without the query. Rejects when the address cannot be had. */
 export async function serveHttp(
-  address: { readonly host: string; readonly port: number },
+  address: HttpAddress,
   answer: (path: string) => HttpAnswer | Promise<HttpAnswer>,
 ): Promise<HttpServer> {
   const server = createServer((request, response) => {
@@ -37,7 +44,7 @@ export async function serveHttp(
   server.requestTimeout = REQUEST_TIMEOUT_MS;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen({ ...address, ipv6Only: address.host === "::" }, () => {
+    server.listen(address, () => {
       server.off("error", reject);
       resolve();
     });

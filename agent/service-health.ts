@@ -116,7 +116,8 @@ export class ServiceHealthServers {
     const family: IpFamily = host.includes(":") ? "IPv6" : "IPv4";
     try {
       const answer = () => this.#answer(service, open.localEndpoints[family]);
-      servers.set(host, await serveHttp({ host, port }, answer));
+      // Each family has its own count of endpoints, and so its own server.
+      servers.set(host, await serveHttp({ host, port, ipv6Only: family === "IPv6" }, answer));
       failures.delete(host);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
