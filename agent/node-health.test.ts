@@ -65,30 +65,72 @@ describe("status codes", () => {
   });
 });
 
-test("bodies: what is healthy is so until now, what is not since its last sync", () => {
-  const { answer } = health({ IPv6: stuck });
+describe("bodies, as kube-proxy's `proxy_health.go` makes them", () => {
   const now = "2026-11-23T06:00:00.000Z";
-  const past = "2026-11-23T05:58:30.000Z";
-  const status = {
-    IPv4: { lastUpdated: now, healthy: true },
-    IPv6: { lastUpdated: past, healthy: false },
+  const older = "2026-11-23T05:57:30.000Z";
+  const newer = "2026-11-23T05:58:30.000Z";
+  /** The order of the fields counts, too. */
+  const bodies = (given: Case) => {
+    const { answer } = health(given);
+    return [answer("/healthz").body, answer("/livez").body];
   };
-  // The order of the fields is kube-proxy's, too.
-  expect(answer("/healthz").body).toBe(
-    JSON.stringify({ lastUpdated: past, currentTime: now, nodeEligible: true, healthy: false, status }),
-  );
-  expect(answer("/livez").body).toBe(
-    JSON.stringify({ lastUpdated: past, currentTime: now, healthy: false, status }),
-  );
-  expect(JSON.parse(health({}).answer("/livez").body)).toMatchObject({ lastUpdated: now, healthy: true });
-  expect(health({ IPv6: starting }).answer("/readyz").body).toBe(
-    JSON.stringify({
-      lastUpdated: past,
-      currentTime: now,
-      ready: false,
-      status: { IPv4: { lastUpdated: past, ready: true }, IPv6: { lastUpdated: now, ready: false } },
-    }),
-  );
+
+  test("an answer of 200 is as of now; each family tells when it was last in line", () => {
+    const status = {
+      IPv4: { lastUpdated: newer, healthy: true },
+      IPv6: { lastUpdated: older, healthy: true },
+    };
+    expect(bodies({ IPv6: { ...slow, syncedAtMs: NOW - 150_000 } })).toEqual([
+      JSON.stringify({ lastUpdated: now, currentTime: now, nodeEligible: true, healthy: true, status }),
+      JSON.stringify({ lastUpdated: now, currentTime: now, healthy: true, status }),
+    ]);
+  });
+
+  test("one family is stuck: that of the other is the last one", () => {
+    const status = {
+      IPv4: { lastUpdated: newer, healthy: true },
+      IPv6: { lastUpdated: older, healthy: false },
+    };
+    expect(bodies({ IPv6: { ...stuck, syncedAtMs: NOW - 150_000 } })).toEqual([
+      JSON.stringify({ lastUpdated: newer, currentTime: now, nodeEligible: true, healthy: false, status }),
+      JSON.stringify({ lastUpdated: newer, currentTime: now, healthy: false, status }),
+    ]);
+  });
+
+  test("a node that is not eligible is healthy all the same", () => {
+    const family = { lastUpdated: newer, healthy: true };
+    const status = { IPv4: family, IPv6: family };
+    expect(bodies({ node: tainted })).toEqual([
+      JSON.stringify({ lastUpdated: newer, currentTime: now, nodeEligible: false, healthy: true, status }),
+      JSON.stringify({ lastUpdated: now, currentTime: now, healthy: true, status }),
+    ]);
+  });
+
+  test("before the first sync there is no status, and no time", () => {
+    const nothing = { IPv4: starting, IPv6: starting };
+    expect(bodies(nothing)).toEqual([
+      JSON.stringify({ lastUpdated: now, currentTime: now, nodeEligible: true, healthy: true }),
+      JSON.stringify({ lastUpdated: now, currentTime: now, healthy: true }),
+    ]);
+    expect(bodies({ ...nothing, node: tainted })[0]).toBe(
+      JSON.stringify({
+        lastUpdated: "0001-01-01T00:00:00Z",
+        currentTime: now,
+        nodeEligible: false,
+        healthy: true,
+      }),
+    );
+  });
+
+  test("/readyz before one family's first sync", () => {
+    const status = {
+      IPv4: { lastUpdated: newer, ready: true },
+      IPv6: { lastUpdated: "0001-01-01T00:00:00Z", ready: false },
+    };
+    expect(health({ IPv6: starting }).answer("/readyz").body).toBe(
+      JSON.stringify({ currentTime: now, ready: false, status }),
+    );
+  });
 });
 
 test("over a socket", async () => {

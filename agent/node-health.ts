@@ -40,78 +40,67 @@ export interface NodeHealth {
 }
 
 const SYNC_PERIOD_MS = 30_000;
+/** As Go prints a time that was not set. */
+const NEVER = "0001-01-01T00:00:00Z";
 const DELETION_TAINT = "ToBeDeletedByClusterAutoscaler";
 
 export function createNodeHealth(options: NodeHealthOptions): NodeHealth {
   const { families, progress, nowMs = Date.now, syncPeriodMs = SYNC_PERIOD_MS } = options;
-  const startedAtMs = nowMs();
 
-  const familyIsHealthy = (family: IpFamily, now: number): boolean => {
+  const isFamilyHealthy = (family: IpFamily, now: number): boolean => {
     const { queuedSinceMs, syncedAtMs } = progress(family);
     if (queuedSinceMs === undefined || syncedAtMs === undefined) return true;
     return now - queuedSinceMs < 2 * syncPeriodMs;
   };
-  const status = (now: number): Readonly<Record<string, { lastUpdated: string; healthy: boolean }>> =>
-    Object.fromEntries(
-      families.map((family) => {
-        const healthy = familyIsHealthy(family, now);
-        // What is up to date was so until now.
-        const lastUpdated = time(healthy ? now : (progress(family).syncedAtMs ?? startedAtMs));
-        return [family, { lastUpdated, healthy }];
-      }),
-    );
+  const isHealthy = (now: number): boolean => families.every((family) => isFamilyHealthy(family, now));
   const isEligible = (): boolean => {
     const node = options.node();
     if (node === undefined) return !options.nodeExpected;
     return !node.deleting && !node.taints.some(({ key }) => key === DELETION_TAINT);
   };
-  const oldest = (now: number): number => {
-    const ill = families.filter((family) => !familyIsHealthy(family, now));
-    return ill.length === 0
-      ? now
-      : Math.min(...ill.map((family) => progress(family).syncedAtMs ?? startedAtMs));
-  };
 
   const readiness = (now: number): HttpAnswer => {
-    const since = families.map((family) => progress(family).syncedAtMs);
-    const ready = !since.includes(undefined);
+    const status = families.map((family) => {
+      const { syncedAtMs } = progress(family);
+      const lastUpdated = syncedAtMs === undefined ? NEVER : time(syncedAtMs);
+      return [family, { lastUpdated, ready: syncedAtMs !== undefined }] as const;
+    });
+    const ready = status.every(([, family]) => family.ready);
     return {
       status: ready ? 200 : 503,
       headers: JSON_HEADERS,
-      body: JSON.stringify({
-        lastUpdated: time(Math.min(...since.map((syncedAtMs) => syncedAtMs ?? startedAtMs))),
-        currentTime: time(now),
-        ready,
-        status: Object.fromEntries(
-          families.map((family, index) => {
-            const syncedAtMs = since[index];
-            return [
-              family,
-              { lastUpdated: time(syncedAtMs ?? startedAtMs), ready: syncedAtMs !== undefined },
-            ];
-          }),
-        ),
-      }),
+      body: JSON.stringify({ currentTime: time(now), ready, status: Object.fromEntries(status) }),
     };
   };
 
   return {
-    isHealthy: () => families.every((family) => familyIsHealthy(family, nowMs())),
+    isHealthy: () => isHealthy(nowMs()),
     answer: (path) => {
       const now = nowMs();
       if (path === "/readyz") return readiness(now);
       if (path !== "/healthz" && path !== "/livez") return NOT_FOUND;
-      const healthy = families.every((family) => familyIsHealthy(family, now));
+      const healthy = isHealthy(now);
       const eligible = isEligible();
+      const isGood = healthy && (path === "/livez" || eligible);
+      const synced = families.flatMap((family) => {
+        const { syncedAtMs } = progress(family);
+        return syncedAtMs === undefined ? [] : [{ family, syncedAtMs }];
+      });
+      const status = synced.map(
+        ({ family, syncedAtMs }) =>
+          [family, { lastUpdated: time(syncedAtMs), healthy: isFamilyHealthy(family, now) }] as const,
+      );
+      const lastSync = synced.length === 0 ? NEVER : time(Math.max(...synced.map((one) => one.syncedAtMs)));
       return {
-        status: healthy && (path === "/livez" || eligible) ? 200 : 503,
+        status: isGood ? 200 : 503,
         headers: JSON_HEADERS,
         body: JSON.stringify({
-          lastUpdated: time(oldest(now)),
+          // What is up to date was so until now.
+          lastUpdated: isGood ? time(now) : lastSync,
           currentTime: time(now),
           ...(path === "/healthz" ? { nodeEligible: eligible } : {}),
           healthy,
-          status: status(now),
+          ...(status.length === 0 ? {} : { status: Object.fromEntries(status) }),
         }),
       };
     },
