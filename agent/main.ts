@@ -131,9 +131,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     backend: settings.backend,
     beforeMetrics: async () => {
       const { noLocalEndpoints, memoryBytes } = compiler.nat.status();
-      const { internal, external } = noLocalEndpoints;
-      metrics.noLocalEndpoints("internal", internal);
-      metrics.noLocalEndpoints("external", external);
+      metrics.noLocalEndpoints(noLocalEndpoints);
       metrics.memory(process.memoryUsage.rss(), memoryBytes);
       const counted = await counters.get();
       if (counted !== undefined) metrics.counted(counted);

@@ -11,7 +11,11 @@ test("kube-proxy's names, labels and buckets", () => {
   ]);
   nowMs += 1_500;
   metrics.synced("resync", 3);
-  metrics.programmed([1_000_000, 999_999]);
+  metrics.programmed([
+    { family: "IPv4", atMs: 1_000_000 },
+    { family: "IPv6", atMs: 999_999 },
+  ]);
+  metrics.noLocalEndpoints({ IPv4: { internal: 1, external: 2 }, IPv6: { internal: 0, external: 3 } });
   metrics.swept("IPv6", 4, 20);
   metrics.probed("/healthz", 503);
   expect(lines(metrics, "kubeproxy_sync_proxy_rules_endpoint_changes_pending")).toEqual([
@@ -31,7 +35,13 @@ test("kube-proxy's names, labels and buckets", () => {
   ]);
   expect(lines(metrics, "kubeproxy_network_programming_duration_seconds_count")).toEqual([
     'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"} 1',
-    'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1',
+    'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 0',
+  ]);
+  expect(lines(metrics, "kubeproxy_sync_proxy_rules_no_local_endpoints_total")).toEqual([
+    'kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="internal"} 1',
+    'kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="external"} 2',
+    'kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv6",traffic_policy="internal"} 0',
+    'kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv6",traffic_policy="external"} 3',
   ]);
   const programming = lines(
     metrics,

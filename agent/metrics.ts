@@ -6,11 +6,12 @@
  */
 
 import type { IpFamily } from "../cluster/model.ts";
-import type { NatTransaction } from "../wasm-nat/nat.ts";
+import type { NatStatus, NatTransaction } from "../wasm-nat/nat.ts";
 import type { BackendName } from "./backends/backend.ts";
 import { countRules } from "./kernel/iptables.ts";
 import { createRegistry, type Labels, type Registry } from "./prometheus.ts";
 import type { Counters } from "./service-counters.ts";
+import type { Trigger } from "./service-follower.ts";
 
 export interface AgentMetrics {
   readonly registry: Registry;
@@ -18,10 +19,10 @@ export interface AgentMetrics {
   readonly syncFailed: (kind: "change" | "resync") => void;
   /** Changes that came, for the next sync. */
   readonly changesQueued: (services: number, slices: number) => void;
-  /** `triggeredAtMs`: `endpoints.kubernetes.io/last-change-trigger-time` of the slices that were written. */
-  readonly programmed: (triggeredAtMs: readonly number[]) => void;
+  /** `endpoints.kubernetes.io/last-change-trigger-time` of the slices that were written. */
+  readonly programmed: (triggers: readonly Trigger[]) => void;
   readonly swept: (family: IpFamily, deleted: number, durationMs: number) => void;
-  readonly noLocalEndpoints: (policy: "internal" | "external", services: number) => void;
+  readonly noLocalEndpoints: (services: NatStatus["noLocalEndpoints"]) => void;
   readonly probed: (path: "/healthz" | "/livez", status: number) => void;
   readonly drifted: () => void;
   /** Bytes of the process, and of the compiler in it. */
@@ -96,7 +97,7 @@ export function createAgentMetrics(
   );
   const noLocal = gauge(
     "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-    "Services with a Local traffic policy that have endpoints, and none on this node.",
+    "Service ports with a Local traffic policy that have endpoints, and none on this node.",
   );
   const healthz = counter("kubeproxy_proxy_healthz_total", "Answers of /healthz, by status.");
   const livez = counter("kubeproxy_proxy_livez_total", "Answers of /livez, by status.");
@@ -228,18 +229,22 @@ export function createAgentMetrics(
       showPending();
       each((labels) => lastQueued.set(nowMs() / 1000, labels));
     },
-    programmed: (triggeredAtMs) => {
-      // What changed before we were there did not wait for us.
-      for (const atMs of triggeredAtMs)
-        if (atMs >= startedAtMs)
-          each((labels) => programming.observe(Math.max(0, nowMs() - atMs) / 1000, labels));
+    programmed: (triggers) => {
+      for (const { family, atMs } of triggers) {
+        // What changed before we were there did not wait for us.
+        if (atMs < startedAtMs || !families.includes(family)) continue;
+        programming.observe(Math.max(0, nowMs() - atMs) / 1000, { ip_family: family });
+      }
     },
     swept: (ip_family, deleted, durationMs) => {
       sweeps.observe(durationMs / 1000, { ip_family });
       flows.add(deleted, { ip_family });
     },
-    noLocalEndpoints: (traffic_policy, services) =>
-      each((labels) => noLocal.set(services, { ...labels, traffic_policy })),
+    noLocalEndpoints: (services) =>
+      each((labels) => {
+        for (const traffic_policy of ["internal", "external"] as const)
+          noLocal.set(services[labels.ip_family][traffic_policy], { ...labels, traffic_policy });
+      }),
     probed: (path, status) => (path === "/healthz" ? healthz : livez).add(1, { code: String(status) }),
     drifted: () => drifts.add(1),
     countersFailed: () => counterFailures.add(1),

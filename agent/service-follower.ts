@@ -7,13 +7,20 @@
  */
 
 import type { ExposedService } from "../cluster/exposed-services.ts";
-import type { ClusterModel, ObjectName } from "../cluster/model.ts";
+import type { ClusterModel, IpFamily, ObjectName } from "../cluster/model.ts";
 import { type UdpPort, udpPortsOf } from "./conntrack.ts";
 import type { ObjectChanges } from "./object-changes.ts";
 import { type ServiceHealthPort, serviceHealthPort } from "./service-health.ts";
 
 /** Written by the EndpointSlice controller: when the Pod or Service changed that made it change the slice. */
 export const TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time";
+
+/** Of a change to the endpoints of one family. */
+export interface Trigger {
+  readonly family: IpFamily;
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+}
 
 export interface ServiceFollowerOptions {
   readonly node: string;
@@ -24,7 +31,7 @@ export class ServiceFollower {
   readonly #options: ServiceFollowerOptions;
   readonly #healthPorts = new Map<ObjectName, ServiceHealthPort>();
   #exposed: readonly ExposedService[] = [];
-  #triggeredAtMs: number[] = [];
+  #triggers: Trigger[] = [];
 
   constructor(options: ServiceFollowerOptions) {
     this.#options = options;
@@ -37,9 +44,9 @@ export class ServiceFollower {
       for (const { service } of [...this.#exposed, ...exposed]) touched.add(service);
     this.#exposed = exposed;
     for (const name of touched) this.#look(name, model);
-    for (const { meta } of changes.endpointSlices) {
+    for (const { meta, addressType: family } of changes.endpointSlices) {
       const atMs = Date.parse(meta.annotations[TRIGGER_TIME] ?? "");
-      if (Number.isFinite(atMs)) this.#triggeredAtMs.push(atMs);
+      if (Number.isFinite(atMs) && family !== "FQDN") this.#triggers.push({ family, atMs });
     }
   }
 
@@ -47,10 +54,10 @@ export class ServiceFollower {
     return [...this.#healthPorts.values()];
   }
 
-  /** When what has come since the last call was set off; milliseconds since 1970. */
-  takeTriggerTimes(): readonly number[] {
-    const times = this.#triggeredAtMs;
-    this.#triggeredAtMs = [];
+  /** When what has come since the last call was set off. */
+  takeTriggerTimes(): readonly Trigger[] {
+    const times = this.#triggers;
+    this.#triggers = [];
     return times;
   }
 

@@ -47,6 +47,53 @@ test("nftables: the table goes, and only where there is one", async () => {
   expect(await removalText("nftables", [])).toBe("");
 });
 
+test("Services without endpoints here are counted in the family that they have", async () => {
+  const nat = await createNat();
+  const addresses = { IPv4: ["192.168.0.2"], IPv6: ["fd00::2"] };
+  nat.configure({ backend: "nftables", node: { name: "a", addresses }, families: ["IPv4", "IPv6"] });
+  const ports = [{ name: "http", protocol: "TCP" as const, port: 80 }];
+  nat.apply({
+    services: [
+      {
+        meta: { namespace: "shop", name: "web", labels: {}, annotations: {} },
+        type: "ClusterIP",
+        clusterIPs: ["172.30.0.41"],
+        ports,
+        externalIPs: ["203.0.113.9"],
+        loadBalancerSourceRanges: [],
+        loadBalancerIngress: [],
+        internalTrafficPolicy: "Local",
+        externalTrafficPolicy: "Local",
+      },
+    ],
+    endpointSlices: [
+      {
+        meta: { namespace: "shop", name: "web-1" },
+        serviceName: "web",
+        addressType: "IPv4",
+        ports,
+        endpoints: [
+          {
+            addresses: ["10.180.1.11"],
+            nodeName: "b",
+            ready: true,
+            serving: true,
+            terminating: false,
+            hintsForZones: [],
+            hintsForNodes: [],
+          },
+        ],
+      },
+    ],
+  });
+  for (const _ of nat.reconcile([]).transactions);
+  nat.commit();
+  expect(nat.status().noLocalEndpoints).toEqual({
+    IPv4: { internal: 1, external: 1 },
+    IPv6: { internal: 0, external: 0 },
+  });
+});
+
 const SERVICES = 5_000;
 
 /** With two endpoints each, written to a kernel that held nothing. */

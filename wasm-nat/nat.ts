@@ -217,7 +217,9 @@ export interface NatStatus {
   readonly services: number;
   readonly endpointSlices: number;
   /** Service ports whose traffic under policy Local finds no endpoint here although there are some elsewhere. */
-  readonly noLocalEndpoints: { readonly internal: number; readonly external: number };
+  readonly noLocalEndpoints: Readonly<
+    Record<NatFamily, { readonly internal: number; readonly external: number }>
+  >;
   /** Bytes of linear memory. */
   readonly memoryBytes: number;
 }

@@ -489,11 +489,11 @@ impl Machine {
         (self.services.len(), self.homes.len())
     }
 
-    /// Service ports whose traffic under policy Local finds no endpoint here although there are some elsewhere:
+    /// Service ports whose traffic of one family under policy Local finds no endpoint here although there are some elsewhere:
     /// (internal, external).
-    pub fn no_local_endpoints(&self) -> (usize, usize) {
+    pub fn no_local_endpoints(&self, family: Family) -> (usize, usize) {
         let ports = self.committed.services.values().flat_map(|rules| &rules.ports);
-        let starved = ports.filter(|port| port.local == Some(Pool::Drop));
+        let starved = ports.filter(|port| port.family == family && port.local == Some(Pool::Drop));
         starved.fold((0, 0), |(internal, external), port| {
             let has = |wanted: fn(&Path) -> bool| port.entries.iter().any(|entry| wanted(&entry.path));
             let inside = has(|path| matches!(path, Path::Internal(Policy::Local)));

@@ -665,7 +665,15 @@ pub struct Plan<'a> {
 pub struct Status {
     services: usize,
     endpoint_slices: usize,
-    no_local_endpoints: NoLocalEndpoints,
+    no_local_endpoints: ByFamily,
+}
+
+#[derive(Serialize)]
+struct ByFamily {
+    #[serde(rename = "IPv4")]
+    v4: NoLocalEndpoints,
+    #[serde(rename = "IPv6")]
+    v6: NoLocalEndpoints,
 }
 
 #[derive(Serialize)]
@@ -678,8 +686,12 @@ impl Status {
     /// Of a machine.
     pub fn new(machine: &Machine) -> Status {
         let (services, endpoint_slices) = machine.counts();
-        let (internal, external) = machine.no_local_endpoints();
-        Status { services, endpoint_slices, no_local_endpoints: NoLocalEndpoints { internal, external } }
+        let of = |family| {
+            let (internal, external) = machine.no_local_endpoints(family);
+            NoLocalEndpoints { internal, external }
+        };
+        let no_local_endpoints = ByFamily { v4: of(Family::V4), v6: of(Family::V6) };
+        Status { services, endpoint_slices, no_local_endpoints }
     }
 }
 
