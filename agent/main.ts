@@ -7,7 +7,7 @@
 
 import type { ClusterModel, IpFamily } from "../cluster/model.ts";
 import { createNat } from "../wasm-nat/nat.ts";
-import type { Backend } from "./backends/backend.ts";
+import { type Backend, OneFamilyError } from "./backends/backend.ts";
 import { createReadBack } from "./backends/read-back.ts";
 import { ClusterCompiler, configMapNames } from "./compiler.ts";
 import { DiagnosticLog } from "./diagnostic-log.ts";
@@ -71,7 +71,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     }),
     onSynced: ({ kind, changes, durationMs }) => {
       metrics.synced(kind, durationMs);
-      metrics.programmed(follower.takeTriggerTimes());
+      metrics.programmed(follower.takeTriggerTimes(BOTH));
       boundNewObjects();
       // Rules that were missing have let flows pass untranslated.
       if (kind === "resync" && changes > 0) sweeper?.suspectAll();
@@ -83,21 +83,22 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       options.onReady();
       setTimeout(releaseStartMemory, QUIET_AFTER_START_MS).unref();
     },
-    onTrouble: (message, kind) => {
+    onTrouble: (message, kind, affected) => {
       say(message);
       if (kind === "drifted") {
         metrics.drifted();
         return;
       }
-      if (kind === "unaudited") return;
-      metrics.syncFailed(kind);
+      if (kind === "unaudited" || affected === undefined) return;
+      metrics.syncFailed(kind, affected);
+      metrics.programmed(follower.takeTriggerTimes(affected.synced));
       followed?.tell({ about: { kind: "Node", name: settings.node }, reason: "RulesNotApplied", message });
     },
   });
 
   const health = createNodeHealth({
     families,
-    progress: () => ({ queuedSinceMs: sync.queuedSinceMs(), syncedAtMs: sync.syncedAtMs() }),
+    progress: (family) => sync.progress(family),
     node: () => compiler.node(),
     nodeExpected: source.kind === "kubernetes",
   });
@@ -239,7 +240,8 @@ async function resyncAtOnce(backend: Backend): Promise<void> {
       await backend.resync();
       return;
     } catch (error) {
-      if (!(error instanceof KernelError) || attempt === MOST_RESYNCS_AT_ONCE) throw error;
+      const cause = error instanceof OneFamilyError ? error.cause : error;
+      if (!(cause instanceof KernelError) || attempt === MOST_RESYNCS_AT_ONCE) throw error;
     }
   }
 }

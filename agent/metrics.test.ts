@@ -65,16 +65,21 @@ test("kube-proxy's names, labels and buckets", () => {
 
 test("failures have the name of the backend", () => {
   const nft = createAgentMetrics("nftables", ["IPv4"]);
-  nft.syncFailed("change");
+  nft.syncFailed("change", { failed: ["IPv4"], synced: [] });
   expect(lines(nft, "kubeproxy_sync_proxy_rules_nftables_sync_failures_total")).toEqual([
     'kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv4"} 1',
   ]);
-  const iptables = createAgentMetrics("iptables", ["IPv4"]);
-  iptables.syncFailed("change");
-  iptables.syncFailed("resync");
+  const iptables = createAgentMetrics("iptables", ["IPv4", "IPv6"], () => 5_000);
+  iptables.syncFailed("change", { failed: ["IPv6"], synced: ["IPv4"] });
+  iptables.syncFailed("resync", { failed: ["IPv4", "IPv6"], synced: [] });
   expect(lines(iptables, "kubeproxy_sync_proxy_rules_iptables_")).toEqual([
-    'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 2',
-    'kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv4"} 1',
+    'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 1',
+    'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 2',
+    'kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv4"} 0',
+    'kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv6"} 1',
+  ]);
+  expect(lines(iptables, "kubeproxy_sync_proxy_rules_last_timestamp_seconds")).toEqual([
+    'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 5',
   ]);
 });
 

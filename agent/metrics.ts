@@ -12,11 +12,12 @@ import { countRules } from "./kernel/iptables.ts";
 import { createRegistry, type Labels, type Registry } from "./prometheus.ts";
 import type { Counters } from "./service-counters.ts";
 import type { Trigger } from "./service-follower.ts";
+import type { AffectedFamilies } from "./sync.ts";
 
 export interface AgentMetrics {
   readonly registry: Registry;
   readonly synced: (kind: "change" | "resync", durationMs: number) => void;
-  readonly syncFailed: (kind: "change" | "resync") => void;
+  readonly syncFailed: (kind: "change" | "resync", families: AffectedFamilies) => void;
   /** Changes that came, for the next sync. */
   readonly changesQueued: (services: number, slices: number) => void;
   /** `endpoints.kubernetes.io/last-change-trigger-time` of the slices that were written. */
@@ -216,8 +217,10 @@ export function createAgentMetrics(
         lastSync.set(nowMs() / 1000, labels);
       });
     },
-    syncFailed: (kind) =>
+    syncFailed: (kind, { failed, synced }) =>
       each((labels) => {
+        if (synced.includes(labels.ip_family)) lastSync.set(nowMs() / 1000, labels);
+        if (!failed.includes(labels.ip_family)) return;
         failures.add(1, labels);
         if (kind === "change") partialFailures?.add(1, labels);
       }),

@@ -1,5 +1,5 @@
 /**
- * How far behind the cluster the kernel is: when the oldest change came that is not in it, and when it was last in line.
+ * How far behind the cluster the kernel is in one family: when the oldest change came that is not in it, and when it was last in line.
  *
  * Times are milliseconds since 1970. Health checks are what asks.
  */
@@ -17,7 +17,7 @@ export class Progress {
 
   /** What was queued is being written; what comes from here on is for the next time. */
   begin(): void {
-    this.#writingSinceMs = this.queuedSinceMs();
+    this.#writingSinceMs = this.queuedSinceMs;
     this.#queuedSinceMs = undefined;
   }
 
@@ -28,7 +28,7 @@ export class Progress {
 
   /** Something is not in the kernel, if only what was found changed there. */
   fail(): void {
-    this.#queuedSinceMs = this.queuedSinceMs() ?? Date.now();
+    this.#queuedSinceMs = this.queuedSinceMs ?? Date.now();
     this.#writingSinceMs = undefined;
   }
 
@@ -38,12 +38,12 @@ export class Progress {
   }
 
   /** When the oldest change came that is not in the kernel, being written or not; `undefined`: all are. */
-  queuedSinceMs(): number | undefined {
+  get queuedSinceMs(): number | undefined {
     return this.#writingSinceMs ?? this.#queuedSinceMs;
   }
 
   /** When the kernel was last known to hold what is wanted. */
-  syncedAtMs(): number | undefined {
+  get syncedAtMs(): number | undefined {
     return this.#syncedAtMs;
   }
 }

@@ -23,9 +23,11 @@ test("the time of a change is that of the slice's family", () => {
   const { model } = buildClusterModel(readManifestText(manifest, "test").objects);
   const follower = new ServiceFollower({ node: "n1", updateUdp: () => {} });
   follower.take(model, new ModelDifference("n1", []).take(model), []);
-  expect(follower.takeTriggerTimes()).toEqual([
+  const [v4, v6] = [
     { family: "IPv4", atMs: Date.parse("2026-11-23T06:00:00Z") },
     { family: "IPv6", atMs: Date.parse("2026-11-23T06:00:01Z") },
-  ]);
-  expect(follower.takeTriggerTimes()).toEqual([]);
+  ];
+  expect(follower.takeTriggerTimes(["IPv4"])).toEqual([v4]);
+  expect(follower.takeTriggerTimes(["IPv4", "IPv6"])).toEqual([v6]);
+  expect(follower.takeTriggerTimes(["IPv4", "IPv6"])).toEqual([]);
 });

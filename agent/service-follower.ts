@@ -54,11 +54,11 @@ export class ServiceFollower {
     return [...this.#healthPorts.values()];
   }
 
-  /** When what has come since the last call was set off. */
-  takeTriggerTimes(): readonly Trigger[] {
-    const times = this.#triggers;
-    this.#triggers = [];
-    return times;
+  /** When what has come of these families since the last call was set off. */
+  takeTriggerTimes(families: readonly IpFamily[]): readonly Trigger[] {
+    const taken = this.#triggers.filter(({ family }) => families.includes(family));
+    this.#triggers = this.#triggers.filter(({ family }) => !families.includes(family));
+    return taken;
   }
 
   #look(name: ObjectName, { services, endpointSlices }: ClusterModel): void {

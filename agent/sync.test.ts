@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import type { Audit, Backend, Written } from "./backends/backend.ts";
+import { type Audit, type Backend, OneFamilyError, type Written } from "./backends/backend.ts";
+import { KernelError } from "./kernel/kernel-error.ts";
 import { applyNft, listStructure, listTable } from "./kernel/nft.ts";
 import { createNodeHealth } from "./node-health.ts";
 import { Pace } from "./pace.ts";
@@ -53,7 +54,7 @@ describe("the loop", () => {
     await vi.waitFor(() => expect(events).toEqual(["resync", "resync", "change"]), WAIT);
     expect(backend.calls).toEqual(["resync", "write", "resync", "write"]);
     expect(troubles).toEqual(["refused"]);
-    expect(sync.queuedSinceMs()).toBeUndefined();
+    expect(sync.progress("IPv4").queuedSinceMs).toBeUndefined();
     await sync.close();
   });
 
@@ -67,7 +68,7 @@ describe("the loop", () => {
       onSynced: ({ changes }) => events.push(changes),
       onTrouble: (message) => {
         troubles.push(message);
-        expect(sync.queuedSinceMs()).toBeTypeOf("number");
+        expect(sync.progress("IPv4").queuedSinceMs).toBeTypeOf("number");
       },
     });
     sync.start();
@@ -85,7 +86,7 @@ describe("the loop", () => {
     let aheadMs = 0;
     const health = createNodeHealth({
       families: ["IPv4", "IPv6"],
-      progress: () => ({ queuedSinceMs: sync.queuedSinceMs(), syncedAtMs: sync.syncedAtMs() }),
+      progress: (family) => sync.progress(family),
       node: () => undefined,
       nodeExpected: false,
       nowMs: () => Date.now() + aheadMs,
@@ -95,7 +96,7 @@ describe("the loop", () => {
     await vi.waitFor(() => expect(synced).toEqual(["resync"]), WAIT);
     sync.changed();
     await vi.waitFor(() => expect(ends).toHaveLength(1), WAIT);
-    const oldest = sync.queuedSinceMs();
+    const oldest = sync.progress("IPv4").queuedSinceMs;
     expect(oldest).toBeTypeOf("number");
     expect(statuses()).toEqual([200, 200]);
     aheadMs = 60_000;
@@ -103,13 +104,39 @@ describe("the loop", () => {
     expect(health.isHealthy()).toBe(false);
     // A change that comes meanwhile is younger.
     sync.changed();
-    expect(sync.queuedSinceMs()).toBe(oldest);
+    expect(sync.progress("IPv4").queuedSinceMs).toBe(oldest);
     ends[0]?.();
     await vi.waitFor(() => expect(ends).toHaveLength(2), WAIT);
     ends[1]?.();
     await vi.waitFor(() => expect(synced).toEqual(["resync", "change", "change"]), WAIT);
-    expect(sync.queuedSinceMs()).toBeUndefined();
+    expect(sync.progress("IPv4").queuedSinceMs).toBeUndefined();
     expect(statuses()).toEqual([200, 200]);
+    await sync.close();
+  });
+
+  test("a family that is not taken waits alone, and is told alone", async () => {
+    const cause = new KernelError({ program: "ip6tables-restore", reason: "no" });
+    const refused = new OneFamilyError("IPv6", cause);
+    const backend = new ScriptedBackend({ write: [refused], resync: [0, refused, new Error("both"), 0] });
+    const troubles: unknown[] = [];
+    const waiting = () =>
+      (["IPv4", "IPv6"] as const).filter((family) => sync.progress(family).queuedSinceMs !== undefined);
+    const sync = new RuleSync({
+      backend,
+      backoff,
+      onTrouble: (...trouble) => troubles.push([...trouble, waiting()]),
+    });
+    sync.start();
+    await vi.waitFor(() => expect(waiting()).toEqual([]), WAIT);
+    sync.changed();
+    await vi.waitFor(() => expect(backend.calls).toHaveLength(5), WAIT);
+    await vi.waitFor(() => expect(waiting()).toEqual([]), WAIT);
+    const message = "ip6tables-restore refused the transaction: no.";
+    expect(troubles).toEqual([
+      [message, "change", { failed: ["IPv6"], synced: ["IPv4"] }, ["IPv6"]],
+      [message, "resync", { failed: ["IPv6"], synced: ["IPv4"] }, ["IPv6"]],
+      ["both", "resync", { failed: ["IPv4", "IPv6"], synced: [] }, ["IPv4", "IPv6"]],
+    ]);
     await sync.close();
   });
 

@@ -11,8 +11,10 @@
  *   stream of changes, which wait for such an audit as for a write.
  */
 
+import type { IpFamily } from "../cluster/model.ts";
 import { type BackoffLimits, backoffMs, pause } from "../cluster/watch/backoff.ts";
-import type { Audit, Backend } from "./backends/backend.ts";
+import { type Audit, type Backend, OneFamilyError } from "./backends/backend.ts";
+import { familyOfFailure } from "./kernel/transactions.ts";
 import { Pace } from "./pace.ts";
 import { Progress } from "./progress.ts";
 
@@ -20,6 +22,14 @@ export interface SyncEvent {
   readonly kind: "change" | "resync";
   readonly changes: number;
   readonly durationMs: number;
+}
+
+/** What a refused write means for each family. */
+export interface AffectedFamilies {
+  /** Those whose program has failed; the other one may not have had its turn. */
+  readonly failed: readonly IpFamily[];
+  /** Those that the kernel holds all rules of. */
+  readonly synced: readonly IpFamily[];
 }
 
 export interface RuleSyncOptions {
@@ -31,11 +41,16 @@ export interface RuleSyncOptions {
   readonly onSynced?: (event: SyncEvent) => void;
   /**
    * One sentence: what was refused by which kind of write, what was found changed, or why an audit could not be made; the same
-   * of several audits in a row is told once.
+   * of several audits in a row is told once. `affected` where something was refused.
    */
-  readonly onTrouble?: (message: string, kind: SyncEvent["kind"] | "drifted" | "unaudited") => void;
+  readonly onTrouble?: (
+    message: string,
+    kind: SyncEvent["kind"] | "drifted" | "unaudited",
+    affected?: AffectedFamilies,
+  ) => void;
 }
 
+const FAMILIES = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
 const AUDIT_PAUSE_MS = 2_000;
 /** A quarter of a second first: a lock that somebody holds, a module that is being loaded. */
 const BACKOFF: BackoffLimits = { firstMs: 250, longestMs: 30_000 };
@@ -45,7 +60,7 @@ export class RuleSync {
   readonly #pace: Pace;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
-  readonly #progress = new Progress();
+  readonly #progress: Readonly<Record<IpFamily, Progress>> = { IPv4: new Progress(), IPv6: new Progress() };
   #auditedAtMs = performance.now();
   #auditTrouble: string | undefined;
   /** Waiting for a change: call it to go on. */
@@ -58,24 +73,19 @@ export class RuleSync {
 
   /** Begins with a resync. Call once, when what is wanted is known whole. */
   start(): void {
-    this.#progress.queue();
+    this.#each((progress) => progress.queue());
     this.#running ??= this.#run();
   }
 
   /** What is wanted has changed. */
   changed(): void {
-    this.#progress.queue();
+    this.#each((progress) => progress.queue());
     this.#wake?.();
   }
 
-  /** When the oldest change came that is not in the kernel, being written or not; `undefined`: all are. Milliseconds since 1970. */
-  queuedSinceMs(): number | undefined {
-    return this.#progress.queuedSinceMs();
-  }
-
-  /** When the kernel was last known to hold what is wanted. */
-  syncedAtMs(): number | undefined {
-    return this.#progress.syncedAtMs();
+  /** How far behind the kernel is in this family. */
+  progress(family: IpFamily): Progress {
+    return this.#progress[family];
   }
 
   /** Ends after the write that is under way, and leaves the rules. */
@@ -96,7 +106,7 @@ export class RuleSync {
         kind = await this.#nextCause();
       } catch (error) {
         if (this.#stop.signal.aborted) return;
-        onTrouble?.(error instanceof Error ? error.message : String(error), kind);
+        onTrouble?.(error instanceof Error ? error.message : String(error), kind, affected(error));
         if (kind === "resync") {
           await pause(backoffMs(failures++, backoff), this.#stop.signal);
         }
@@ -108,18 +118,19 @@ export class RuleSync {
   async #sync(kind: SyncEvent["kind"]): Promise<void> {
     const { backend, onSynced } = this.#options;
     // Changes that come from here on are for the next turn.
-    this.#progress.begin();
+    this.#each((progress) => progress.begin());
     const began = performance.now();
     try {
       const { changes } = kind === "resync" ? await backend.resync() : await backend.write();
       const ended = performance.now();
       this.#pace.written(ended, ended - began);
-      this.#progress.succeed();
+      this.#each((progress) => progress.succeed());
       // A resync has read the kernel back.
       if (kind === "resync") this.#auditedAtMs = ended;
       onSynced?.({ kind, changes, durationMs: ended - began });
     } catch (error) {
-      this.#progress.fail();
+      const { synced } = affected(error);
+      this.#each((progress, family) => (synced.includes(family) ? progress.succeed() : progress.fail()));
       throw error;
     }
   }
@@ -131,16 +142,24 @@ export class RuleSync {
       if (this.#stop.signal.aborted) return "change";
       const untilAuditMs = this.#auditedAtMs + auditPauseMs - performance.now();
       if (untilAuditMs > 0) {
-        if (!this.#progress.isQueued && !(await this.#changeWithin(untilAuditMs))) continue;
+        if (!this.#isQueued() && !(await this.#changeWithin(untilAuditMs))) continue;
         await pause(this.#pace.delayMs(performance.now()), this.#stop.signal);
         return "change";
       }
       const audit = await this.#audit();
       if (audit.kind === "intact") continue;
-      this.#progress.queue();
+      this.#each((progress) => progress.queue());
       onTrouble?.(`${audit.what}; the rules are written anew.`, "drifted");
       return "resync";
     }
+  }
+
+  #each(act: (progress: Progress, family: IpFamily) => void): void {
+    for (const family of FAMILIES) act(this.#progress[family], family);
+  }
+
+  #isQueued(): boolean {
+    return FAMILIES.some((family) => this.#progress[family].isQueued);
   }
 
   /** An audit that cannot be made says nothing about the rules. */
@@ -172,4 +191,12 @@ export class RuleSync {
       this.#wake = () => settle(true);
     });
   }
+}
+
+function affected(error: unknown): AffectedFamilies {
+  const one = error instanceof OneFamilyError ? error.family : familyOfFailure(error);
+  return {
+    failed: one === undefined ? FAMILIES : [one],
+    synced: error instanceof OneFamilyError ? FAMILIES.filter((family) => family !== one) : [],
+  };
 }

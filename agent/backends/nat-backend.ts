@@ -5,10 +5,11 @@
  * The compiler's committed state moves only when the kernel has taken every transaction of a plan.
  */
 
+import type { IpFamily } from "../../cluster/model.ts";
 import type { Nat, NatPlan, NatTransaction } from "../../wasm-nat/nat.ts";
 import { KernelError } from "../kernel/kernel-error.ts";
-import { applyTransaction, type KernelOptions } from "../kernel/transactions.ts";
-import type { Audit, Backend, Written } from "./backend.ts";
+import { applyTransaction, familyOfProgram, type KernelOptions } from "../kernel/transactions.ts";
+import { type Audit, type Backend, OneFamilyError, type Written } from "./backend.ts";
 import type { ReadBack, SpooledListing } from "./read-back.ts";
 
 export interface NatBackendOptions {
@@ -30,6 +31,7 @@ export interface NatBackendOptions {
   readonly nowMs?: () => number;
 }
 
+const FAMILIES = ["IPv4", "IPv6"] as const satisfies readonly IpFamily[];
 /** Reading everything back takes at most one part in so many of the time, and of one processor. */
 const AUDIT_SHARE = 25;
 const SHORTEST_AUDIT_PAUSE_MS = 4_000;
@@ -179,28 +181,41 @@ export class NatBackend implements Backend {
     const { nat, onDiagnostics, onApplied } = this.#options;
     let changes = 0;
     const underway = new Set<Promise<void>>();
+    let failure: unknown;
+    const lacking = new Set<IpFamily>();
+    const lack = (family: IpFamily | undefined): void => {
+      for (const one of family === undefined ? FAMILIES : [family]) lacking.add(one);
+    };
     try {
       // Each is made while the kernel's programs work on those before it.
       for (const transaction of transactions) {
         if (!transaction.beside) await Promise.all(underway);
         else if (underway.size >= MOST_BESIDE) await Promise.race(underway);
+        const family = familyOfProgram(transaction.program);
+        // What is of both families counts on what came before; what is of one alone does not count on the other's.
+        if (family === undefined && lacking.size > 0) lack(family);
+        if (lacking.size === FAMILIES.length) break;
+        if (family !== undefined && lacking.has(family)) continue;
         this.#writes++;
         if (!transaction.elementsOnly) this.#fingerprint = undefined;
         changes += transaction.operations;
-        const applied = applyTransaction(transaction, this.#kernel);
-        underway.add(applied);
-        // A refused one stays, for whoever waits next.
-        applied.then(
-          () => {
-            underway.delete(applied);
-            onApplied?.(transaction);
+        const applied = applyTransaction(transaction, this.#kernel).then(
+          () => onApplied?.(transaction),
+          (error: unknown) => {
+            failure ??= error;
+            lack(family);
           },
-          () => {},
         );
+        underway.add(applied);
+        void applied.then(() => underway.delete(applied));
       }
-      // By now all is compiled; a first load is while it is carried out.
-      onDiagnostics?.();
+      // By now all is compiled, if the plan came to its end; a first load is while it is carried out.
+      if (lacking.size < FAMILIES.length) onDiagnostics?.();
       await Promise.all(underway);
+      const [family, ...others] = lacking;
+      if (family !== undefined && others.length === 0 && failure instanceof Error)
+        throw new OneFamilyError(family, failure);
+      if (family !== undefined) throw failure;
       // While the kernel makes its tables larger, a listing of them can lack elements.
       if (changes >= MANY_CHANGES)
         this.#nextFullAuditMs = Math.max(this.#nextFullAuditMs, this.#nowMs() + SHORTEST_AUDIT_PAUSE_MS);

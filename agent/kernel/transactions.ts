@@ -1,7 +1,8 @@
 /** Applies what the compiler has made, each transaction by the program that it is for. Nothing is decided here. */
 
+import type { IpFamily } from "../../cluster/model.ts";
 import type { NatProgram, NatTransaction } from "../../wasm-nat/nat.ts";
-import { runCommand } from "./command.ts";
+import { CommandError, runCommand } from "./command.ts";
 import { restoreIptables } from "./iptables.ts";
 import { restoreIpvs } from "./ipvs.ts";
 import { KernelError } from "./kernel-error.ts";
@@ -9,6 +10,18 @@ import { applyNft } from "./nft.ts";
 import type { StartOptions } from "./waiting-programs.ts";
 
 export type KernelOptions = StartOptions;
+
+/** `undefined`: it takes rules of both, or of what belongs to both. */
+export function familyOfProgram(program: string): IpFamily | undefined {
+  if (program.startsWith("iptables-")) return "IPv4";
+  return program.startsWith("ip6tables-") ? "IPv6" : undefined;
+}
+
+/** Whose program has failed with a `KernelError` or `CommandError`; `undefined`: that of both. */
+export function familyOfFailure(error: unknown): IpFamily | undefined {
+  if (error instanceof KernelError) return familyOfProgram(error.details.program);
+  return error instanceof CommandError ? familyOfProgram(error.program) : undefined;
+}
 
 /** For people: what would apply a transaction by hand. */
 export const COMMAND_LINES: Readonly<Record<NatProgram, string>> = {
