@@ -2,6 +2,7 @@
  * What load balancers, dashboards and operators ask of a running agent, asked over the wire: health checks of Services
  * and of the node, metrics and the mode. The answers are kube-proxy's, byte for byte where programs read them.
  */
+import { rename, rm, writeFile } from "node:fs/promises";
 import { expect, it } from "vitest";
 import { type DualAddress, FAMILIES, HOSTS, type HostName, hostPort, namespaceOf } from "./addresses.ts";
 import { NODES, nodeObject, objectsOf, writeObjects } from "./manifest.ts";
@@ -21,10 +22,11 @@ interface Answer {
   readonly body: string;
 }
 
-async function get(node: NodeUnderTest, from: HostName, url: string): Promise<Answer> {
+async function get(node: NodeUnderTest, from: HostName, url: string, seconds = 3): Promise<Answer> {
   const { lab } = node;
   const { code, stdout, stderr } = await lab.namespaces.run(namespaceOf(from), "curl", [
-    ...["--silent", "--show-error", "--globoff", "--noproxy", "*", "--max-time", "3", "--include", url],
+    ...["--silent", "--show-error", "--globoff", "--noproxy", "*", "--include"],
+    ...["--max-time", String(seconds), url],
   ]);
   // 7: could not connect. 52, 56: the connection ended before an answer.
   if (code === 7) return { status: "refused", headers: new Map(), body: "" };
@@ -37,6 +39,22 @@ async function get(node: NodeUnderTest, from: HostName, url: string): Promise<An
     return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const;
   });
   return { status: Number(first.split(" ")[1]), headers: new Map(headers), body: rest.join("\r\n\r\n") };
+}
+
+/** A program of the agent is this shell script, until what is returned is called. */
+async function replaceProgram(
+  node: NodeUnderTest,
+  name: string,
+  script: string,
+): Promise<() => Promise<void>> {
+  const file = node.agent.file(name);
+  const aside = node.agent.file(`${name}.aside`);
+  await rename(file, aside).catch(() => {});
+  await writeFile(file, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  return async () => {
+    await rm(file);
+    await rename(aside, file).catch(() => {});
+  };
 }
 
 describeNode("health and metrics", ["nftables", "iptables-legacy"], (node, { backend }) => {
@@ -124,6 +142,54 @@ describeNode("health and metrics", ["nftables", "iptables-legacy"], (node, { bac
     await address("delete");
     await ranges.end("SIGTERM");
   });
+
+  const metrics = () =>
+    get(node(), "loopback", `http://${hostPort(HOSTS.loopback.ipv4, METRICS_PORT)}/metrics`, 15);
+
+  const startReady = async () => {
+    const agent = await start(["a1"]);
+    await eventually(
+      async () => agent.output,
+      (said) => said.includes("ready\n"),
+      "the agent to be ready",
+    );
+    return agent;
+  };
+
+  it("programs that hang keep no metrics back", async () => {
+    const agent = await startReady();
+    const program = backend === "nftables" ? "nft" : "iptables-save";
+    const restore = await replaceProgram(node(), program, "exec sleep 30");
+    try {
+      const { status, body } = await metrics();
+      expect(status).toBe(200);
+      expect(body).toMatch(/^kubeproxy_sync_proxy_rules_duration_seconds_count/m);
+    } finally {
+      await restore();
+    }
+    await agent.end("SIGKILL");
+  });
+
+  if (backend === "iptables")
+    it("one family's program that fails is told of that one", async () => {
+      const agent = await startReady();
+      const restore = await replaceProgram(node(), "ip6tables-restore", "cat >/dev/null; exit 1");
+      try {
+        await node().write([serviceWith("lb-local", ["a2"])]);
+        await node().until("10.180.0.12:8080", "client", "lb-local vip http");
+        const failures = 'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} ';
+        const { body } = await eventually(
+          metrics,
+          ({ body }) => body.includes(failures) && !body.includes(`${failures}0`),
+          "a failure of IPv6",
+        );
+        expect(body).toContain(`${failures.replace("IPv6", "IPv4")}0\n`);
+      } finally {
+        await restore();
+      }
+      await node().until("[fd00:10:180::12]:8080", "client", "lb-local vip http", "ipv6");
+      await agent.end("SIGTERM");
+    });
 
   it("the node tells its health and its mode", async () => {
     const agent = await start(["a1"]);
