@@ -50,7 +50,8 @@ COMMIT
   // kube-proxy's IPVS mode holds source ranges in `filter`, ours in `mangle`.
   expect(isLeft("KUBE-PROXY-FIREWALL", "filter")).toBe(true);
   expect(isLeft("KUBE-PROXY-FIREWALL", "mangle")).toBe(false);
-  expect(isLeft("KUBE-NODE-PORT", "filter")).toBe(true);
+  expect(isLeft("KUBE-NODE-PORT", "filter")).toBe(false);
+  expect(isLeft("KUBE-NODE-PORT", "mangle")).toBe(true);
   expect(isLeft("KUBE-FIREWALL", "filter"), "kubelet's").toBe(false);
 });
 

@@ -57,7 +57,7 @@ const IPVS_CHAIN =
 /** What our IPVS backend has, by table (`wasm-nat/src/ipvs/rules.rs`). kube-proxy has some of these names in other tables. */
 const OWN_OF_IPVS: Readonly<Record<string, RegExp>> = {
   mangle: /^KUBE-(?:PROXY-FIREWALL|SOURCE-RANGES-FIREWALL)$/,
-  filter: /^KUBE-(?:IPVS-FILTER|FORWARD)$/,
+  filter: /^KUBE-(?:IPVS-FILTER|NODE-PORT|FORWARD)$/,
   nat: /^KUBE-(?:SERVICES|CLUSTER-IP|LOAD-BALANCER|NODE-PORT|MARK-MASQ|POSTROUTING)$/,
 };
 

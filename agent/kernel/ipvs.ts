@@ -63,7 +63,7 @@ export async function listServers(options: IpvsOptions, ...flags: readonly strin
 
 /** Sets of kube-proxy that Fairlead has no use for. */
 const OTHER_SETS =
-  /^KUBE-(?:6-)?(?:HEALTH-CHECK-NODE-PORT|LOAD-BALANCER-SOURCE-IP|EXTERNAL-IPS|NODE-PORT-LOCAL|LOAD-BALANCER-MASQ)$/;
+  /^KUBE-(?:6-)?(?:LOAD-BALANCER-SOURCE-IP|EXTERNAL-IPS|NODE-PORT-LOCAL|LOAD-BALANCER-MASQ)$/;
 
 /**
  * Removes virtual servers, sets and the link, ours and those of kube-proxy's IPVS mode; chains that use the sets have to be

@@ -7,7 +7,7 @@ import { CLUSTER_CIDRS, FAMILIES, type Family, HOSTS, type HostName, hostPort } 
 import { AgentRunner } from "./agent.ts";
 import { describeChurn } from "./churn.ts";
 import { describeCounters } from "./counters.ts";
-import { clusterIpOf, serviceNamed } from "./destinations.ts";
+import { clusterIpOf, serviceNamed, vipOf } from "./destinations.ts";
 import { addForeignIpvs, ipvsSnapshot, type RealServer, realServers } from "./ipvs-state.ts";
 import { writeKubeProxyIpvs } from "./kube-proxy-ipvs.ts";
 import { programAsKubeProxy } from "./kube-proxy-node.ts";
@@ -223,6 +223,28 @@ function describeIpvs(): void {
       );
     });
 
+    it("lets health checks of load balancers in where input is denied by default", async () => {
+      const { lab } = node();
+      const [checked, other] = [31_999, 31_989];
+      for (const port of [checked, other]) await lab.serve("node-a", "tcp", port);
+      await node().program([serviceWith("lb-local", ["a1"])]);
+      const setPolicy = async (policy: "DROP" | "ACCEPT") => {
+        for (const program of ["iptables", "ip6tables"])
+          await lab.namespaces.must("node-a", program, ["-w", "-P", "INPUT", policy]);
+      };
+      await setPolicy("DROP");
+      try {
+        const vip = vipOf(serviceNamed("lb-local")).ipv4;
+        const ask = async (address: string, port: number) =>
+          (await lab.probe("client", "tcp", address, port, 1_000)).kind;
+        expect(await ask(HOSTS["node-a"].ipv4, checked)).toBe("answered");
+        expect(await ask(vip, checked), "at the Service's own address").toBe("answered");
+        expect(await ask(HOSTS["node-a"].ipv4, other)).toBe("silent");
+      } finally {
+        await setPolicy("ACCEPT");
+      }
+    });
+
     it("what somebody else removes comes back: servers, endpoints, sets' elements, rules, addresses, the link", async () => {
       await node().agent.agent("--cleanup");
       // Nobody brings back what others had, which one of the harms takes away too.
@@ -247,6 +269,8 @@ function describeIpvs(): void {
           `ipvsadm -E -u ${WEB}:53 -s sh`,
           "ipset flush KUBE-6-NODE-PORT-TCP",
           "ip6tables -t nat -F KUBE-NODE-PORT",
+          "ipset flush KUBE-HEALTH-CHECK-NODE-PORT",
+          "ip6tables -F KUBE-NODE-PORT",
           "iptables -t mangle -F KUBE-PROXY-FIREWALL",
           `ip address delete ${WEB}/32 dev kube-ipvs0`,
         ].join(" && "),

@@ -85,7 +85,7 @@ pub enum NodePortMatch {
 pub struct ServiceRules {
     /// ClusterIPs whose undefined ports are this Service's to refuse: its own, unless an older Service has the same.
     pub cluster_ips: Vec<IpAddr>,
-    /// A TCP port of the node at which health checks are to be let in (iptables).
+    /// A TCP port of the node at which health checks are to be let in (iptables, IPVS).
     pub health_check_node_port: Option<u16>,
     /// One for each family and port, in order of family, then of `spec.ports`.
     pub ports: Vec<PortRules>,

@@ -35,7 +35,7 @@ use crate::nftables::numbers::NumberPool;
 use crate::ruleset::{NodeRules, PortRules, RuleSet, ServiceRules};
 use crate::simulate::{Packet, Trace};
 use listing::{Listing, TEMPORARY_SET};
-use objects::{Numbers, Object, PortKey, Taken, mark_of, needs_mark, objects, taken};
+use objects::{Numbers, Object, PortKey, Taken, health_check, mark_of, needs_mark, objects, taken};
 use plan::{Known, LINK, Leaving, Plan};
 use rules::{Chain, HOOKS, TableName, chains};
 use servers::{Marks, ServerKey};
@@ -187,6 +187,11 @@ impl Ipvs {
         let mut tables: Vec<Tables> = node.map(Tables::new).collect();
         let all_taken: Taken = view.services().flat_map(|(_, rules)| taken(rules, view.node())).collect();
         for (service, rules) in view.services() {
+            for table in &mut tables {
+                if let Some(object) = health_check(rules, &table.node) {
+                    table.add(object, service);
+                }
+            }
             for port in &rules.ports {
                 let Some(table) = tables.iter_mut().find(|table| table.node.family == port.family) else {
                     continue;
@@ -496,6 +501,7 @@ fn all_objects<'a>(
 ) -> Vec<Object> {
     let mut all = Vec::new();
     for (service, rules) in services {
+        all.extend(node.iter().filter_map(|node| health_check(rules, node)));
         for port in &rules.ports {
             let Some(node) = node.iter().find(|node| node.family == port.family) else { continue };
             let number = if needs_mark(port) { number(&PortKey::new(service, port)) } else { None };

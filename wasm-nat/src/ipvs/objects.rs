@@ -31,7 +31,9 @@ impl Object {
     pub fn is_shared(&self) -> bool {
         match self {
             Object::Address(_) => true,
-            Object::Entry(entry) => matches!(entry.set, SetName::LoopBack | SetName::IpvsIps),
+            Object::Entry(entry) => {
+                matches!(entry.set, SetName::LoopBack | SetName::IpvsIps | SetName::HealthCheckNodePort)
+            }
             Object::Server(_) | Object::Real(_) => false,
         }
     }
@@ -101,6 +103,15 @@ pub fn taken<'a>(
             At::Address(..) | At::NodePort(_) => None,
         })
     })
+}
+
+/// The port at which a Service has its health checks answered, if it has anything in the family of `node`.
+pub fn health_check(rules: &ServiceRules, node: &NodeRules) -> Option<Object> {
+    let family = node.family;
+    let port = rules.health_check_node_port?;
+    let set = SetName::HealthCheckNodePort;
+    let is_there = rules.ports.iter().any(|port| port.family == family);
+    is_there.then_some(Object::Entry(Entry { family, set, key: Key::Port(port), mark: None }))
 }
 
 /// The objects of one Service port. `node` is of its family, `mark` its mark if it needs one.

@@ -2,8 +2,8 @@
 //! `iptables-save` lists them, and walked by `tables`.
 //!
 //! A packet to a Service meets them in this order. From outside: `mangle PREROUTING` (source ranges, policy Local),
-//! `nat PREROUTING` (mark for masquerading), `filter INPUT` (ports that no Service has), then IPVS, which rewrites it, and
-//! `nat POSTROUTING`. From the node: `mangle OUTPUT`, `nat OUTPUT`, IPVS, `nat POSTROUTING`; it passes `filter OUTPUT`
+//! `nat PREROUTING` (mark for masquerading), `filter INPUT` (ports that no Service has; health checks are let in), then
+//! IPVS, which rewrites it, and `nat POSTROUTING`. From the node: `mangle OUTPUT`, `nat OUTPUT`, IPVS, `nat POSTROUTING`; it passes `filter OUTPUT`
 //! after IPVS, which is why nothing is decided there, and why the source ranges are in `mangle`, where kube-proxy's IPVS
 //! mode has them in `filter INPUT` and so does not hold its own node to them.
 
@@ -143,7 +143,7 @@ pub const SERVICES: &str = "KUBE-SERVICES";
 pub const CLUSTER_IP: &str = "KUBE-CLUSTER-IP";
 /// Load balancer addresses.
 pub const LOAD_BALANCER: &str = "KUBE-LOAD-BALANCER";
-/// Node ports.
+/// nat: node ports. filter: health checks, which a firewall must let in.
 pub const NODE_PORT: &str = "KUBE-NODE-PORT";
 /// Marks.
 pub const MARK_MASQ: &str = "KUBE-MARK-MASQ";
@@ -155,7 +155,7 @@ pub const FILTER: &str = "KUBE-IPVS-FILTER";
 pub const FORWARD: &str = "KUBE-FORWARD";
 
 /// From chains of the kernel's to ours.
-pub const HOOKS: [Hook; 7] = [
+pub const HOOKS: [Hook; 8] = [
     Hook {
         table: TableName::Mangle,
         from: "PREROUTING",
@@ -169,6 +169,7 @@ pub const HOOKS: [Hook; 7] = [
         comment: "kubernetes service source ranges",
     },
     Hook { table: TableName::Filter, from: "INPUT", to: FILTER, comment: "kubernetes ipvs access filter" },
+    Hook { table: TableName::Filter, from: "INPUT", to: NODE_PORT, comment: "kubernetes health check rules" },
     Hook { table: TableName::Filter, from: "FORWARD", to: FORWARD, comment: "kubernetes forwarding rules" },
     Hook { table: TableName::Nat, from: "PREROUTING", to: SERVICES, comment: "kubernetes service portals" },
     Hook { table: TableName::Nat, from: "OUTPUT", to: SERVICES, comment: "kubernetes service portals" },
@@ -247,11 +248,14 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
         rule(&[], TurnMark(masquerade_mark)),
         rule(&[], Masquerade),
     ];
+    let health_check = [OfProtocol(Protocol::Tcp), DestinationPort(SetName::HealthCheckNodePort)];
     let mut filter: Vec<Rule> =
         [SetName::ClusterIp, SetName::ExternalIp, SetName::ExternalIpLocal, SetName::LoadBalancer]
             .into_iter()
             .map(|set| rule(&[Destination(set)], Return))
             .collect();
+    // A load balancer may send its checks to the Service's own address.
+    filter.push(rule(&health_check, Return));
     // Daemons of the node listen on all of its addresses, but a Service's address is not theirs. ICMP is answered.
     filter.extend(
         Protocol::ALL
@@ -269,6 +273,7 @@ pub fn chains(node: &NodeRules) -> Vec<Chain> {
             vec![rule(&[DestinationAndSource(SetName::LoadBalancerSourceCidr)], Return), rule(&[], Drop)],
         ),
         chain(TableName::Filter, FILTER, filter),
+        chain(TableName::Filter, NODE_PORT, vec![rule(&health_check, Accept)]),
         chain(TableName::Filter, FORWARD, forward),
         chain(TableName::Nat, SERVICES, services),
         chain(TableName::Nat, CLUSTER_IP, cluster_ip),

@@ -29,6 +29,8 @@ pub enum SetName {
     NodePort(Protocol),
     /// Those of them under policy Local.
     NodePortLocal(Protocol),
+    /// Ports at which the node answers health checks of load balancers.
+    HealthCheckNodePort,
     /// Endpoint, port, and the endpoint again: what it sends to itself.
     LoopBack,
     /// Addresses that are on the dummy link.
@@ -41,7 +43,7 @@ pub enum SetName {
 
 impl SetName {
     /// All of them, in the order in which they are made.
-    pub const ALL: [SetName; 17] = [
+    pub const ALL: [SetName; 18] = [
         SetName::ClusterIp,
         SetName::ExternalIp,
         SetName::ExternalIpLocal,
@@ -55,6 +57,7 @@ impl SetName {
         SetName::NodePortLocal(Protocol::Tcp),
         SetName::NodePortLocal(Protocol::Udp),
         SetName::NodePortLocal(Protocol::Sctp),
+        SetName::HealthCheckNodePort,
         SetName::LoopBack,
         SetName::IpvsIps,
         SetName::InCluster,
@@ -88,6 +91,7 @@ impl SetName {
             SetName::NodePortLocal(Protocol::Tcp) => "NODE-PORT-LOCAL-TCP",
             SetName::NodePortLocal(Protocol::Udp) => "NODE-PORT-LOCAL-UDP",
             SetName::NodePortLocal(Protocol::Sctp) => "NODE-PORT-LOCAL-SCTP-HASH",
+            SetName::HealthCheckNodePort => "HEALTH-CHECK-NODE-PORT",
             SetName::LoopBack => "LOOP-BACK",
             SetName::IpvsIps => "IPVS-IPS",
             SetName::InCluster => "IPVS-IN-CLUSTER",
@@ -106,7 +110,8 @@ impl SetName {
         match self {
             SetName::LoadBalancerSourceCidr => "hash:ip,port,net",
             SetName::NodePort(Protocol::Tcp | Protocol::Udp)
-            | SetName::NodePortLocal(Protocol::Tcp | Protocol::Udp) => "bitmap:port",
+            | SetName::NodePortLocal(Protocol::Tcp | Protocol::Udp)
+            | SetName::HealthCheckNodePort => "bitmap:port",
             SetName::LoopBack => "hash:ip,port,ip",
             SetName::IpvsIps => "hash:ip",
             _ => "hash:ip,port",
@@ -233,7 +238,10 @@ mod tests {
                 assert_eq!(SetName::parse(&set.name(family)), Some((family, set)));
             }
         }
-        assert_eq!(SetName::parse("KUBE-HEALTH-CHECK-NODE-PORT"), None);
+        let health_checks = SetName::HealthCheckNodePort;
+        assert_eq!(SetName::parse("KUBE-HEALTH-CHECK-NODE-PORT"), Some((Family::V4, health_checks)));
+        assert_eq!(SetName::parse("KUBE-6-HEALTH-CHECK-NODE-PORT"), Some((Family::V6, health_checks)));
+        assert_eq!(SetName::parse("KUBE-LOAD-BALANCER-SOURCE-IP"), None);
         assert_eq!(SetName::parse("cali40masq-ipam-pools"), None);
     }
 

@@ -15,11 +15,13 @@ fn cluster() -> Machine {
     local.external_policy = Policy::Local;
     local.load_balancer_ips = vec![ip("198.51.100.3")];
     local.ports[0].node_port = Some(30003);
+    local.health_check_node_port = Some(32100);
     add(&mut machine, local.clone(), &both);
     let mut remote = Service { name: ObjectName::new("default", "remote"), ..local.clone() };
     remote.cluster_ips = vec![ip("172.30.0.4")];
     remote.load_balancer_ips = vec![ip("198.51.100.4")];
     remote.ports[0].node_port = Some(30004);
+    remote.health_check_node_port = None;
     add(&mut machine, remote, &["10.180.1.1"]);
     let mut ranges = service("ranges", "172.30.0.5", Tcp);
     ranges.load_balancer_ips = vec![ip("198.51.100.5")];
@@ -75,6 +77,8 @@ fn packets_meet_what_the_documentation_says() {
         ("ranges say nothing of external IPs", far, "198.51.100.15", 80, Dnat, both, true),
         ("ranges say nothing of node ports", far, "192.168.100.2", 30006, Dnat, both, true),
         ("internal policy Local", pod, "172.30.0.6", 80, Drop, nobody, false),
+        ("a health check", client, "192.168.0.2", 32100, Untouched, nobody, false),
+        ("a health check at a Service's address", client, "198.51.100.3", 32100, Untouched, nobody, false),
         ("the node's own port", client, "192.168.0.2", 22, Untouched, nobody, false),
         (
             "an external IP that is the node's",

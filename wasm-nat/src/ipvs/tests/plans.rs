@@ -7,6 +7,7 @@ use crate::diff::{Program, Transaction};
 use crate::machine::Machine;
 use crate::model::Protocol::*;
 use crate::model::*;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 fn one_family() -> Settings {
@@ -240,6 +241,108 @@ fn sets_of_kube_proxy_are_replaced_in_service() {
     let transactions = kernel.carry_out(&mut machine);
     assert_eq!(transactions.len(), 1, "{}", told(&transactions));
     assert_eq!(kernel, wanted);
+}
+
+/// The lines of transactions that have a word in them.
+fn lines_with(transactions: &[Transaction], word: &str) -> Vec<String> {
+    let lines = transactions.iter().flat_map(|transaction| transaction.text.lines());
+    lines.filter(|line| line.contains(word)).map(str::to_owned).collect()
+}
+
+fn checked(port: Option<u16>) -> Service {
+    let mut service = service("web", "172.30.0.1", Tcp);
+    service.cluster_ips.push(ip("fd00:172:30::1"));
+    service.external_policy = Policy::Local;
+    service.load_balancer_ips = vec![ip("198.51.100.3")];
+    service.health_check_node_port = port;
+    service
+}
+
+#[test]
+fn health_checks_are_let_in_at_ports_of_a_set() {
+    let mut machine = machine(settings());
+    add(&mut machine, checked(Some(32100)), &["10.180.0.1"]);
+    let mut kernel = Kernel::default();
+    machine.plan();
+    let made = kernel.carry_out(&mut machine);
+    assert_eq!(
+        lines_with(&made, "HEALTH-CHECK"),
+        [
+            "create KUBE-HEALTH-CHECK-NODE-PORT bitmap:port range 0-65535 -exist",
+            "create KUBE-6-HEALTH-CHECK-NODE-PORT bitmap:port range 0-65535 -exist",
+            "add KUBE-HEALTH-CHECK-NODE-PORT 32100 -exist",
+            "add KUBE-6-HEALTH-CHECK-NODE-PORT 32100 -exist",
+            "-A KUBE-IPVS-FILTER -p tcp -m set --match-set KUBE-HEALTH-CHECK-NODE-PORT dst -j RETURN",
+            "-A KUBE-NODE-PORT -p tcp -m set --match-set KUBE-HEALTH-CHECK-NODE-PORT dst -j ACCEPT",
+            "-A KUBE-IPVS-FILTER -p tcp -m set --match-set KUBE-6-HEALTH-CHECK-NODE-PORT dst -j RETURN",
+            "-A KUBE-NODE-PORT -p tcp -m set --match-set KUBE-6-HEALTH-CHECK-NODE-PORT dst -j ACCEPT",
+        ]
+    );
+    machine.upsert_service(checked(Some(32101)), vec![]);
+    machine.plan();
+    assert_eq!(
+        told(&kernel.carry_out(&mut machine)),
+        "# ipset-restore\n\
+         add KUBE-HEALTH-CHECK-NODE-PORT 32101 -exist\n\
+         add KUBE-6-HEALTH-CHECK-NODE-PORT 32101 -exist\n\
+         # ipset-restore\n\
+         del KUBE-HEALTH-CHECK-NODE-PORT 32100 -exist\n\
+         del KUBE-6-HEALTH-CHECK-NODE-PORT 32100 -exist\n"
+    );
+    machine.upsert_service(checked(None), vec![]);
+    machine.plan();
+    assert_eq!(
+        told(&kernel.carry_out(&mut machine)),
+        "# ipset-restore\n\
+         del KUBE-HEALTH-CHECK-NODE-PORT 32101 -exist\n\
+         del KUBE-6-HEALTH-CHECK-NODE-PORT 32101 -exist\n"
+    );
+}
+
+#[test]
+fn health_checks_of_kube_proxy_are_taken_over_and_those_of_a_version_without_them_are_added() {
+    let start = || {
+        let mut machine = machine(settings());
+        add(&mut machine, checked(Some(32100)), &["10.180.0.1"]);
+        machine
+    };
+    let mut machine = start();
+    let mut wanted = Kernel::default();
+    machine.plan();
+    wanted.carry_out(&mut machine);
+    let filter = (4, "filter".to_owned());
+
+    // As kube-proxy has them: its words, a port of a Service that is gone.
+    let mut kernel = wanted.clone();
+    kernel.sets.get_mut("KUBE-HEALTH-CHECK-NODE-PORT").unwrap().1.insert("32199".to_owned(), String::new());
+    let chains = kernel.tables.get_mut(&filter).unwrap();
+    *chains.get_mut("KUBE-NODE-PORT").unwrap() = vec!["-A KUBE-NODE-PORT -m comment --comment \"Kubernetes health check node port\" -m set --match-set KUBE-HEALTH-CHECK-NODE-PORT dst -j ACCEPT".to_owned()];
+    let mut machine = start();
+    machine.reconcile(kernel.listings());
+    let transactions = kernel.carry_out(&mut machine);
+    assert_eq!(transactions.len(), 2, "{}", told(&transactions));
+    assert_eq!(kernel, wanted);
+
+    // As a version without them leaves the node.
+    let mut kernel = wanted.clone();
+    kernel.sets.retain(|name, _| !name.contains("HEALTH-CHECK"));
+    for ((_, name), table) in &mut kernel.tables {
+        table.values_mut().for_each(|rules| {
+            rules.retain(|rule| !rule.contains("HEALTH-CHECK") && !rule.contains("health check"))
+        });
+        if name == "filter" {
+            table.remove("KUBE-NODE-PORT");
+        }
+    }
+    let mut machine = start();
+    machine.reconcile(kernel.listings());
+    kernel.carry_out(&mut machine);
+    let sorted = |mut kernel: Kernel| {
+        // The jump is put before those that are there.
+        kernel.tables.values_mut().flat_map(BTreeMap::values_mut).for_each(|rules| rules.sort());
+        kernel
+    };
+    assert_eq!(sorted(kernel), sorted(wanted));
 }
 
 #[test]

@@ -78,6 +78,9 @@ fn make_service(number: u8, shape: &Shape) -> Service {
         service.source_ranges = ranges.then(|| vec![cidr("203.0.113.0/25"), cidr("0.0.0.0/0")]);
     }
     (service.internal_policy, service.external_policy) = (policy(shape.local.0), policy(shape.local.1));
+    // Two of them ask for the same port.
+    service.health_check_node_port =
+        (shape.local.1 && shape.balancer.is_some()).then_some(32_100 + u16::from(number / 2));
     service.affinity_seconds = shape.affinity.then_some(60);
     service
 }
