@@ -12,7 +12,7 @@ import type { ClusterModel, ConfigMap, IpFamily, Node, ObjectName } from "../clu
 import { type NatSettings as CompilerSettings, createNat, type Nat } from "../wasm-nat/nat.ts";
 import { findUntranslated, type OwnPorts, readTranslatedServices } from "./exposed-services.ts";
 import { resolveLocalDetector } from "./local-detector.ts";
-import { type NodeAddresses, nodeAddresses } from "./node-addresses.ts";
+import { type NodeAddresses, namesLoopback, nodeAddresses } from "./node-addresses.ts";
 import { isEmptyChange, ModelDifference, type ObjectChanges } from "./object-changes.ts";
 import type { NatSettings } from "./settings.ts";
 
@@ -196,19 +196,26 @@ function compilerSettings(
   };
 }
 
+/** Of its range the one address that programs use. */
+const LOOPBACK = "127.0.0.1";
+
 function nodePortAddresses(
   settings: NatSettings,
   addresses: NodeAddresses,
   ofInterfaces: () => NodeAddresses,
 ): readonly string[] | undefined {
   const chosen = new Set<string>();
+  const hasLoopback = settings.backend !== "ipvs" && namesLoopback(settings.nodePortAddresses);
+  const loopback = hasLoopback ? [LOOPBACK] : [];
   for (const which of settings.nodePortAddresses) {
     if (which === "all") return undefined;
     const among = which === "primary" ? [addresses] : [addresses, ofInterfaces()];
-    for (const own of among.flatMap(({ IPv4, IPv6 }) => [IPv4, IPv6])) {
-      if (which === "primary") for (const first of own.slice(0, 1)) chosen.add(first);
-      else for (const address of own) if (rangeHolds(which.cidr, address)) chosen.add(address);
-    }
+    const own = among.flatMap(({ IPv4, IPv6 }) => [IPv4, IPv6]);
+    const found =
+      which === "primary"
+        ? own.flatMap((all) => all.slice(0, 1))
+        : [...own.flat(), ...loopback].filter((address) => rangeHolds(which.cidr, address));
+    for (const address of found) chosen.add(address);
   }
   return [...chosen];
 }

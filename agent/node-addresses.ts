@@ -10,6 +10,7 @@ import { networkInterfaces } from "node:os";
 import { parseIpAddress } from "../cluster/ip-address.ts";
 import type { IpFamily, Node } from "../cluster/model.ts";
 import { DUMMY_LINK } from "./kernel/ipvs.ts";
+import type { NatSettings } from "./settings.ts";
 
 export interface NodeAddresses {
   /** Canonical; the primary one first. */
@@ -39,6 +40,11 @@ export function interfaceAddresses(): readonly string[] {
     .flatMap(([name, addresses]) => (name === DUMMY_LINK ? [] : (addresses ?? [])))
     .filter(({ internal, address }) => !internal && !isLinkLocal(address))
     .map(({ address }) => address);
+}
+
+/** Whether loopback is asked for as such, and not just with every other address. */
+export function namesLoopback(which: NatSettings["nodePortAddresses"]): boolean {
+  return which.some((one) => typeof one === "object" && one.cidr.startsWith("127."));
 }
 
 /** With loopback: every address at which a packet has arrived when it arrives here. */

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { applySysctls, CONNTRACK_DEFAULTS, conntrackSysctls } from "./sysctls.ts";
+import { applySysctls, CONNTRACK_DEFAULTS, conntrackSysctls, nodeSysctls } from "./sysctls.ts";
 
 let folder = "";
 beforeEach(() => {
@@ -57,6 +57,22 @@ test("only what differs is written, a higher limit stays, what is not there is l
   expect([same, lower, higher, other].map((path) => Number(readFileSync(path, "utf8")))).toEqual([
     5, 7, 9, 7,
   ]);
+});
+
+test("loopback is opened for node ports where they are asked for there: by name, or with all addresses for iptables", () => {
+  const backends = ["nftables", "iptables", "ipvs"] as const;
+  const opening = (...which: readonly (string | { readonly cidr: string })[]) =>
+    backends.filter((backend) => {
+      const nodePortAddresses = which as Parameters<typeof nodeSysctls>[0]["nodePortAddresses"];
+      return nodeSysctls({ backend, nodePortAddresses }, ["IPv4", "IPv6"]).length > 0;
+    });
+  expect(opening("primary", { cidr: "192.168.0.0/24" }, { cidr: "::1/128" })).toEqual([]);
+  expect(opening("all")).toEqual(["iptables"]);
+  expect(opening({ cidr: "0.0.0.0/0" })).toEqual(["iptables"]);
+  expect(opening("primary", { cidr: "127.0.0.0/8" })).toEqual(["nftables", "iptables"]);
+  expect(opening({ cidr: "127.0.0.1/32" })).toEqual(["nftables", "iptables"]);
+  const localhost = [{ cidr: "127.0.0.0/8" }];
+  expect(nodeSysctls({ backend: "nftables", nodePortAddresses: localhost }, ["IPv6"])).toEqual([]);
 });
 
 test("what cannot be written is one sentence", async () => {

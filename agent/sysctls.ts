@@ -10,6 +10,8 @@ import { access, readFile, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { IpFamily } from "../cluster/model.ts";
+import type { BackendName } from "./backends/backend.ts";
+import { namesLoopback } from "./node-addresses.ts";
 import type { NatSettings } from "./settings.ts";
 
 export interface ConntrackSettings {
@@ -66,7 +68,7 @@ export function conntrackSysctls(
   return wanted.filter(({ value }) => value > 0);
 }
 
-/** Node ports at 127.0.0.1 need it; iptables and IPv4 only. The rules then keep others from reaching loopback (CVE-2020-8558). */
+/** Node ports at 127.0.0.1 need it; IPv4 only. The rules then keep others from reaching loopback (CVE-2020-8558). */
 export const ROUTE_LOCALNET: Sysctl = { name: "net/ipv4/conf/all/route_localnet", value: 1 };
 
 /** Before the first virtual server: what IPVS needs to work together with connection tracking, as kube-proxy sets it. */
@@ -96,10 +98,18 @@ export function nodeSysctls(
   { backend, nodePortAddresses }: Pick<NatSettings, "backend" | "nodePortAddresses">,
   families: readonly IpFamily[],
 ): readonly Sysctl[] {
-  const hasLoopback = nodePortAddresses.some(
-    (which) => which === "all" || (typeof which === "object" && /^(?:127|0)\./.test(which.cidr)),
-  );
-  return backend === "iptables" && families.includes("IPv4") && hasLoopback ? [ROUTE_LOCALNET] : [];
+  const isNamed = namesLoopback(nodePortAddresses);
+  const hasLoopback: Readonly<Record<BackendName, boolean>> = {
+    nftables: isNamed,
+    // As in kube-proxy, whoever asks for every address asks for loopback, too.
+    iptables:
+      isNamed ||
+      nodePortAddresses.some(
+        (which) => which === "all" || (typeof which === "object" && which.cidr.startsWith("0.")),
+      ),
+    ipvs: false,
+  };
+  return families.includes("IPv4") && hasLoopback[backend] ? [ROUTE_LOCALNET] : [];
 }
 
 export interface SysctlResult {

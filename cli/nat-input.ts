@@ -116,7 +116,7 @@ export function addNatOptions(command: Command): Command {
     .addOption(
       new Option(
         "--nodeport-addresses <which>",
-        "which addresses of the node have node ports: primary, localhost (127.0.0.1 by iptables alone), all, or ranges, by commas (default: primary for nftables, all for iptables and ipvs)",
+        "which addresses of the node have node ports: primary, localhost (127.0.0.1; not with ipvs), all, or ranges, by commas (default: primary for nftables, all for iptables and ipvs)",
       )
         .argParser(nodePortAddressList)
         .env("FAIRLEAD_NODEPORT_ADDRESSES"),

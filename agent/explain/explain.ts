@@ -22,7 +22,7 @@ import { askKernel, type KernelHoldings } from "./kernel.ts";
 
 export interface ExplainQuestion {
   readonly destination: Destination;
-  /** Where the packet comes from; absent: from this node for a ClusterIP, from outside for everything else. */
+  /** Where the packet comes from; absent: from this node for a ClusterIP and loopback, from outside for everything else. */
   readonly from?: string | undefined;
 }
 
@@ -45,6 +45,12 @@ export interface Explanation {
 /** An address that nobody has (RFC 5737, RFC 3849): stands for a client outside. */
 const OUTSIDE: Readonly<Record<IpFamily, string>> = { IPv4: "203.0.113.1", IPv6: "2001:db8::1" };
 
+/** `undefined`: somebody outside. */
+function usualSource(destination: string, kind: string | undefined, own: string | undefined) {
+  if (/^127\.|^::1$/.test(destination)) return destination;
+  return kind === "ClusterIP" ? own : undefined;
+}
+
 export async function explainDestination(
   question: ExplainQuestion,
   model: ClusterModel,
@@ -62,7 +68,7 @@ export async function explainDestination(
   const claims = claimsOf(destination, model, compiler.exposed(), hasNodePorts);
   const owner = claims[0];
   const from =
-    question.from ?? (owner?.kind === "ClusterIP" ? (addresses[0] ?? OUTSIDE[family]) : OUTSIDE[family]);
+    question.from ?? usualSource(destination.address, owner?.kind, addresses[0]) ?? OUTSIDE[family];
   const traceFrom = (source: string): NatTrace =>
     compiler.nat.trace({
       from: source,

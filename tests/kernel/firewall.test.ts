@@ -3,7 +3,7 @@
  * rules would let it.
  */
 import { afterEach, expect, it } from "vitest";
-import { FAMILIES, type Family, HOSTS } from "./addresses.ts";
+import { FAMILIES, type Family, HOSTS, hostPort } from "./addresses.ts";
 import { portsOf, serviceNamed, vipOf } from "./destinations.ts";
 import {
   describeNode,
@@ -75,23 +75,39 @@ describeNode("the host's firewall", ["iptables-nft", "iptables-legacy"], (node, 
       ways.map((way) => `route del ${way}`),
     );
   });
-
-  it("keeps the wire away from what listens on 127.0.0.1 only (CVE-2020-8558)", async () => {
-    const { lab } = node();
-    await lab.prober.serve(lab.netns("node-a"), "tcp", "127.0.0.1", LOOPBACK_PORT);
-    await becomeAttacker(node());
-    const attack = () => lab.probe("client", "tcp", "127.0.0.1", LOOPBACK_PORT, 500);
-    await node().agent.agent("--cleanup");
-    await lab.namespaces.sysctl("node-a", { "ipv4/conf/all/route_localnet": "1" });
-    expect((await attack()).kind, "the attack works where nothing is done against it").toBe("answered");
-    await node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", "all");
-    expect((await attack()).kind).toBe("silent");
-    expect(
-      (await lab.probe("loopback", "tcp", "127.0.0.1", LOOPBACK_PORT, 2_000)).kind,
-      "the node's own programs reach it",
-    ).toBe("answered");
-  });
 });
+
+describeNode(
+  "node ports at localhost",
+  ["nftables", "iptables-nft", "iptables-legacy"],
+  (node, { backend }) => {
+    const which = backend === "nftables" ? "localhost" : "all";
+
+    it("keeps the wire away from what listens on 127.0.0.1 only (CVE-2020-8558)", async () => {
+      const { lab } = node();
+      await lab.prober.serve(lab.netns("node-a"), "tcp", "127.0.0.1", LOOPBACK_PORT);
+      await becomeAttacker(node());
+      const attack = () => lab.probe("client", "tcp", "127.0.0.1", LOOPBACK_PORT, 500);
+      await node().agent.agent("--cleanup");
+      await lab.namespaces.sysctl("node-a", { "ipv4/conf/all/route_localnet": "1" });
+      expect((await attack()).kind, "the attack works where nothing is done against it").toBe("answered");
+      await node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", which);
+      expect((await attack()).kind).toBe("silent");
+      expect(
+        (await lab.probe("loopback", "tcp", "127.0.0.1", LOOPBACK_PORT, 2_000)).kind,
+        "the node's own programs reach it",
+      ).toBe("answered");
+      // To others a node port there is none.
+      expect(await node().ask("loopback", "np loopback http")).toBe(hostPort(HOSTS.a1.ipv4, 8080));
+      if (backend === "nftables")
+        expect(await node().ask("client", "np loopback http", "ipv4", 500)).toBe("silent");
+      // Nobody asks any more; the kernel's setting stays, which others may need.
+      await node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", "primary");
+      expect(await node().ask("loopback", "np loopback http")).toBe("reset");
+      await node().lab.namespaces.sysctl("node-a", { "ipv4/conf/all/route_localnet": "0" });
+    });
+  },
+);
 
 /** Lets the client send packets to 127.0.0.1 out on the wire. */
 async function becomeAttacker({ lab }: NodeUnderTest): Promise<void> {

@@ -31,7 +31,11 @@ export const KNOWN_DIFFERENCES = {
     ipvs: "iptables",
   },
   localhost: {
-    why: "Node ports on 127.0.0.1 need route_localnet, which only the iptables mode sets.",
+    why: "Node ports on 127.0.0.1 need route_localnet, which opens loopback; to the iptables mode alone every address means 127.0.0.1, too.",
+    ipvs: "nftables",
+  },
+  "localhost-by-name": {
+    why: "Where localhost is named, nftables serves 127.0.0.1 as iptables does; IPVS finds nothing there that comes from loopback.",
     ipvs: "nftables",
   },
 } as const satisfies Differences;
@@ -418,10 +422,11 @@ const NODE_PORTS_ON_LOCALHOST = read(`
   np node http                | untouched      | untouched      | untouched      |
   np second http              | untouched      | untouched      | untouched      |
   np-empty node http          | untouched      | untouched      | untouched      |
-  ipv4 np loopback http       |                |                |                | untouched / a1 a2 b1 +masq #localhost
-  ipv4 np loopback dns        |                |                |                | untouched / a1 a2 b1 +masq #localhost
-  ipv4 np-local loopback http |                |                |                | untouched / a1 b1 b2 +masq #localhost
-  ipv4 np-empty loopback http |                |                |                | untouched / reject #localhost
+  ipv4 np loopback http       |                |                |                | a1 a2 b1 +masq / a1 a2 b1 +masq / untouched #localhost-by-name
+  ipv4 np loopback dns        |                |                |                | a1 a2 b1 +masq / a1 a2 b1 +masq / untouched #localhost-by-name
+  ipv4 np-local loopback http |                |                |                | a1 b1 b2 +masq / a1 b1 b2 +masq / untouched #localhost-by-name
+  ipv4 np-empty loopback http |                |                |                | reject / reject / untouched #localhost-by-name
+  ipv4 host loopback api      |                |                |                | host +masq / host +masq / untouched #localhost-by-name
   ipv6 np loopback http       |                |                |                | untouched
   ipv6 np-empty loopback http |                |                |                | untouched
   lb vip http                 | a1 b1 +masq    | a1 b1 +masq    | a1 b1 +masq    |

@@ -46,6 +46,7 @@ pub fn compile_node(context: Context<'_>) -> Vec<NodeRules> {
         drop_invalid: settings.drop_invalid,
         masquerade_mark: settings.masquerade_mark(),
         node_ports: node_port_match(family, context),
+        names_loopback: names_loopback(family, settings),
         service_cidrs: of(family, &settings.service_cidrs),
         addresses: node.addresses.iter().copied().filter(|address| Family::of(*address) == family).collect(),
         excluded: of(family, &settings.ipvs_excluded),
@@ -68,6 +69,13 @@ fn node_port_match(family: Family, Context { node, settings }: Context<'_>) -> N
         }
     }
     NodePortMatch::Some { addresses: addresses.into_iter().collect(), ranges: disjoint(ranges) }
+}
+
+/// Whether somebody asks for node ports at 127.0.0.1 and not just at every address. ::1 cannot have any: an answer that is
+/// translated back to it has no route, since IPv6 knows that address on the link `lo` alone and has no `route_localnet`.
+fn names_loopback(family: Family, settings: &Settings) -> bool {
+    let is_loopback = |choice: &NodePortAddresses| matches!(choice, NodePortAddresses::Range(range) if range.family() == family && range.address().is_loopback());
+    family == Family::V4 && settings.node_port_addresses.iter().any(is_loopback)
 }
 
 /// Everything that the Service would own if it were alone, with who claims it.

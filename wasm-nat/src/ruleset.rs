@@ -41,6 +41,8 @@ pub struct NodeRules {
     pub masquerade_mark: u32,
     /// Where node ports are.
     pub node_ports: NodePortMatch,
+    /// Loopback addresses were named for node ports: with nftables they have them then (IPv4).
+    pub names_loopback: bool,
     /// Addresses of Services; one that belongs to none is dropped. Disjoint.
     pub service_cidrs: Vec<Cidr>,
     /// The node's own addresses in this family, for the simulator: the kernel asks its routing table.
@@ -59,6 +61,7 @@ impl NodeRules {
             drop_invalid: false,
             masquerade_mark: 1 << 14,
             node_ports: NodePortMatch::All,
+            names_loopback: false,
             service_cidrs: Vec::new(),
             addresses: Vec::new(),
             excluded: Vec::new(),
@@ -66,7 +69,7 @@ impl NodeRules {
     }
 }
 
-/// The addresses of a node that have node ports; loopback never has.
+/// The addresses of a node that have node ports; what becomes of loopback each backend knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodePortMatch {
     /// Every address that the kernel calls local.

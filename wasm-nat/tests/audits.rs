@@ -3,7 +3,7 @@
 
 mod nft_model;
 
-use nft_model::cluster::{Change, ServiceShape, SliceShape, apply, carry_out, change, machine};
+use nft_model::cluster::{Change, NodeShape, ServiceShape, SliceShape, apply, carry_out, change, machine};
 use nft_model::{Table, Tables};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ fn shape(balance: u8) -> ServiceShape {
 
 /// Has something in every map that transactions fill, and chains of every method.
 fn loaded() -> (Machine, Tables) {
-    let mut machine = machine(false);
+    let mut machine = machine(NodeShape::default());
     for (number, balance) in [(0, 0), (1, 1), (2, 3), (3, 5)] {
         apply(&mut machine, &Change::Service(number, shape(balance)));
         if number < 3 {
@@ -326,7 +326,7 @@ proptest! {
         harms in prop::collection::vec(harm(), 0..3),
         pending in prop::collection::vec(change(), 0..4),
     ) {
-        let mut running = machine(false);
+        let mut running = machine(NodeShape::default());
         let mut tables = Tables::default();
         running.reconcile(vec![]);
         carry_out(&mut running, &mut tables);
@@ -364,7 +364,7 @@ proptest! {
         changes in prop::collection::vec(change(), 1..12),
         harms in prop::collection::vec(harm(), 0..3),
     ) {
-        let mut running = machine(false);
+        let mut running = machine(NodeShape::default());
         let mut tables = Tables::default();
         running.reconcile(vec![]);
         carry_out(&mut running, &mut tables);

@@ -3,7 +3,7 @@
 
 mod nft_model;
 
-use nft_model::cluster::{Change, apply, carry_out, change, machine};
+use nft_model::cluster::{Change, NodeShape, ServiceShape, SliceShape, apply, carry_out, change, machine};
 use nft_model::{COUNTERS, Tables};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -11,17 +11,19 @@ use std::net::IpAddr;
 use wasm_nat::address::Family;
 use wasm_nat::machine::Machine;
 use wasm_nat::model::{Endpoint, EndpointPort, EndpointSlice, ObjectName, Protocol, Service, ServicePort};
-use wasm_nat::simulate::{Packet, Trace, TraceRule};
+use wasm_nat::simulate::{Packet, Trace, TraceRule, Verdict};
 
 /// All packets that could tell two rule sets apart.
 fn traces(machine: &mut Machine) -> Vec<Trace> {
-    let sources = ["10.180.0.3", "10.0.9.9", "192.168.0.2", "203.0.113.9", "203.0.113.200"];
+    let sources = ["10.180.0.3", "10.0.9.9", "192.168.0.2", "127.0.0.1", "203.0.113.9", "203.0.113.200"];
     let mut places: Vec<(IpAddr, u16)> = Vec::new();
     for port in [80, 81, 82, 83] {
         places.extend((1..6).map(|last| (IpAddr::from([172, 30, 0, last]), port)));
         places.extend([1, 10, 11, 12, 13].map(|last| (IpAddr::from([198, 51, 100, last]), port)));
     }
-    places.extend((30_000..30_032).map(|port| (IpAddr::from([192, 168, 0, 2]), port)));
+    for node in [[192, 168, 0, 2], [127, 0, 0, 1]] {
+        places.extend((30_000..30_032).map(|port| (IpAddr::from(node), port)));
+    }
     let mut traces = Vec::new();
     for source in sources {
         for (destination, port) in &places {
@@ -69,7 +71,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
     #[test]
     fn changes_end_where_a_fresh_compile_ends(groups in prop::collection::vec(prop::collection::vec(change(), 1..4), 1..10)) {
-        let mut running = machine(false);
+        let mut running = machine(NodeShape::default());
         let mut tables = Tables::default();
         running.reconcile(vec![]);
         carry_out(&mut running, &mut tables);
@@ -99,7 +101,7 @@ proptest! {
         prop_assert_eq!(&tables, &rendered);
         tables.receive();
         // Restarted: what the kernel lists is what is wanted.
-        let mut fresh = machine(false);
+        let mut fresh = machine(NodeShape::default());
         for change in groups.iter().flatten() {
             apply(&mut fresh, change);
         }
@@ -112,7 +114,7 @@ proptest! {
         fresh.commit();
         prop_assert_eq!(traces(&mut fresh), traces(&mut running));
         // Restarted, and much has changed meanwhile.
-        let mut other = machine(false);
+        let mut other = machine(NodeShape::default());
         for change in groups.iter().take(groups.len() / 2).flatten() {
             apply(&mut other, change);
         }
@@ -157,7 +159,7 @@ fn large(machine: &mut Machine, endpoints: impl Fn(u16) -> u8) {
 
 #[test]
 fn transactions_that_go_side_by_side_may_come_in_any_order() {
-    let mut machine = machine(false);
+    let mut machine = machine(NodeShape::default());
     large(&mut machine, |_| 3);
     machine.reconcile(vec![]);
     let mut groups: Vec<Vec<String>> = Vec::new();
@@ -184,7 +186,7 @@ fn transactions_that_go_side_by_side_may_come_in_any_order() {
 
 #[test]
 fn a_large_change_of_all_kinds_takes_few_transactions() {
-    let mut machine = machine(false);
+    let mut machine = machine(NodeShape::default());
     large(&mut machine, |number| 2 + u8::from(number % 2 == 0));
     machine.reconcile(vec![]);
     while machine.next_transaction().is_some() {}
@@ -204,7 +206,7 @@ fn a_large_change_of_all_kinds_takes_few_transactions() {
 /// A machine with Services enough for several parts of a first load, whose plan has handed out `taken` transactions to
 /// a kernel that held nothing.
 fn half_loaded(taken: usize) -> (Machine, Tables) {
-    let mut machine = machine(false);
+    let mut machine = machine(NodeShape::default());
     large(&mut machine, |_| 3);
     machine.reconcile(vec![]);
     let mut tables = Tables::default();
@@ -266,9 +268,106 @@ fn a_question_during_a_load_is_answered_from_all_of_it() {
     assert_eq!(
         rendered(&mut machine),
         rendered(&mut {
-            let mut whole = self::machine(false);
+            let mut whole = self::machine(NodeShape::default());
             large(&mut whole, |_| 3);
             whole
         })
     );
+}
+
+/// Node ports at 127.0.0.1 are asked for.
+const ASKED: NodeShape = NodeShape { masquerade_all: false, localhost: true };
+const NOT_ASKED: NodeShape = NodeShape { masquerade_all: false, localhost: false };
+
+/// One Service, with the node port 30000.
+fn small(shape: NodeShape) -> Machine {
+    let mut machine = machine(shape);
+    let service = ServiceShape {
+        ports: 0,
+        cluster_ip: 1,
+        external_ip: false,
+        node_port: true,
+        load_balancer: false,
+        ranges: false,
+        internal_local: false,
+        external_local: false,
+        affinity: false,
+        balance: 0,
+        headless: false,
+    };
+    apply(&mut machine, &Change::Service(0, service));
+    apply(&mut machine, &Change::Slice(0, SliceShape { service: 0, endpoints: vec![(1, 3, true)] }));
+    machine
+}
+
+#[test]
+fn loopback_has_node_ports_for_the_node_alone_where_they_are_asked_for() {
+    for (name, shape, source, destination, verdict, masquerade) in [
+        ("localhost", ASKED, "127.0.0.1", "127.0.0.1", Verdict::Dnat, true),
+        ("any loopback address", ASKED, "127.0.0.1", "127.0.0.9", Verdict::Dnat, true),
+        ("the node to loopback", ASKED, "192.168.0.2", "127.0.0.1", Verdict::Dnat, true),
+        ("from the wire", ASKED, "203.0.113.9", "127.0.0.1", Verdict::Drop, false),
+        ("from a pod", ASKED, "10.180.0.3", "127.0.0.1", Verdict::Drop, false),
+        ("an address of the node", ASKED, "203.0.113.9", "192.168.0.2", Verdict::Dnat, true),
+        ("::1", ASKED, "::1", "::1", Verdict::Untouched, false),
+        ("not asked for", NOT_ASKED, "127.0.0.1", "127.0.0.1", Verdict::Untouched, false),
+        ("not asked for, from the wire", NOT_ASKED, "203.0.113.9", "127.0.0.1", Verdict::Untouched, false),
+    ] {
+        let (source, destination): (IpAddr, IpAddr) = (source.parse().unwrap(), destination.parse().unwrap());
+        let packet = Packet { source, destination, protocol: Protocol::Tcp, port: 30_000, interface: None };
+        let trace = small(shape).trace(&packet);
+        assert_eq!((trace.verdict, trace.masquerade), (verdict, masquerade), "{name}: {trace:#?}");
+    }
+}
+
+#[test]
+fn asking_and_no_longer_asking_changes_a_rule_and_a_chain() {
+    let mut machine = small(NOT_ASKED);
+    let mut tables = Tables::default();
+    machine.reconcile(vec![]);
+    carry_out(&mut machine, &mut tables);
+    let without = tables.clone();
+    let mut change = |shape: NodeShape| {
+        apply(&mut machine, &Change::Node(shape));
+        machine.plan();
+        let mut told = String::new();
+        while let Some(transaction) = machine.next_transaction() {
+            tables.apply(&transaction.text);
+            told += &transaction.text;
+        }
+        machine.commit();
+        (told, tables.clone())
+    };
+    let (told, with) = change(ASKED);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("loopback-guard")).collect::<Vec<_>>(),
+        [
+            &"add chain ip fairlead loopback-guard { type filter hook prerouting priority -300; policy accept; }",
+            &"add rule ip fairlead loopback-guard ip daddr 127.0.0.0/8 iifname != \"lo\" counter drop comment \"6XGF3INE\"",
+        ]
+    );
+    assert!(lines.iter().all(|line| line.split(' ').nth(2) == Some("ip")), "no other family: {told}");
+    assert!(with == rendered(&mut small(ASKED)), "{told}");
+    let (told, again) = change(NOT_ASKED);
+    assert!(told.contains("delete chain ip fairlead loopback-guard\n"), "{told}");
+    assert!(again == without, "{told}");
+}
+
+#[test]
+fn a_restart_with_another_answer_extends_the_table_that_is_there() {
+    let mut tables = rendered(&mut small(NOT_ASKED));
+    let mut machine = small(ASKED);
+    machine.reconcile(tables.listings());
+    carry_out(&mut machine, &mut tables);
+    assert!(tables == rendered(&mut machine));
+
+    // The guard goes with the next change; until then it does no harm. And it stays if it is wanted again before.
+    let mut machine = small(NOT_ASKED);
+    machine.reconcile(tables.listings());
+    carry_out(&mut machine, &mut tables);
+    apply(&mut machine, &Change::Node(ASKED));
+    machine.plan();
+    carry_out(&mut machine, &mut tables);
+    assert!(tables == rendered(&mut machine));
 }

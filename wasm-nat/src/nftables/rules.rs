@@ -3,7 +3,8 @@
 //! In: the node's rules, and which pick chains are in use. Out: chains. Not here: elements of maps (`elements`).
 //!
 //! All decisions are made in nat chains, which see the first packet of each connection and no other: established
-//! connections cost nothing here. Chains, in the order in which a packet to a ClusterIP meets them:
+//! connections cost nothing here. Only where node ports at 127.0.0.1 are asked for is there a chain that sees every packet,
+//! `loopback-guard`: the kernel setting that they need would open loopback to the wire. Chains, in the order in which a packet to a ClusterIP meets them:
 //!
 //! `prerouting`/`output` → `services` (which Service port?) → `service` (which path?) → `masqueraded` or
 //! `unmasqueraded` → a pick chain shared by all Service ports with as many slots (`lb-tcp-3`) → DNAT.
@@ -43,9 +44,11 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// Hooks of base chains, all of type nat.
+/// Hooks of base chains; those of type nat see the first packet of a connection alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    /// All packets that come in, before connections are known; priority -300.
+    Arrival,
     /// Packets that come in; priority -100, where destinations are translated.
     Prerouting,
     /// Packets of the node's own processes; priority -100.
@@ -57,6 +60,7 @@ pub enum Hook {
 impl Hook {
     fn declaration(self) -> &'static str {
         match self {
+            Hook::Arrival => "type filter hook prerouting priority -300; policy accept;",
             Hook::Prerouting => "type nat hook prerouting priority -100; policy accept;",
             Hook::Output => "type nat hook output priority -100; policy accept;",
             Hook::Postrouting => "type nat hook postrouting priority 100; policy accept;",
@@ -97,8 +101,12 @@ pub enum Statement {
     SourceIsLocal,
     /// Matches if the destination is an address of the node.
     DestinationIsLocal,
+    /// Matches if the destination is a loopback address.
+    DestinationIsLoopback,
     /// Matches unless the destination is a loopback address.
     DestinationNotLoopback,
+    /// Matches what came in by another link than loopback.
+    NotByLoopback,
     /// Remembers the source for [`Statement::SourceIsDestination`]; ends the rule if the memory is full.
     RememberSource,
     /// Matches a translated packet that goes back to its source.
@@ -205,10 +213,9 @@ impl Statement {
             }
             Statement::SourceIsLocal => write!(out, "fib saddr type local"),
             Statement::DestinationIsLocal => write!(out, "fib daddr type local"),
-            Statement::DestinationNotLoopback => match family {
-                Family::V4 => write!(out, "ip daddr != 127.0.0.0/8"),
-                Family::V6 => write!(out, "ip6 daddr != ::1"),
-            },
+            Statement::DestinationIsLoopback => write!(out, "{ip} daddr {}", loopback(family)),
+            Statement::DestinationNotLoopback => write!(out, "{ip} daddr != {}", loopback(family)),
+            Statement::NotByLoopback => write!(out, "iifname != \"lo\""),
             Statement::RememberSource => {
                 write!(out, "update @hairpin {{ {ip} saddr . {ip} saddr timeout {HAIRPIN_SECONDS}s }}")
             }
@@ -262,6 +269,13 @@ impl Statement {
             Statement::Drop => write!(out, "drop"),
             Statement::Masquerade => write!(out, "masquerade fully-random"),
         }
+    }
+}
+
+fn loopback(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "127.0.0.0/8",
+        Family::V6 => "::1",
     }
 }
 
@@ -353,6 +367,8 @@ pub mod chains {
     pub const NO_ENDPOINTS: &str = "no-endpoints";
     /// No endpoint here.
     pub const NO_LOCAL_ENDPOINTS: &str = "no-local-endpoints";
+    /// What comes from elsewhere and is addressed to loopback; where node ports there are asked for.
+    pub const LOOPBACK_GUARD: &str = "loopback-guard";
     /// First: which Service port is it?
     pub const SERVICES: &str = "services";
     /// Then: on which path?
@@ -367,7 +383,7 @@ pub mod chains {
     pub const UNMASQUERADED: &str = "unmasqueraded";
 }
 
-/// The chains that every table has, in an order in which each names only earlier ones.
+/// The chains of a node, whatever its Services, in an order in which each names only earlier ones.
 pub fn node_chains(node: &NodeRules) -> Vec<Chain> {
     use Statement::*;
     use chains::*;
@@ -391,27 +407,21 @@ pub fn node_chains(node: &NodeRules) -> Vec<Chain> {
     unallocated.push(vec![Count, Drop]);
 
     let mut services = vec![vec![LoadByAddress, Goto(SERVICE)]];
-    match &node.node_ports {
-        NodePortMatch::All => {
-            services.push(vec![DestinationIsLocal, DestinationNotLoopback, LoadByNodePort, Goto(SERVICE)]);
+    let mut node_ports_at = |mut rule: Vec<Statement>| {
+        if !node.names_loopback {
+            rule.push(DestinationNotLoopback);
         }
+        rule.extend([LoadByNodePort, Goto(SERVICE)]);
+        services.push(rule);
+    };
+    match &node.node_ports {
+        NodePortMatch::All => node_ports_at(vec![DestinationIsLocal]),
         NodePortMatch::Some { addresses, ranges } => {
             if !addresses.is_empty() {
-                services.push(vec![
-                    DestinationIn(MapName::NodePortIps),
-                    DestinationNotLoopback,
-                    LoadByNodePort,
-                    Goto(SERVICE),
-                ]);
+                node_ports_at(vec![DestinationIn(MapName::NodePortIps)]);
             }
             if !ranges.is_empty() {
-                services.push(vec![
-                    DestinationIn(MapName::NodePortRanges),
-                    DestinationIsLocal,
-                    DestinationNotLoopback,
-                    LoadByNodePort,
-                    Goto(SERVICE),
-                ]);
+                node_ports_at(vec![DestinationIn(MapName::NodePortRanges), DestinationIsLocal]);
             }
         }
     }
@@ -442,7 +452,11 @@ pub fn node_chains(node: &NodeRules) -> Vec<Chain> {
     from_outside_local.push(vec![Set(LOCAL_SET)]);
     from_outside_local.push(vec![Goto(UNMASQUERADED)]);
 
-    vec![
+    let guard = node.names_loopback.then(|| {
+        let strangers = vec![DestinationIsLoopback, NotByLoopback, Count, Drop];
+        base(LOOPBACK_GUARD, Hook::Arrival, vec![strangers])
+    });
+    let mut all = vec![
         chain(NO_ENDPOINTS, vec![vec![Count, Reject]]),
         chain(NO_LOCAL_ENDPOINTS, vec![vec![Count, Drop]]),
         chain(UNDEFINED_PORT, undefined_port),
@@ -467,7 +481,9 @@ pub fn node_chains(node: &NodeRules) -> Vec<Chain> {
                 vec![SourceIsDestination, Count, Masquerade],
             ],
         ),
-    ]
+    ];
+    all.extend(guard);
+    all
 }
 
 /// A chain that picks an endpoint, shared by all Service ports that pick in the same way.

@@ -15,6 +15,7 @@ use crate::model::{Diagnostic, ObjectName, Severity};
 use crate::ruleset::{NodeRules, PortRules, RuleSet, ServiceRules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::rc::Rc;
 
 /// What stands in one family when a plan is made.
 enum Standing {
@@ -123,7 +124,8 @@ impl<'a> Stage<'a> {
                     Standing::Committed => {
                         let old = self.backend.tables[family.index()].node.as_ref();
                         if old != Some(node) {
-                            changed_chains(old, node, &mut text);
+                            let stale = &mut self.staged[family.index()].stale;
+                            changed_chains(old, node, stale, &mut text);
                         }
                     }
                     Standing::Listed(listing) => {
@@ -456,13 +458,27 @@ fn forget_pick(element: &mut Element) {
     }
 }
 
-/// Rewrites the chains whose rules differ. A chain's name and hook never do.
-fn changed_chains(old: Option<&NodeRules>, new: &NodeRules, text: &mut String) {
-    let old = old.map(node_chains).unwrap_or_default();
-    for (old, chain) in old.iter().zip(node_chains(new)).filter(|(old, new)| *old != new) {
-        let _ = writeln!(text, "flush chain {} {TABLE} {}", family_word(new.family), old.name);
+/// Rewrites the chains whose rules differ, makes those that come, and leaves those that go to `stale`. A chain's hook never
+/// changes.
+fn changed_chains(old: Option<&NodeRules>, new: &NodeRules, stale: &mut BTreeSet<String>, text: &mut String) {
+    let mut old: BTreeMap<_, _> = old.map(node_chains).unwrap_or_default().into_iter().map(by_name).collect();
+    for (name, chain) in node_chains(new).into_iter().map(by_name) {
+        let standing = old.remove(&name);
+        if standing.as_ref() == Some(&chain) {
+            continue;
+        }
+        if standing.is_some() || stale.remove(&*name) {
+            let _ = writeln!(text, "flush chain {} {TABLE} {name}", family_word(new.family));
+        } else {
+            chain.print_declaration(new.family, text);
+        }
         chain.print_rules(new.family, text);
     }
+    stale.extend(old.into_keys().map(|name| name.to_string()));
+}
+
+fn by_name(chain: Chain) -> (Rc<str>, Chain) {
+    (chain.name.clone(), chain)
 }
 
 /// Makes what a listing lacks; returns the chains that only the listing has.

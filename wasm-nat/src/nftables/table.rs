@@ -4,7 +4,7 @@
 
 use super::elements::{Answer, Element, Label, MapName};
 use super::numbers::{LOCAL_SET, SERVICE_MASK};
-use super::rules::{Chain, Rule, Statement, TABLE, family_word, node_chains};
+use super::rules::{Chain, Rule, Statement, TABLE, chains, family_word, node_chains};
 use super::{LAYOUT, node_elements};
 use crate::address::Family;
 use crate::backend::View;
@@ -85,7 +85,9 @@ impl Table {
             marked: false,
             rules: Vec::new(),
         };
-        match walk.chain(if self.node.addresses.contains(&packet.source) { "output" } else { "prerouting" }) {
+        let is_own = is_local(&self.node, packet.source);
+        let hooks = if is_own { &["output"][..] } else { &[chains::LOOPBACK_GUARD, "prerouting"] };
+        match hooks.iter().find_map(|chain| walk.chain(chain)) {
             Some(Outcome::Verdict(verdict)) => Trace::refused(verdict, walk.rules),
             Some(Outcome::Dnat(endpoints)) => {
                 let (marked, rules) = (walk.marked, walk.rules);
@@ -247,7 +249,9 @@ impl<'a> Walk<'a> {
             }
             SourceIsLocal => Step::when(is_local(node, source)),
             DestinationIsLocal => Step::when(is_local(node, destination)),
+            DestinationIsLoopback => Step::when(destination.is_loopback()),
             DestinationNotLoopback => Step::when(!destination.is_loopback()),
+            NotByLoopback => Step::when(!is_local(node, source)),
             // Postrouting is not walked: `Trace::dnat` knows what comes to it. Memories are taken for empty.
             SourceIsDestination | TakeMark(_) | Masquerade => Step::NoMatch,
             RememberSource | RememberEndpoint(_) | RecallEndpoint | ForgetEndpoint | Count

@@ -18,9 +18,16 @@ pub enum Change {
     NoService(u8),
     Slice(u8, SliceShape),
     NoSlice(u8),
-    MasqueradeAll(bool),
+    Node(NodeShape),
     /// The kernel refuses the plan: it is rolled back, and the next one starts from the committed state.
     Refused,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeShape {
+    pub masquerade_all: bool,
+    /// Node ports at 127.0.0.1, too.
+    pub localhost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -77,7 +84,8 @@ pub fn change() -> impl Strategy<Value = Change> {
         1 => (0u8..4).prop_map(Change::NoService),
         6 => (0u8..5, slice).prop_map(|(name, shape)| Change::Slice(name, shape)),
         1 => (0u8..5).prop_map(Change::NoSlice),
-        1 => any::<bool>().prop_map(Change::MasqueradeAll),
+        1 => any::<(bool, bool)>()
+            .prop_map(|(masquerade_all, localhost)| Change::Node(NodeShape { masquerade_all, localhost })),
         1 => Just(Change::Refused),
     ]
 }
@@ -154,22 +162,26 @@ fn slice(machine: &mut Machine, number: u8, shape: &SliceShape) -> EndpointSlice
     }
 }
 
-pub fn machine(masquerade_all: bool) -> Machine {
+pub fn machine(shape: NodeShape) -> Machine {
     let mut machine = Machine::default();
-    configure(&mut machine, masquerade_all);
+    configure(&mut machine, shape);
     machine
 }
 
-pub fn configure(machine: &mut Machine, masquerade_all: bool) {
+fn configure(machine: &mut Machine, shape: NodeShape) {
     let node = Node {
         name: Some(machine.names.intern("here")),
         zone: None,
         addresses: vec![IpAddr::from([192, 168, 0, 2])],
     };
+    let localhost = NodePortAddresses::Range(Cidr::parse("127.0.0.0/8").unwrap());
     let settings = Settings {
         local_detector: LocalDetector::Cidrs(vec![Cidr::parse("10.0.0.0/8").unwrap()]),
-        node_port_addresses: vec![NodePortAddresses::Primary],
-        masquerade_all,
+        node_port_addresses: [NodePortAddresses::Primary]
+            .into_iter()
+            .chain(shape.localhost.then_some(localhost))
+            .collect(),
+        masquerade_all: shape.masquerade_all,
         ..Settings::default()
     };
     machine.configure(settings, node);
@@ -184,7 +196,7 @@ pub fn apply(machine: &mut Machine, change: &Change) {
             machine.upsert_slice(slice, vec![]);
         }
         Change::NoSlice(number) => machine.delete_slice(&slice_name(*number)),
-        Change::MasqueradeAll(on) => configure(machine, *on),
+        Change::Node(shape) => configure(machine, *shape),
         Change::Refused => {}
     }
 }
