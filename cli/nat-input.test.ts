@@ -74,7 +74,10 @@ test.each([
   [["--node", "n1", "--backend", "ebpf"], /nftables, iptables, ipvs/],
   [["--node", "n1", "--cluster-cidr", "10.0.0.0"], /"10.0.0.0" is no range/],
   [["--node", "n1", "--cluster-cidr", "10.0.0.0/33"], /is no range/],
-  [["--node", "n1", "--nodeport-addresses", "secondary"], /"secondary" is no range/],
+  [
+    ["--node", "n1", "--nodeport-addresses", "secondary"],
+    /"secondary" is none of primary, all and localhost, and no range/,
+  ],
   [["--node", "n1", "--tcp-services", "tcp"], /is not namespace\/name/],
 ] as const)("%j is refused", (args, message) => {
   expect(() => settings(...args)).toThrow(message);

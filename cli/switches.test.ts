@@ -37,7 +37,7 @@ test("anything else is refused", () => {
 });
 
 /** What an agent is told for one run, and what takes more than one value. */
-const WITHOUT_VARIABLE = ["file", "once", "dry-run", "cleanup", "init-only", "help"];
+const WITHOUT_VARIABLE = ["file", "once", "dry-run", "cleanup", "cleanup-own", "init-only", "help"];
 
 test("every setting of the agent has the variable of its name", () => {
   const agent = buildProgram().commands.find((command) => command.name() === "agent");
