@@ -26,12 +26,16 @@ import {
 import { listServers, removeIpvs, removeOtherSets } from "./kernel/ipvs.ts";
 import { KernelError } from "./kernel/kernel-error.ts";
 import { applyNft, deleteTables, listTables, type NftTable } from "./kernel/nft.ts";
+import { closeLoopback, type LoopbackGuard } from "./loopback.ts";
 import { type SideRulesName, sideChain, sideTable } from "./side-rules/side-rules.ts";
 
 /** Every rule set beside those of Services. */
 const SIDE_RULES = ["snat", "hostports"] as const satisfies readonly SideRulesName[];
 
-export type LeftoverOptions = Pick<CommandOptions, "through" | "signal">;
+export type LeftoverOptions = Pick<CommandOptions, "through" | "signal"> & {
+  /** `/proc/sys`, or what stands for it: where loopback is closed before its guards go. Absent: nowhere. */
+  readonly procSys?: string;
+};
 
 export interface Removal {
   /** For people: `iptables chains (nft)`. */
@@ -123,9 +127,17 @@ interface Doomed {
   readonly ipvs: "all" | "all when idle" | "other sets" | "none";
 }
 
-async function remove(doomed: Doomed, options: LeftoverOptions): Promise<Removal> {
+async function remove(doomed: Doomed, { procSys, ...options }: LeftoverOptions): Promise<Removal> {
   const removed: string[] = [];
   const problems: string[] = [];
+  if (procSys !== undefined) {
+    const isDoomed = (guard: LoopbackGuard): boolean =>
+      guard.backend === "nftables"
+        ? doomed.tables.has(NFT_TABLE)
+        : doomed.chains(guard.isSystem)(guard.chain, "filter");
+    const problem = await closeLoopback(isDoomed, { ...options, procSys });
+    if (problem !== undefined) problems.push(problem);
+  }
   let openIpvsConnections = 0;
   const attempt = async (what: string, remove: () => Promise<boolean>): Promise<void> => {
     try {

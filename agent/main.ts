@@ -20,7 +20,13 @@ import { boundNewObjects, releaseStartMemory } from "./memory.ts";
 import { createAgentMetrics } from "./metrics.ts";
 import { createNodeHealth } from "./node-health.ts";
 import type { AgentOptions, DaemonOptions } from "./options.ts";
-import { compilerOptions, createSweeper, prepareNode, setSysctls } from "./prepare.ts";
+import {
+  closeLoopbackUnlessNeeded,
+  compilerOptions,
+  createSweeper,
+  prepareNode,
+  setSysctls,
+} from "./prepare.ts";
 import { usableFamilies } from "./requirements.ts";
 import { CachedCounters, ownersFrom, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
@@ -52,7 +58,9 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
     updateUdp: (service, ports) => sweeper?.update(service, ports),
   });
   const diagnostics = new DiagnosticLog(say);
-  const takeOver = new TakeOver({ backend: settings.backend, sideRules: sideRuleNames(options), say, stop });
+  const { procSys } = options;
+  const sideRulesInUse = sideRuleNames(options);
+  const takeOver = new TakeOver({ backend: settings.backend, sideRules: sideRulesInUse, procSys, say, stop });
   const sideRules = createSideRules(options, families, () => pods?.values(), sweeper);
   let isReady = false;
   let model: ClusterModel | undefined;
@@ -224,7 +232,7 @@ async function program(options: AgentOptions): Promise<void> {
   for (const runner of createSideRules(options, node.families, () => podsOf(state)?.values(), sweeper))
     await runner.once();
   const [{ problems, openIpvsConnections }] = await Promise.all([
-    removeLeftovers(settings.backend, sideRuleNames(options)),
+    removeLeftovers(settings.backend, sideRuleNames(options), { procSys: options.procSys }),
     setSysctls(nodeSysctls(settings, node.families), options),
   ]);
   if (openIpvsConnections > 0) say(openConnections(openIpvsConnections));
@@ -281,16 +289,16 @@ export async function planOnce(options: AgentOptions): Promise<string> {
 }
 
 /** `fairlead agent --cleanup`: removes the rules of every backend, ours and kube-proxy's. Rejects if something stays. */
-export async function cleanUp(say: (line: string) => void): Promise<void> {
-  const { removed, problems } = await whileNoAgentRuns("", () => removeLeftovers(undefined, []));
+export async function cleanUp({ say, procSys }: Pick<AgentOptions, "say" | "procSys">): Promise<void> {
+  const { removed, problems } = await whileNoAgentRuns("", () => removeLeftovers(undefined, [], { procSys }));
   if (removed.length > 0) say(`Removed: ${removed.join(", ")}.`);
   if (problems.length > 0) throw new Error(problems.join(" "));
 }
 
 /** `fairlead agent --cleanup-own`: removes what is Fairlead's; a kube-proxy that runs serves on. Rejects if something stays. */
-export async function cleanUpOwn(say: (line: string) => void): Promise<void> {
+export async function cleanUpOwn({ say, procSys }: Pick<AgentOptions, "say" | "procSys">): Promise<void> {
   const { removed, problems, openIpvsConnections, leftToKubeProxy } = await whileNoAgentRuns("", () =>
-    removeOwn(),
+    removeOwn({ procSys }),
   );
   if (removed.length > 0) say(`Removed: ${removed.join(", ")}.`);
   if (openIpvsConnections > 0) say(openConnections(openIpvsConnections));
@@ -303,6 +311,7 @@ export async function initializeNode(options: AgentOptions): Promise<void> {
   const { settings, conntrack, procSys } = options;
   const obstacle = await findSysctlObstacle(procSys);
   if (obstacle !== undefined) throw new Error(obstacle);
+  await closeLoopbackUnlessNeeded(options, BOTH);
   await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
 }
 

@@ -10,10 +10,11 @@ import { createReadBack } from "./backends/read-back.ts";
 import { ClusterCompiler, type ClusterCompilerOptions } from "./compiler.ts";
 import { UdpSweeper } from "./conntrack.ts";
 import type { KernelOptions } from "./kernel/transactions.ts";
+import { closeLoopback, type LoopbackGuard } from "./loopback.ts";
 import { interfaceAddresses, isLoopback, localAddresses } from "./node-addresses.ts";
 import type { AgentOptions } from "./options.ts";
 import { findConntrackObstacle, usableFamilies } from "./requirements.ts";
-import { applySysctls, conntrackSysctls, ipvsSysctls } from "./sysctls.ts";
+import { applySysctls, conntrackSysctls, ipvsSysctls, nodeSysctls, ROUTE_LOCALNET } from "./sysctls.ts";
 
 export interface PreparedNode {
   readonly families: readonly IpFamily[];
@@ -45,6 +46,7 @@ export async function prepareNode(options: AgentOptions): Promise<PreparedNode> 
   ]);
   if (families.length === 0) throw new Error(obstacles.join(" "));
   for (const obstacle of obstacles) say(obstacle);
+  await closeLoopbackUnlessNeeded(options, families);
   if (settings.backend === "ipvs") await setSysctls(ipvsSysctls(settings.ipvs?.strictArp ?? false), options);
   const compiler = new ClusterCompiler({ nat, families, ...compilerOptions(options) });
   const readBack = createReadBack(settings.backend, families);
@@ -91,6 +93,21 @@ export async function setSysctls(
   const { problems } = await applySysctls(wanted, procSys);
   for (const problem of problems) say(problem);
 }
+
+/** Before rules that guard loopback give way to some that do not have to. */
+export async function closeLoopbackUnlessNeeded(
+  { settings, procSys, say }: Pick<AgentOptions, "settings" | "procSys" | "say">,
+  families: readonly IpFamily[],
+): Promise<void> {
+  if (nodeSysctls(settings, families).includes(ROUTE_LOCALNET)) return;
+  // kubelet's own guard is in a chain that is never ours.
+  const isReplaced = (guard: LoopbackGuard): boolean =>
+    guard.backend === settings.backend && (guard.backend === "nftables" || guard.chain !== KUBELET_CHAIN);
+  const problem = await closeLoopback(isReplaced, { procSys });
+  if (problem !== undefined) say(problem);
+}
+
+const KUBELET_CHAIN = "KUBE-FIREWALL";
 
 export function compilerOptions({
   settings,

@@ -11,6 +11,7 @@ import type { SideRulesName } from "./side-rules/side-rules.ts";
 export interface TakeOverOptions {
   readonly backend: BackendName;
   readonly sideRules: readonly SideRulesName[];
+  readonly procSys: string;
   readonly say: (line: string) => void;
   readonly stop: AbortSignal;
 }
@@ -36,10 +37,12 @@ export class TakeOver {
   }
 
   async #run(): Promise<void> {
-    const { backend, sideRules, say, stop } = this.#options;
+    const { backend, sideRules, procSys, say, stop } = this.#options;
     let told = "";
     while (!stop.aborted) {
-      const { removed, problems, openIpvsConnections } = await removeLeftovers(backend, sideRules);
+      const { removed, problems, openIpvsConnections } = await removeLeftovers(backend, sideRules, {
+        procSys,
+      });
       if (removed.length > 0) say(`Removed what another proxy had left: ${removed.join(", ")}.`);
       if (problems.length === 0 && openIpvsConnections === 0) return;
       const text = [...problems, ...(openIpvsConnections > 0 ? [WAITING] : [])].join(" ");

@@ -123,7 +123,7 @@ async function runAgentCommand(morePaths: readonly string[], flags: AgentFlags):
   if (cleanUp !== undefined && flags.dryRun)
     throw new UsageError(`--cleanup${flags.cleanupOwn ? "-own" : ""} knows no --dry-run.`);
   // Neither the cluster nor the node's name matters for taking rules away.
-  if (cleanUp !== undefined) return failing(() => cleanUp(say));
+  if (cleanUp !== undefined) return failing(() => cleanUp({ say, procSys: flags.procSys }));
 
   const options: AgentOptions = {
     settings: natSettings(flags),

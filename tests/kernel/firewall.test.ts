@@ -4,13 +4,16 @@
  */
 import { afterEach, expect, it } from "vitest";
 import { FAMILIES, type Family, HOSTS, hostPort } from "./addresses.ts";
+import { AgentRunner } from "./agent.ts";
 import { portsOf, serviceNamed, vipOf } from "./destinations.ts";
 import {
   describeNode,
   describe as describeOutcome,
   type NodeUnderTest,
   serviceWith,
+  WITH_DETECTOR,
 } from "./node-under-test.ts";
+import { addKubeletRules } from "./rules.ts";
 import type { TestService } from "./services.ts";
 
 const LOOPBACK_PORT = 7_777;
@@ -101,10 +104,46 @@ describeNode(
       expect(await node().ask("loopback", "np loopback http")).toBe(hostPort(HOSTS.a1.ipv4, 8080));
       if (backend === "nftables")
         expect(await node().ask("client", "np loopback http", "ipv4", 500)).toBe("silent");
-      // Nobody asks any more; the kernel's setting stays, which others may need.
+      // Where what keeps others out goes, the kernel's setting goes first.
+      const another = new AgentRunner(lab, { backend: backend === "nftables" ? "iptables" : "nftables" });
+      for (const [how, leave] of [
+        [
+          "nobody asks any more",
+          () => node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", "primary"),
+        ],
+        [
+          "another backend",
+          () => another.program(node().manifest, ...WITH_DETECTOR, "--nodeport-addresses", "primary"),
+        ],
+        ["--cleanup", () => node().agent.agent("--cleanup")],
+      ] as const) {
+        await node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", which);
+        expect(await node().ask("loopback", "np loopback http")).toBe(hostPort(HOSTS.a1.ipv4, 8080));
+        await leave();
+        expect(await node().ask("loopback", "np loopback http"), how).toBe("reset");
+        expect((await attack()).kind, how).toBe("silent");
+      }
+    });
+
+    it("leaves a setting alone that nobody guards, or that somebody else guards, too", async () => {
+      const { lab } = node();
+      const setting = () =>
+        lab.namespaces.must("node-a", "cat", ["/proc/sys/net/ipv4/conf/all/route_localnet"]);
+      await node().agent.agent("--cleanup");
+      await lab.namespaces.sysctl("node-a", { "ipv4/conf/all/route_localnet": "1" });
       await node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", "primary");
-      expect(await node().ask("loopback", "np loopback http")).toBe("reset");
-      await node().lab.namespaces.sysctl("node-a", { "ipv4/conf/all/route_localnet": "0" });
+      expect(await setting()).toBe("1\n");
+      await addKubeletRules(lab);
+      const guard = [
+        ...["!", "-s", "127.0.0.0/8", "-d", "127.0.0.0/8", "-m", "comment", "--comment"],
+        ...["block incoming localnet connections", "-m", "conntrack", "!", "--ctstate"],
+        ...["RELATED,ESTABLISHED,DNAT", "-j", "DROP"],
+      ];
+      await lab.namespaces.must("node-a", "iptables-nft", ["-w", "-A", "KUBE-FIREWALL", ...guard]);
+      await node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", which);
+      await node().agent.agent("--cleanup");
+      expect(await setting()).toBe("1\n");
+      await lab.namespaces.sysctl("node-a", { "ipv4/conf/all/route_localnet": "0" });
     });
   },
 );
