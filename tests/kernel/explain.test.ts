@@ -5,7 +5,7 @@
 import { expect, it } from "vitest";
 import { FAMILIES, type Family, HOSTS, type HostName, hostPort } from "./addresses.ts";
 import { type Destination, readDestination, serviceNamed } from "./destinations.ts";
-import { ALWAYS_THERE, describeNode, serviceWith } from "./node-under-test.ts";
+import { ALWAYS_THERE, describeNode, eventually, serviceWith } from "./node-under-test.ts";
 
 /** What these tests look at. */
 interface Explained {
@@ -71,7 +71,11 @@ describeNode("explain", ALWAYS_THERE, (node, { backend }) => {
       const before = (await explain("web cluster http", family)).kernel.connections;
       const held = await Promise.all([1, 2].map(() => node().hold("pod", "web cluster http", family)));
       for (const { first } of held) expect(first).toMatchObject({ kind: "answered" });
-      const seen = await explain("web cluster http", family);
+      const seen = await eventually(
+        () => explain("web cluster http", family),
+        ({ connections }) => connections.length > 0,
+        "the connections to be listed",
+      );
       expect(seen.connections).toEqual([{ endpoint: at("a1", family), entries: 2 }]);
       expect(seen.findings).toEqual([]);
       expect(seen.kernel.connections).toBe((before ?? 0) + 2);
