@@ -13,7 +13,7 @@ import {
   serviceWith,
   WITH_DETECTOR,
 } from "./node-under-test.ts";
-import { snapshot } from "./rules.ts";
+import { snapshot, withoutNumbers } from "./rules.ts";
 import type { TestService } from "./services.ts";
 
 const SERVICES = [
@@ -37,12 +37,13 @@ async function expectRepair(
   node: NodeUnderTest,
   whole: readonly string[],
   harm: () => Promise<unknown>,
+  look: (lines: readonly string[]) => readonly string[] = (lines) => lines,
 ): Promise<void> {
   await harm();
-  expect(await snapshot(node.lab), "what was done has no effect").not.toEqual(whole);
+  expect(look(await snapshot(node.lab)), "what was done has no effect").not.toEqual(whole);
   await eventually(
     async () => {
-      const now = new Set(await snapshot(node.lab));
+      const now = new Set(look(await snapshot(node.lab)));
       return {
         missing: whole.filter((line) => !now.has(line)),
         added: [...now].filter((line) => !whole.includes(line)),
@@ -148,7 +149,9 @@ describeNode("drift, nftables", ["nftables"], (node) => {
         text,
       ) ?? [];
     expect({ map, key }).not.toEqual({ map: "", key: "" });
-    await expectRepair(node(), whole, () => nft("delete", "element", "ip", table, map, `{ ${key} }`));
+    const harm = () => nft("delete", "element", "ip", table, map, `{ ${key} }`);
+    // Whose only address is gone is not known by its number any more, and gets another one.
+    await expectRepair(node(), withoutNumbers(whole), harm, withoutNumbers);
   });
 });
 
