@@ -141,8 +141,8 @@ const RETRY_MS = 5_000;
 const SWEEP_SHARE = 5;
 
 /**
- * Follows the UDP Services of a cluster and the host ports of a node, and sweeps when a change can have left flows behind. What the cluster says counts
- * from the moment at which the rules say it: an endpoint that is about to go still gets new flows.
+ * Follows the UDP Services of a cluster and the host ports of a node, and sweeps when a change can have left flows behind.
+ * What the cluster says counts from the moment at which the rules say it: an endpoint that is about to go still gets new flows.
  */
 export class UdpSweeper {
   readonly #options: UdpSweeperOptions;

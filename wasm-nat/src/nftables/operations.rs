@@ -140,8 +140,8 @@ impl Operation {
 
 /// The next transaction: all that is left, or as much as the kernel should take at once. What goes stays for one of its own,
 /// unless the table is written as a whole. A plan that is larger than one transaction is cut where a phase ends, too, so that
-/// those of one phase can go side by side; but what does not grow with the Services comes together. `before` is the phase of which the last transaction was made, if it may have
-/// others beside it.
+/// those of one phase can go side by side; but what does not grow with the Services comes together. `before` is the phase of
+/// which the last transaction was made, if it may have others beside it.
 pub fn chunk(
     operations: &mut VecDeque<Operation>,
     whole: bool,

@@ -4,7 +4,8 @@
 //!
 //! All decisions are made in nat chains, which see the first packet of each connection and no other: established
 //! connections cost nothing here. Only where node ports at 127.0.0.1 are asked for is there a chain that sees every packet,
-//! `loopback-guard`: the kernel setting that they need would open loopback to the wire. Chains, in the order in which a packet to a ClusterIP meets them:
+//! `loopback-guard`: the kernel setting that they need would open loopback to the wire. Chains, in the order in which a
+//! packet to a ClusterIP meets them:
 //!
 //! `prerouting`/`output` → `services` (which Service port?) → `service` (which path?) → `masqueraded` or
 //! `unmasqueraded` → a pick chain shared by all Service ports with as many slots (`lb-tcp-3`) → DNAT.
