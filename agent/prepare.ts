@@ -94,7 +94,10 @@ export async function setSysctls(
   for (const problem of problems) say(problem);
 }
 
-/** Before rules that guard loopback give way to some that do not have to. */
+/**
+ * Before rules that guard loopback give way to some that do not have to, those of another backend among them: where an agent runs
+ * in a container, only what comes before it (`--init-only`) may write settings of the kernel.
+ */
 export async function closeLoopbackUnlessNeeded(
   { settings, procSys, say }: Pick<AgentOptions, "settings" | "procSys" | "say">,
   families: readonly IpFamily[],
@@ -102,7 +105,7 @@ export async function closeLoopbackUnlessNeeded(
   if (nodeSysctls(settings, families).includes(ROUTE_LOCALNET)) return;
   // kubelet's own guard is in a chain that is never ours.
   const isReplaced = (guard: LoopbackGuard): boolean =>
-    guard.backend === settings.backend && (guard.backend === "nftables" || guard.chain !== KUBELET_CHAIN);
+    guard.backend === "nftables" || guard.chain !== KUBELET_CHAIN;
   const problem = await closeLoopback(isReplaced, { procSys });
   if (problem !== undefined) say(problem);
 }

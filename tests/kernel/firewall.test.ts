@@ -125,6 +125,18 @@ describeNode(
       }
     });
 
+    it("is closed by --init-only before an agent of another backend starts, which may not write settings", async () => {
+      const { lab } = node();
+      const setting = () =>
+        lab.namespaces.must("node-a", "cat", ["/proc/sys/net/ipv4/conf/all/route_localnet"]);
+      await node().program([serviceWith("np", ["a1"])], "--nodeport-addresses", which);
+      expect(await setting()).toBe("1\n");
+      const another = new AgentRunner(lab, { backend: backend === "nftables" ? "iptables" : "nftables" });
+      const flags = ["--node", "node-a", "--nodeport-addresses", "primary"];
+      expect(await another.agent("--init-only", ...flags)).toMatchObject({ code: 0, stderr: "" });
+      expect(await setting()).toBe("0\n");
+    });
+
     it("leaves a setting alone that nobody guards, or that somebody else guards, too", async () => {
       const { lab } = node();
       const setting = () =>
