@@ -3,6 +3,7 @@ import {
   createNat,
   type Nat,
   type NatBackend,
+  type NatEndpointSlice,
   type NatListing,
   type NatListingInPieces,
   type NatService,
@@ -72,17 +73,7 @@ test("Services without endpoints here are counted in the family that they have",
         serviceName: "web",
         addressType: "IPv4",
         ports,
-        endpoints: [
-          {
-            addresses: ["10.180.1.11"],
-            nodeName: "b",
-            ready: true,
-            serving: true,
-            terminating: false,
-            hintsForZones: [],
-            hintsForNodes: [],
-          },
-        ],
+        endpoints: [{ ...readyAt("10.180.1.11"), nodeName: "b" }],
       },
     ],
   });
@@ -95,6 +86,17 @@ test("Services without endpoints here are counted in the family that they have",
 });
 
 const SERVICES = 5_000;
+
+function readyAt(address: string): NatEndpointSlice["endpoints"][number] {
+  return {
+    addresses: [address],
+    ready: true,
+    serving: true,
+    terminating: false,
+    hintsForZones: [],
+    hintsForNodes: [],
+  };
+}
 
 /** With two endpoints each, written to a kernel that held nothing. */
 async function loadedNat(): Promise<Nat> {
@@ -122,14 +124,7 @@ async function loadedNat(): Promise<Nat> {
       serviceName: `s${number}`,
       addressType: "IPv4" as const,
       ports,
-      endpoints: [1, 2].map((last) => ({
-        addresses: [`10.${number >> 8}.${number & 255}.${last}`],
-        ready: true,
-        serving: true,
-        terminating: false,
-        hintsForZones: [],
-        hintsForNodes: [],
-      })),
+      endpoints: [1, 2].map((last) => readyAt(`10.${number >> 8}.${number & 255}.${last}`)),
     })),
   });
   for (const _ of nat.reconcile([]).transactions);
@@ -214,14 +209,7 @@ test("nftables: a transaction tells whether it leaves chains, rules and declarat
           serviceName: "s1",
           addressType: "IPv4",
           ports: [{ name: "http", protocol: "TCP", port: 80 }],
-          endpoints: addresses.map((address) => ({
-            addresses: [address],
-            ready: true,
-            serving: true,
-            terminating: false,
-            hintsForZones: [],
-            hintsForNodes: [],
-          })),
+          endpoints: addresses.map(readyAt),
         },
       ],
     });
