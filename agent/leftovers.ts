@@ -24,8 +24,7 @@ import {
   systemVariant,
 } from "./kernel/iptables.ts";
 import { listServers, removeIpvs, removeOtherSets } from "./kernel/ipvs.ts";
-import { KernelError } from "./kernel/kernel-error.ts";
-import { applyNft, deleteTables, listTables, type NftTable } from "./kernel/nft.ts";
+import { deleteTables, listTables, standInOf } from "./kernel/nft.ts";
 import { closeLoopback, type LoopbackGuard } from "./loopback.ts";
 import { type SideRulesName, sideChain, sideTable } from "./side-rules/side-rules.ts";
 
@@ -74,10 +73,12 @@ export async function removeLeftovers(
   sideRules: readonly SideRulesName[],
   options: LeftoverOptions = {},
 ): Promise<Removal> {
-  const tables = new Set([KUBE_PROXY_TABLE]);
+  // A stand-in is left where an agent was killed beside it; side rules in use look after their own.
+  const tables = new Set([KUBE_PROXY_TABLE, standInOf(NFT_TABLE)]);
   if (keep !== "nftables") tables.add(NFT_TABLE);
   for (const name of SIDE_RULES)
-    if (keep !== "nftables" || !sideRules.includes(name)) tables.add(sideTable(name));
+    if (keep !== "nftables" || !sideRules.includes(name))
+      tables.add(sideTable(name)).add(standInOf(sideTable(name)));
   const ipvs = keep === undefined ? "all" : keep === "ipvs" ? "other sets" : "all when idle";
   return remove(
     { tables, chains: (isSystem) => leftoverChains(isSystem ? keep : undefined, sideRules), ipvs },
@@ -109,7 +110,7 @@ export async function removeOwn(options: LeftoverOptions = {}): Promise<OwnRemov
     besideTable || standing.has(NFT_TABLE) ? false : hasChainsOfServices(options),
     remove(
       {
-        tables: new Set([NFT_TABLE, ...SIDE_RULES.map(sideTable)]),
+        tables: new Set([NFT_TABLE, ...SIDE_RULES.map(sideTable)].flatMap((name) => [name, standInOf(name)])),
         chains: () => (besideTable ? leftoverChains(undefined, []) : isOfSideRules),
         ipvs: besideTable ? "all when idle" : "none",
       },
@@ -199,32 +200,9 @@ export function countActive(servers: string): number {
 
 async function removeTables(names: ReadonlySet<string>, options: LeftoverOptions): Promise<boolean> {
   const standing = (await listTables(options)).filter(({ name }) => names.has(name));
-  if (standing.length > 0) {
-    await stopRefusing(
-      standing.filter(({ name }) => name === NFT_TABLE),
-      options,
-    );
-    await deleteTables(standing, options);
-  }
+  if (standing.length > 0) await deleteTables(standing, options);
   return standing.length > 0;
 }
-
-/**
- * A packet that meets the table while it goes can miss its Service and still find the ClusterIP, whose other ports are
- * refused: seen with Linux 6.18 in one of some thousand connections. Whoever came in this table's place serves them.
- */
-async function stopRefusing(tables: readonly NftTable[], options: LeftoverOptions): Promise<void> {
-  for (const { family, name } of tables) {
-    const lines = REFUSING_CHAINS.map((chain) => `flush chain ${family} ${name} ${chain}\n`);
-    // A table without these chains is of another layout, and goes all the same.
-    await applyNft(lines, options).catch((error: unknown) => {
-      if (!(error instanceof KernelError)) throw error;
-    });
-  }
-}
-
-/** Of `wasm-nat/src/nftables/rules.rs`: what happens to packets to a ClusterIP that are for no port of a Service. */
-const REFUSING_CHAINS = ["undefined-port", "unallocated"] as const;
 
 interface ChainsToRemove {
   readonly what: string;

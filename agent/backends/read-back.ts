@@ -22,7 +22,7 @@ export interface ReadBack {
   readonly fingerprint?: (options: KernelOptions) => Promise<string>;
   /** The listing for an audit, without its being in memory as a whole where that can be had. */
   readonly spool: (options: KernelOptions) => Promise<SpooledListing>;
-  /** All of it stands in tables of ours, so that one transaction can put other ones in their place. */
+  /** All of it stands in tables of ours, so that others can be put in their place. */
   readonly isReplaceable: boolean;
   /** Where endpoints wait for their connections to end: whose have. */
   readonly connections?: (options: KernelOptions) => Promise<string>;

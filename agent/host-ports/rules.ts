@@ -143,6 +143,8 @@ function sideRules(family: IpFamily, ports: readonly HostPort[]): SideRules {
       ];
     }),
     "\t}",
+  ];
+  const baseChains = [
     "\tchain prerouting { type nat hook prerouting priority -99; policy accept; jump host-ports; }",
     "\tchain output { type nat hook output priority -99; policy accept; jump host-ports; }",
     "\tchain postrouting {",
@@ -153,6 +155,7 @@ function sideRules(family: IpFamily, ports: readonly HostPort[]): SideRules {
   const bits = family === "IPv4" ? 32 : 128;
   return {
     nftBody: `${body.join("\n")}\n`,
+    nftBaseChains: `${baseChains.join("\n")}\n`,
     chains: [
       {
         name: sideChain("hostports"),

@@ -138,13 +138,35 @@ export async function listTables(options: NftOptions = {}): Promise<readonly Nft
   return tables;
 }
 
-/** Deletes the tables that are there, in one transaction. */
+/**
+ * How a table goes: two transactions, whether it is there or not.
+ *
+ * A packet goes through the rules that it began with, but what it looks up is what stands at that moment. In a table that
+ * goes all at once it can miss its Service in a map and still find the ClusterIP in a set, whose other ports are refused:
+ * seen with Linux 6.18 in one of some thousand connections. So the rules go first.
+ */
+export function printRemoval({ family, name }: NftTable): readonly [emptying: string, removal: string] {
+  // `add` first, so that it is no error where there is no such table: `destroy` is too new for nft 1.0.6.
+  const add = `add table ${family} ${name}\n`;
+  return [`${add}flush table ${family} ${name}\n`, `${add}delete table ${family} ${name}\n`];
+}
+
+/** Deletes the tables that are there, after their rules. */
 export async function deleteTables(tables: readonly NftTable[], options: NftOptions = {}): Promise<void> {
-  // `add` first, so that deleting what is not there is no error: `destroy` is too new for nft 1.0.6.
-  const lines = tables.map(
-    ({ family, name }) => `add table ${family} ${name}\ndelete table ${family} ${name}\n`,
+  const removals = tables.map(printRemoval);
+  await applyNft(
+    removals.map(([emptying]) => emptying),
+    options,
   );
-  await applyNft(lines, options);
+  await applyNft(
+    removals.map(([, removal]) => removal),
+    options,
+  );
+}
+
+/** The name of what stands beside a table, with all that is wanted, while that one is replaced as a whole. */
+export function standInOf(name: string): string {
+  return `${name}-stand-in`;
 }
 
 /** Cuts one table out of `list ruleset` as it comes. Other people's rules are dropped at once, however many they are. */

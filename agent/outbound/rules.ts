@@ -84,6 +84,8 @@ function sideRules(
   const body = [
     `\tset non-masquerade { type ${type}; flags interval; auto-merge;${elements(kept)} }`,
     `\tmap sources { type ${type} : ${type};${elements(pairs.map(([pod, source]) => `${pod} : ${source}`))} }`,
+  ];
+  const baseChains = [
     "\tchain postrouting {",
     "\t\ttype nat hook postrouting priority 101; policy accept;",
     "\t\tfib daddr type local return",
@@ -95,6 +97,7 @@ function sideRules(
   const bits = family === "IPv4" ? 32 : 128;
   return {
     nftBody: `${body.join("\n")}\n`,
+    nftBaseChains: `${baseChains.join("\n")}\n`,
     chains: [
       {
         name: sideChain("snat"),

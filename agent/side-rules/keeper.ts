@@ -8,9 +8,10 @@
 import type { IpFamily } from "../../cluster/model.ts";
 import type { BackendName } from "../backends/backend.ts";
 import { planRemoval, restoreIptables, saveIptables } from "../kernel/iptables.ts";
-import { applyNft, listTable, listTables, type NftTable } from "../kernel/nft.ts";
+import { applyNft, listTable, listTables } from "../kernel/nft.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
 import {
+  nftComment,
   type PrintedRules,
   printedRules,
   printIptables,
@@ -18,7 +19,7 @@ import {
   type SideRules,
   type SideRulesName,
   sideChain,
-  sideTable,
+  sideTableOf,
 } from "./side-rules.ts";
 
 export type SideRulesByFamily = Readonly<Partial<Record<IpFamily, SideRules | undefined>>>;
@@ -52,8 +53,8 @@ export class SideRulesKeeper {
   > {
     const { name, backend, families } = this.#options;
     if (backend === "nftables") {
-      const text = (await this.#nftTransaction()).text;
-      return text === "" ? [] : [{ program: "nft", text }];
+      const { texts } = await this.#nftTransactions();
+      return texts.map((text) => ({ program: "nft", text }));
     }
     const plans = await Promise.all(
       families.map(async (family) => ({
@@ -68,10 +69,10 @@ export class SideRulesKeeper {
   async write(): Promise<boolean> {
     const { name, backend, families, kernel = {} } = this.#options;
     if (backend === "nftables") {
-      const { text, written } = await this.#nftTransaction();
-      if (text !== "") await applyNft([text], kernel);
+      const { texts, written } = await this.#nftTransactions();
+      for (const text of texts) await applyNft([text], kernel);
       for (const family of written) await this.#remember(family);
-      return text !== "";
+      return texts.length > 0;
     }
     let wrote = false;
     for (const family of families) {
@@ -86,35 +87,38 @@ export class SideRulesKeeper {
     return wrote;
   }
 
-  async #nftTransaction(): Promise<{ readonly text: string; readonly written: readonly IpFamily[] }> {
+  async #nftTransactions(): Promise<{
+    readonly texts: readonly string[];
+    readonly written: readonly IpFamily[];
+  }> {
     const { name, families, kernel = {} } = this.#options;
-    const standing = new Set(
-      (await listTables(kernel)).map(({ family, name: table }) => `${family} ${table}`),
-    );
-    let text = "";
+    const tables = await listTables(kernel);
+    const texts: string[] = [];
     const written: IpFamily[] = [];
     for (const family of families) {
-      const table = this.#table(family);
+      const table = sideTableOf(name, family);
       const rules = this.#wanted[family];
-      const stands = standing.has(`${table.family} ${table.name}`);
-      if (rules === undefined) {
-        if (stands) text += printNft(name, family, undefined);
-        this.#printed.delete(family);
-        continue;
-      }
-      const print = printNft(name, family, rules);
-      const comment = /comment "(fairlead [0-9a-f]+)"/.exec(print)?.[1] ?? "";
-      const held = stands ? await this.#print(table) : "";
-      // Ours by its comment, and nobody has touched it since it was written; after a start the comment has to do.
-      const remembered = this.#printed.get(family);
-      if (held.includes(comment) && (remembered === undefined || remembered === held)) {
-        this.#printed.set(family, held);
-        continue;
-      }
-      text += print;
-      written.push(family);
+      const standing = new Set(tables.filter((one) => one.family === table.family).map((one) => one.name));
+      const isHeld = rules !== undefined && standing.has(table.name) && (await this.#isHeld(family, rules));
+      if (rules === undefined) this.#printed.delete(family);
+      else if (!isHeld) written.push(family);
+      // What is held has no need of a stand-in that somebody was killed beside.
+      else standing.delete(table.name);
+      const steps = printNft(name, family, isHeld ? undefined : rules, standing);
+      for (const [place, step] of steps.entries()) texts[place] = (texts[place] ?? "") + step;
     }
-    return { text, written };
+    return { texts: texts.filter((text) => text !== ""), written };
+  }
+
+  /** Ours by its comment, and nobody has touched it since it was written; after a start the comment has to do. */
+  async #isHeld(family: IpFamily, rules: SideRules): Promise<boolean> {
+    const held = await this.#print(family);
+    const remembered = this.#printed.get(family);
+    // Without base chains it is one that somebody was killed while writing.
+    const isWhole = held.includes(`comment "${nftComment(rules)}"`) && held.includes("hook postrouting");
+    if (!isWhole || (remembered ?? held) !== held) return false;
+    this.#printed.set(family, held);
+    return true;
   }
 
   async #iptablesTransaction(family: IpFamily, name: SideRulesName): Promise<string | undefined> {
@@ -131,14 +135,11 @@ export class SideRulesKeeper {
   }
 
   async #remember(family: IpFamily): Promise<void> {
-    this.#printed.set(family, await this.#print(this.#table(family)));
+    this.#printed.set(family, await this.#print(family));
   }
 
-  #table(family: IpFamily): NftTable {
-    return { family: family === "IPv4" ? "ip" : "ip6", name: sideTable(this.#options.name) };
-  }
-
-  async #print(table: NftTable): Promise<string> {
+  async #print(family: IpFamily): Promise<string> {
+    const table = sideTableOf(this.#options.name, family);
     return new TextDecoder().decode(await listTable(table, this.#options.kernel));
   }
 }

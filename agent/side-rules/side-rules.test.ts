@@ -1,6 +1,7 @@
 /** Outbound policy and host ports on a kernel: a Pod, a node and the world, each in a namespace, joined by veth pairs. */
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { buildClusterModel } from "../../cluster/build.ts";
 import { readManifestText } from "../../cluster/files.ts";
@@ -68,8 +69,8 @@ describe("the outbound policy", () => {
     ["egress: [{namespace: a, sourceIPs: [192.0.2.7, 192.0.2.8]}]", "one address of each family"],
     ["- 1", "a map of keys"],
     ["a: [", "no YAML"],
-  ])("%s is refused with a sentence", (text, sentence) => {
-    const reading = readPolicy(text, true);
+  ])("%s is refused with a sentence", (yaml, sentence) => {
+    const reading = readPolicy(yaml, true);
     expect(reading.kind === "wrong" && reading.problems.join("; ")).toContain(sentence);
   });
 
@@ -185,6 +186,53 @@ describe.skipIf(reason !== undefined).each(BACKENDS)(
       ).trim();
     };
 
+    /** Connections one after another until `stop`, which tells how many each client address has had, and each error. */
+    const connectAll = async (
+      from: TestNamespace,
+      at: TestNamespace,
+      listen: string,
+      listenPort: number,
+      to: string,
+      port: number,
+    ): Promise<{ readonly stop: () => Promise<Readonly<Record<string, number>>> }> => {
+      // Either ends when nobody writes to it any more, also where the test has ended early.
+      const server = `import socket,sys,threading
+s=socket.create_server(("${listen}",${listenPort}),backlog=512)
+def serve():
+  while True:
+    c,a=s.accept();c.sendall(a[0].encode());c.close()
+threading.Thread(target=serve,daemon=True).start()
+print("listening",flush=True)
+sys.stdin.read()`;
+      const client = `import socket,sys,json,threading,collections
+seen=collections.Counter()
+stop=threading.Event()
+threading.Thread(target=lambda:(sys.stdin.read(),stop.set())).start()
+print("started",flush=True)
+while not stop.is_set():
+  try:
+    with socket.create_connection(("${to}",${port}),5) as c: seen[c.recv(99).decode()]+=1
+  except OSError as e: seen[type(e).__name__]+=1
+print(json.dumps(seen))`;
+      const start = async (space: TestNamespace, script: string, first: string) => {
+        const child = spawn("ip", ["netns", "exec", space.name, "python3", "-c", script], {
+          stdio: ["pipe", "pipe", "inherit"],
+        });
+        const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+        expect((await lines.next()).value).toBe(first);
+        return { child, lines };
+      };
+      const asked = await start(at, server, "listening");
+      const asking = await start(from, client, "started");
+      const stop = async (): Promise<Readonly<Record<string, number>>> => {
+        asking.child.stdin.end();
+        const seen: Readonly<Record<string, number>> = JSON.parse((await asking.lines.next()).value ?? "");
+        asked.child.stdin.end();
+        return seen;
+      };
+      return { stop };
+    };
+
     test("what leaves the cluster has an address of the node, a fixed one where the policy says so", async () => {
       expect(ask(pod, world, "192.0.2.99", "192.0.2.99", 7001)).toBe("10.180.0.10");
       const plain = outboundRules(policyFromCidrs(["10.0.0.0/8", "fd00::/8"], true), PODS, "n1", () => true);
@@ -269,6 +317,54 @@ describe.skipIf(reason !== undefined).each(BACKENDS)(
       expect(ask(world, pod, "10.180.0.10", "192.0.2.1", 5300, 5353)).toBe("192.0.2.99");
       expect(ask(pod, pod, "10.180.0.10", "192.0.2.1", 5300, 5353)).toBe("10.180.0.1");
     });
+
+    test("rules that are written anew refuse nobody meanwhile, and send nobody out by another address", async () => {
+      const other = podsOf(`
+apiVersion: v1
+kind: Pod
+metadata: { name: other, namespace: other, creationTimestamp: "2026-01-03T00:00:00Z" }
+spec: { nodeName: n1, containers: [{ name: c, ports: [{ containerPort: 80, hostPort: 8002 }] }] }
+status: { phase: Running, podIP: 10.180.0.12 }
+`);
+      const policy = readPolicy(
+        "egress: [{sourceIPs: [192.0.2.7], podLabels: {app: web}}, {sourceIPs: [192.0.2.1], namespace: other}]\nnonMasqueradeCIDRs: [10.0.0.0/8]",
+        true,
+      );
+      if (policy.kind !== "policy") throw new Error("not read");
+      const snat = keeper("snat", {});
+      const ports = keeper("hostports", {});
+      const write = async (pods: readonly Pod[]): Promise<void> => {
+        snat.want(outboundRules(policy.policy, pods, "n1", () => true).rules);
+        ports.want(hostPortRules(pods, "n1").rules);
+        expect([await snat.write(), await ports.write()]).toEqual([true, true]);
+      };
+      await write([...PODS, ...other]);
+      const loads = [
+        await connectAll(world, pod, "10.180.0.10", 8080, "192.0.2.1", 8000),
+        await connectAll(pod, world, "192.0.2.99", 8088, "192.0.2.99", 8088),
+      ];
+      for (let turn = 0; turn < 40; turn++) await write(turn % 2 === 0 ? PODS : [...PODS, ...other]);
+      const [inbound, outbound] = await Promise.all(loads.map(({ stop }) => stop()));
+      // Who was asked has seen these clients.
+      expect(Object.keys(inbound ?? {})).toEqual(["192.0.2.99"]);
+      expect(Object.keys(outbound ?? {})).toEqual(["192.0.2.7"]);
+      expect(node.run("nft list tables")).not.toContain("stand-in");
+    });
+
+    if (backend === "nftables")
+      test("what an agent was killed beside goes with the next look, and the rules stay", async () => {
+        const { rules } = hostPortRules(PODS, "n1");
+        await keeper("hostports", rules).write();
+        const tables = node.run("nft list tables");
+        node.run(
+          "nft add table ip fairlead-hostports-stand-in; nft add chain ip fairlead-hostports-stand-in c",
+        );
+        expect(await keeper("hostports", rules).write()).toBe(true);
+        expect(node.run("nft list tables")).toBe(tables);
+        node.run("nft add table ip6 fairlead-snat-stand-in");
+        await removeLeftovers(backend, ["hostports"], node);
+        expect(node.run("nft list tables")).not.toContain("stand-in");
+      });
 
     test("rule sets that are no longer in use are removed, those that are stay", async () => {
       const held = (): string =>

@@ -8,11 +8,14 @@
 
 import { createHash } from "node:crypto";
 import type { IpFamily } from "../../cluster/model.ts";
+import { type NftTable, printRemoval, standInOf } from "../kernel/nft.ts";
 
 /** The rules of one family. */
 export interface SideRules {
-  /** nftables: what stands between the braces of the table. */
+  /** nftables: maps, sets and chains that the base chains use. */
   readonly nftBody: string;
+  /** nftables: the base chains, of which one is called at postrouting. */
+  readonly nftBaseChains: string;
   /** iptables: chains of the nat table with their rules, without `-A CHAIN`. */
   readonly chains: readonly { readonly name: string; readonly rules: readonly string[] }[];
   /** iptables: jumps from the built-in chains, each with a comment, appended: what others have decided goes first. */
@@ -34,12 +37,53 @@ export function hashOf(rules: SideRules): string {
   return createHash("sha256").update(JSON.stringify(rules)).digest("hex").slice(0, 12);
 }
 
-/** One transaction for `nft -f -`: the old table goes and the new one comes at once. `undefined` rules: it only goes. */
-export function printNft(name: SideRulesName, family: IpFamily, rules: SideRules | undefined): string {
-  const table = `${family === "IPv4" ? "ip" : "ip6"} ${sideTable(name)}`;
-  const removal = `add table ${table}\ndelete table ${table}\n`;
-  if (rules === undefined) return removal;
-  return `${removal}table ${table} {\n\tcomment "fairlead ${hashOf(rules)}"\n${rules.nftBody}}\n`;
+/** Of the table, by which a restart knows it. */
+export function nftComment(rules: SideRules): string {
+  return `fairlead ${hashOf(rules)}`;
+}
+
+export function sideTableOf(name: SideRulesName, family: IpFamily): NftTable {
+  return { family: family === "IPv4" ? "ip" : "ip6", name: sideTable(name) };
+}
+
+/** Names of the tables of a family that stand. */
+export type StandingTables = ReadonlySet<string>;
+
+/**
+ * The transactions for `nft -f -` by which one family's table comes, goes or is replaced; empty where there is nothing to do.
+ * Those at one place may go together with the other family's. `undefined` rules: the table goes.
+ *
+ * A table that serves is not replaced in one transaction: a packet that begins with the old rules would look up in new
+ * maps, and miss. Another table, of the same content as the new one, stands beside them meanwhile. Nor does a table come
+ * in one: for a moment after it, Linux 6.18 finds nothing in its sets of ranges. So what leads packets there comes last.
+ */
+export function printNft(
+  name: SideRulesName,
+  family: IpFamily,
+  rules: SideRules | undefined,
+  standing: StandingTables,
+): readonly string[] {
+  const table = sideTableOf(name, family);
+  const standIn: NftTable = { ...table, name: standInOf(table.name) };
+  const [emptying, removal] = printRemoval(table);
+  const [standInEmptying, standInRemoval] = printRemoval(standIn);
+  const print = (one: NftTable): readonly [body: string, baseChains: string] => {
+    if (rules === undefined) return ["", ""];
+    const head = `table ${one.family} ${one.name} {\n`;
+    const body = `${head}\tcomment "${nftComment(rules)}"\n${rules.nftBody}}\n`;
+    return [body, `${head}${rules.nftBaseChains}}\n`];
+  };
+  const stands = standing.has(table.name);
+  const isReplaced = stands && rules !== undefined;
+  const [body, baseChains] = print(table);
+  const [standInBody, standInBaseChains] = print(standIn);
+  return [
+    ...(isReplaced ? [standInRemoval + standInBody, standInBaseChains] : ["", ""]),
+    stands ? emptying : "",
+    (stands ? removal : "") + body,
+    baseChains,
+    ...(isReplaced || standing.has(standIn.name) ? [standInEmptying, standInRemoval] : []),
+  ];
 }
 
 /** What `iptables-save -t nat` shows of a rule set: the rules of its chains, and the jumps that bear its name. */

@@ -221,10 +221,19 @@ describeNode("a table that takes no change", ["nftables"], (node) => {
     await node().write(SERVICES);
     node().start();
     await node().until("[fd00:10:180::11]:8080", "client", "np node http", "ipv6");
-    await expectMended(async () => {
-      await forgeTable(node());
-      await node().write([...SERVICES, { ...ranges, endpoints: ["a1"] }]);
-    });
+    // Under load it would be this hand that refuses connections.
+    await forgeTable(node());
+    await expectMended(() => node().write([...SERVICES, { ...ranges, endpoints: ["a1"] }]));
+  });
+
+  it("what an agent was killed beside goes when the next one starts", async () => {
+    await node().program(SERVICES);
+    const left = ["ip fairlead-stand-in", "ip6 fairlead-hostports-stand-in"];
+    const nft = (text: string) => node().lab.namespaces.must("node-a", "nft", ["-f", "-"], { input: text });
+    await nft(left.map((table) => `add table ${table}\nadd chain ${table} c\n`).join(""));
+    await node().program(SERVICES);
+    const tables = await node().lab.namespaces.must("node-a", "nft", ["list", "tables"]);
+    expect(tables.trim().split("\n").sort()).toEqual(["table ip fairlead", "table ip6 fairlead"]);
   });
 
   it("also where somebody's own map in it holds on to a chain", async () => {

@@ -60,7 +60,7 @@ fn loaded() -> (Machine, Tables) {
 }
 
 fn ip(tables: &mut Tables) -> &mut Table {
-    tables.0.get_mut("ip").expect("IPv4 is programmed")
+    tables.0.get_mut("ip fairlead").expect("IPv4 is programmed")
 }
 
 /// Of one map: key → (comment, value).
@@ -259,7 +259,7 @@ fn inflict(tables: &mut Tables, harm: &Harm) {
     if let Harm::UnusedChains = harm {
         return tables.forget_unused_chains();
     }
-    let Some(table) = tables.0.get_mut("ip") else { return };
+    let Some(table) = tables.0.get_mut("ip fairlead") else { return };
     let places = places(table);
     let place = |number: usize| places.get(number.checked_rem(places.len())?).cloned();
     // Two of one map.
@@ -313,7 +313,7 @@ fn inflict(tables: &mut Tables, harm: &Harm) {
             }
         }
         Harm::Foreign => drop(table.chains.insert("theirs".to_owned(), Default::default())),
-        Harm::Table => drop(tables.0.remove("ip")),
+        Harm::Table => drop(tables.0.remove("ip fairlead")),
         Harm::UnusedChains => {}
     }
 }

@@ -4,7 +4,7 @@
 mod nft_model;
 
 use nft_model::cluster::{Change, NodeShape, ServiceShape, SliceShape, apply, carry_out, change, machine};
-use nft_model::{COUNTERS, Tables};
+use nft_model::{COUNTERS, Table, Tables};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -273,6 +273,92 @@ fn a_question_during_a_load_is_answered_from_all_of_it() {
             whole
         })
     );
+}
+
+/// A machine of a few Services, and a table of another layout that it finds.
+fn of_another_layout() -> (Machine, Tables) {
+    let mut machine = small(NOT_ASKED);
+    let mut tables = Tables::default();
+    machine.reconcile(vec![]);
+    carry_out(&mut machine, &mut tables);
+    let declaration = &mut tables.0.get_mut("ip fairlead").unwrap().declaration;
+    *declaration = declaration.replace("layout", "older layout");
+    (small(NOT_ASKED), tables)
+}
+
+/// Before every switch of the kernel's and after it there is a table that packets are led through whole: the old one, or one
+/// of the new ones. And none is led through a table in the transaction that makes it.
+#[test]
+fn a_table_that_is_replaced_has_a_stand_in() {
+    let (mut machine, mut tables) = of_another_layout();
+    let (old, new) = (tables.clone(), rendered(&mut machine));
+    let [old, new] = [&old, &new].map(|tables| &tables.0["ip fairlead"]);
+    let serving = |tables: &Tables| -> Vec<(String, Table)> {
+        let mut all = tables.0.clone();
+        all.retain(|id, table| id.starts_with("ip ") && table.serves());
+        all.into_iter().collect()
+    };
+    machine.reconcile(tables.listings());
+    let mut told = Vec::new();
+    let mut before = serving(&tables);
+    while let Some(transaction) = machine.next_transaction() {
+        let was_there: Vec<String> = tables.0.keys().cloned().collect();
+        tables.apply(&transaction.text);
+        let now = serving(&tables);
+        assert!(now.iter().all(|(_, table)| table == old || table == new), "{}", transaction.text);
+        assert!(now.iter().any(|one| before.contains(one)), "a packet on its way: {}", transaction.text);
+        assert!(now.iter().all(|(id, _)| was_there.contains(id)), "{}", transaction.text);
+        told.push(
+            now.into_iter().map(|(id, table)| format!("{id} {}", if table == *old { "old" } else { "new" })),
+        );
+        before = serving(&tables);
+    }
+    machine.commit();
+    let told: Vec<String> = told.into_iter().map(|tables| tables.collect::<Vec<_>>().join(", ")).collect();
+    let [old, new, stand_in] = ["ip fairlead old", "ip fairlead new", "ip fairlead-stand-in new"];
+    assert_eq!(
+        told,
+        [
+            old.to_owned(),
+            format!("{old}, {stand_in}"),
+            stand_in.to_owned(),
+            stand_in.to_owned(),
+            stand_in.to_owned(),
+            format!("{new}, {stand_in}"),
+            new.to_owned(),
+            new.to_owned(),
+        ]
+    );
+    machine.plan();
+    assert!(machine.is_empty(), "nothing is left");
+}
+
+#[test]
+fn a_stand_in_that_was_left_goes_with_the_next_plan() {
+    for taken in 1..8 {
+        let (mut machine, mut tables) = of_another_layout();
+        machine.reconcile(tables.listings());
+        for _ in 0..taken {
+            tables.apply(&machine.next_transaction().unwrap().text);
+        }
+        machine.rollback();
+        machine.reconcile(tables.listings());
+        carry_out(&mut machine, &mut tables);
+        assert!(tables == rendered(&mut machine), "{taken} taken");
+        machine.reconcile(tables.listings());
+        assert!(machine.is_empty(), "nothing is left: {taken} taken");
+    }
+}
+
+#[test]
+fn a_stand_in_that_was_only_planned_is_not_looked_for() {
+    let (mut machine, tables) = of_another_layout();
+    machine.reconcile(tables.listings());
+    machine.rollback();
+    let mut current = rendered(&mut machine);
+    machine.reconcile(current.listings());
+    carry_out(&mut machine, &mut current);
+    assert!(!machine.next_transaction().is_some_and(|next| next.text.contains("stand-in")));
 }
 
 /// Node ports at 127.0.0.1 are asked for.

@@ -4,7 +4,7 @@
 //! Services is an element; chains and maps are the same for every cluster.
 
 use super::numbers::*;
-use super::rules::{Affinity, Method, Pick, PickChain, TABLE, chains, client, family_word};
+use super::rules::{Affinity, Method, Pick, PickChain, TableId, chains, client, family_word};
 use crate::address::{Cidr, Family};
 use crate::balance::{Balance, Target};
 use crate::model::{ObjectName, Policy, Protocol};
@@ -142,14 +142,15 @@ impl MapName {
     }
 
     /// The command that makes it.
-    pub fn print_add(self, family: Family, out: &mut String) {
+    pub fn print_add(self, table: TableId, out: &mut String) {
+        let family = table.family;
         let word = family_word(family);
         let address = match family {
             Family::V4 => "ipv4_addr",
             Family::V6 => "ipv6_addr",
         };
         let kind = if self.is_map() { "map" } else { "set" };
-        let _ = write!(out, "add {kind} {word} {TABLE} {} {{ ", self.name());
+        let _ = write!(out, "add {kind} {table} {} {{ ", self.name());
         let _ = match self {
             // A slot has no type of its own in nft's language: the type of `numgen` has to be named by `typeof`, and
             // then the values' too. `nft` 1.0.6 crashes when it lists one that was declared by `jhash`.

@@ -44,6 +44,8 @@ pub struct Nftables {
     placements: Hashed<ObjectName, Vec<Placement>>,
     tables: [TableState; 2],
     staged: Option<Staged>,
+    /// A plan that was rolled back may have left a table beside one that it was to replace.
+    stand_in: bool,
     /// For an audit.
     heard: Heard,
 }
@@ -130,11 +132,13 @@ impl Backend for Nftables {
 
     fn next_transaction(&mut self) -> Option<Transaction> {
         let staged = self.staged.as_mut()?;
+        self.stand_in |= staged.operations.front().is_some_and(|next| next.phase == Phase::StandIn);
         chunk(&mut staged.operations, staged.whole, &mut staged.last)
     }
 
     fn commit(&mut self) {
         let Some(staged) = self.staged.take() else { return };
+        self.stand_in = false;
         if staged.fresh {
             self.placements.clear();
         }

@@ -3,10 +3,11 @@
 //! Operations come in phases, so that whatever names something stands in a later transaction than it, or in the same, and is
 //! gone in an earlier one. Within a transaction order does not matter to new packets: the kernel applies it at once. But a
 //! packet makes one look-up after the other, and each sees what stands at that moment: one that has found how many endpoints
-//! there are before the switch must still find the last of them behind it.
+//! there are before the switch must still find the last of them behind it. Rules it sees as they stood when it began: what it
+//! finds behind the switch must not lead it to a chain that was new with it.
 
 use super::elements::{Element, MapName};
-use super::rules::{TABLE, family_word};
+use super::rules::TableId;
 use super::table::print_elements;
 use crate::address::Family;
 use crate::diff::{Program, Transaction};
@@ -21,10 +22,20 @@ pub const CHUNK: usize = 20_000;
 /// When an operation happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// A table beside one that is replaced, with all that is wanted: it serves what meets neither the old nor the new one whole.
+    StandIn,
+    /// Rules of its base chains.
+    StandInServes,
+    /// A table that goes has no rules any more. Its maps stay for packets that are on their way through the rules: with the
+    /// table, a map would be gone for them at once, and a set would not.
+    Emptied,
+    /// Chains that pick, in a table that serves. A packet walks the chains as they were when it came in, but finds what stands
+    /// now in maps: one that is on its way must not be sent to a chain that was empty when it began.
+    Chains,
     /// Tables, maps, and the chains that every table has.
     Structure,
-    /// Chains that pick.
-    Chains,
+    /// Chains that pick, in a new table.
+    NewChains,
     /// Sets of the node.
     Node,
     /// Endpoints, source ranges.
@@ -41,6 +52,12 @@ pub enum Phase {
     GoneEndpoints,
     /// Chains that nothing names since an earlier plan.
     GoneChains,
+    /// Rules of the base chains of a table that replaces another one.
+    Serves,
+    /// What stood beside a table has no rules any more.
+    StandInEmptied,
+    /// And goes.
+    StandInGone,
 }
 
 impl Phase {
@@ -56,6 +73,30 @@ impl Phase {
             Element::Address { .. } | Element::NodePort { .. } | Element::ClusterIp { .. } => {
                 Phase::Addresses
             }
+        }
+    }
+
+    /// A transaction is of one step: what comes before must be in force for all packets.
+    ///
+    /// For a moment after a transaction Linux 6.18 finds nothing in a set of ranges that came with it (`nft_rbtree_commit`), so
+    /// what a set can decide on comes later than the set.
+    fn step(self) -> u8 {
+        match self {
+            Phase::StandIn => 0,
+            Phase::StandInServes => 1,
+            Phase::Emptied => 2,
+            Phase::Chains => 3,
+            Phase::Structure | Phase::NewChains | Phase::Node => 4,
+            Phase::Endpoints
+            | Phase::Services
+            | Phase::Addresses
+            | Phase::GoneAddresses
+            | Phase::GoneServices
+            | Phase::GoneEndpoints
+            | Phase::GoneChains => 5,
+            Phase::Serves => 6,
+            Phase::StandInEmptied => 7,
+            Phase::StandInGone => 8,
         }
     }
 
@@ -139,21 +180,23 @@ impl Operation {
 }
 
 /// The next transaction: all that is left, or as much as the kernel should take at once. What goes stays for one of its own,
-/// unless the table is written as a whole. A plan that is larger than one transaction is cut where a phase ends, too, so that
-/// those of one phase can go side by side; but what does not grow with the Services comes together. `before` is the phase of
-/// which the last transaction was made, if it may have others beside it.
+/// unless the table is written as a whole; what packets must meet from their beginning comes in one before. A plan that is
+/// larger than one transaction is cut where a phase ends, too, so that those of one phase can go side by side; but what does
+/// not grow with the Services comes together. `before` is the phase of which the last transaction was made, if it may have
+/// others beside it.
 pub fn chunk(
     operations: &mut VecDeque<Operation>,
     whole: bool,
     before: &mut Option<Phase>,
 ) -> Option<Transaction> {
-    let mut end = operations.len();
-    if !whole && end > CHUNK {
-        let phase = operations[0].phase;
+    let phase = operations.front()?.phase;
+    let is_large = operations.len() > CHUNK;
+    let mut end = operations.iter().take_while(|operation| operation.phase.step() == phase.step()).count();
+    if !whole && is_large {
         let belongs = |operation: &&Operation| operation.phase == phase || operation.phase <= Phase::Node;
-        end = operations.iter().take(CHUNK).take_while(belongs).count();
-    } else if !whole && operations.front().is_some_and(|first| !first.phase.is_unnamed()) {
-        end = operations.iter().take_while(|operation| !operation.phase.is_unnamed()).count();
+        end = operations.iter().take(CHUNK.min(end)).take_while(belongs).count();
+    } else if !whole && !phase.is_unnamed() {
+        end = operations.iter().take(end).take_while(|operation| !operation.phase.is_unnamed()).count();
     }
     while let (Some(last), Some(next)) =
         (end.checked_sub(1).and_then(|last| operations.get(last)), operations.get(end))
@@ -162,7 +205,6 @@ pub fn chunk(
         end += 1;
     }
     let operations: Vec<Operation> = operations.drain(..end).collect();
-    let phase = operations.first()?.phase;
     let adds_only = operations.iter().all(Operation::stands_alone);
     let bulk = adds_only && operations.iter().all(|operation| operation.phase == phase);
     let now = bulk.then_some(phase);
@@ -190,7 +232,12 @@ fn transaction(operations: Vec<Operation>) -> Transaction {
                 })
                 .collect();
             for group in elements.chunk_by(|(a, old), (b, new)| a == b && old.map() == new.map()) {
-                print_elements(verb, group[0].0, group.iter().map(|(_, element)| *element), &mut text);
+                print_elements(
+                    verb,
+                    TableId::own(group[0].0),
+                    group.iter().map(|(_, element)| *element),
+                    &mut text,
+                );
             }
         }
         let forgotten: Vec<(Family, u32)> = phase
@@ -219,8 +266,8 @@ fn transaction(operations: Vec<Operation>) -> Transaction {
 }
 
 fn print_forgotten(verb: &str, numbers: &[(Family, u32)], out: &mut String) {
-    let word = family_word(numbers[0].0);
-    let _ = write!(out, "{verb} element {word} {TABLE} {} {{ ", MapName::Connections.name());
+    let table = TableId::own(numbers[0].0);
+    let _ = write!(out, "{verb} element {table} {} {{ ", MapName::Connections.name());
     for (place, (_, number)) in numbers.iter().enumerate() {
         if place > 0 {
             out.push_str(", ");
@@ -233,7 +280,7 @@ fn print_forgotten(verb: &str, numbers: &[(Family, u32)], out: &mut String) {
 /// `delete chain`, which the kernel refuses while something names it.
 pub fn delete_chain(family: Family, chain: &str) -> Action {
     let mut text = String::new();
-    let _ = writeln!(text, "delete chain {} {TABLE} {chain}", family_word(family));
+    let _ = writeln!(text, "delete chain {} {chain}", TableId::own(family));
     Action::Commands(text, 1)
 }
 

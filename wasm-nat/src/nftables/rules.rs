@@ -26,6 +26,48 @@ use std::rc::Rc;
 /// The table of either family.
 pub const TABLE: &str = "fairlead";
 
+/// What stands beside it while it is replaced as a whole.
+pub const STAND_IN: &str = "fairlead-stand-in";
+
+/// A table as commands name it: `ip fairlead`.
+#[derive(Clone, Copy, Debug)]
+pub struct TableId {
+    /// Its family.
+    pub family: Family,
+    /// Its name.
+    pub name: &'static str,
+}
+
+impl TableId {
+    /// The table of Services.
+    pub fn own(family: Family) -> TableId {
+        TableId { family, name: TABLE }
+    }
+
+    /// What stands beside it while it is replaced.
+    pub fn stand_in(family: Family) -> TableId {
+        TableId { family, name: STAND_IN }
+    }
+
+    /// Removes the rules of all its chains, whether it is there or not. A packet on its way through them still meets all of
+    /// them, and every map.
+    pub fn print_emptying(self, out: &mut String) {
+        // `flush` fails where there is no table, `add` nowhere.
+        let _ = writeln!(out, "add table {self}\nflush table {self}");
+    }
+
+    /// Removes it, whether it is there or not.
+    pub fn print_removal(self, out: &mut String) {
+        let _ = writeln!(out, "add table {self}\ndelete table {self}");
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", family_word(self.family), self.name)
+    }
+}
+
 /// `ip` or `ip6`: the family of a table, and the word before `saddr` and `daddr`.
 pub fn family_word(family: Family) -> &'static str {
     match family {
@@ -316,29 +358,28 @@ impl Rule {
 
 impl Chain {
     /// The commands that make it, with its rules, where there is none: `add chain`, then `add rule` for each.
-    pub fn print_add(&self, family: Family, out: &mut String) {
-        self.print_declaration(family, out);
-        self.print_rules(family, out);
+    pub fn print_add(&self, table: TableId, out: &mut String) {
+        self.print_declaration(table, out);
+        self.print_rules(table, out);
     }
 
     /// `add chain`, which does no harm to a chain that is there.
-    pub fn print_declaration(&self, family: Family, out: &mut String) {
-        let word = family_word(family);
+    pub fn print_declaration(&self, table: TableId, out: &mut String) {
         let _ = match self.hook {
             Some(hook) => {
-                writeln!(out, "add chain {word} {TABLE} {} {{ {} }}", self.name, hook.declaration())
+                writeln!(out, "add chain {table} {} {{ {} }}", self.name, hook.declaration())
             }
-            None => writeln!(out, "add chain {word} {TABLE} {}", self.name),
+            None => writeln!(out, "add chain {table} {}", self.name),
         };
     }
 
     /// `add rule` for each rule. The first one carries the chain's seal.
-    pub fn print_rules(&self, family: Family, out: &mut String) {
+    pub fn print_rules(&self, table: TableId, out: &mut String) {
         for (i, rule) in self.rules.iter().enumerate() {
-            let _ = write!(out, "add rule {} {TABLE} {} ", family_word(family), self.name);
-            let _ = rule.print(family, out);
+            let _ = write!(out, "add rule {table} {} ", self.name);
+            let _ = rule.print(table.family, out);
             if i == 0 {
-                let _ = write!(out, " comment \"{}\"", self.seal(family));
+                let _ = write!(out, " comment \"{}\"", self.seal(table.family));
             }
             out.push('\n');
         }

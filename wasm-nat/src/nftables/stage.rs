@@ -5,7 +5,7 @@ use super::numbers::{COUNTED_MASK, MOST_AFFINITY_ENDPOINTS, MOST_SERVICE_PORTS, 
 use super::operations::{Action, Operation, Phase, delete_chain};
 use super::parse::{self, ListedChain, Listing, Read};
 use super::place::Before;
-use super::rules::{Chain, PickChain, TABLE, family_word, node_chains};
+use super::rules::{Chain, PickChain, TableId, node_chains};
 use super::table::Table;
 use super::{Nftables, Staged, StagedTable, node_elements};
 use crate::address::Family;
@@ -113,11 +113,11 @@ impl<'a> Stage<'a> {
     /// Tables, maps, and the chains that every table has.
     pub(super) fn structure(&mut self) {
         for family in Family::BOTH {
-            let word = family_word(family);
+            let id = TableId::own(family);
             let mut text = String::new();
             if self.clears[family.index()] {
-                // `delete` fails where there is no table, `add` nowhere.
-                let _ = writeln!(text, "add table {word} {TABLE}\ndelete table {word} {TABLE}");
+                self.commands(Phase::Emptied, printed(|text| id.print_emptying(text)));
+                id.print_removal(&mut text);
             }
             if let Some(node) = &self.wanted[family.index()] {
                 match &self.standing[family.index()] {
@@ -131,11 +131,23 @@ impl<'a> Stage<'a> {
                     Standing::Listed(listing) => {
                         self.staged[family.index()].stale = missing_chains(listing, node, &mut text);
                     }
-                    Standing::Nothing => Table::print_structure(node, &mut text),
+                    Standing::Nothing => {
+                        Table::print_structure(node, id, &mut text);
+                        let serving = printed(|text| Table::print_serving(node, id, text));
+                        if self.clears[family.index()] {
+                            self.commands(Phase::Serves, serving);
+                        } else {
+                            text += &serving;
+                        }
+                    }
                     Standing::Unwanted => {}
                 }
             }
             self.commands(Phase::Structure, text);
+            let is_replaced = self.clears[family.index()] && self.wanted[family.index()].is_some();
+            if is_replaced || self.backend.stand_in {
+                self.stand_in_goes(family);
+            }
         }
     }
 
@@ -276,7 +288,13 @@ impl<'a> Stage<'a> {
                         new.extend(node_elements(&node));
                     }
                 }
-                Standing::Listed(_) | Standing::Nothing => new.extend(node_elements(&node)),
+                Standing::Nothing => {
+                    if self.clears[at] {
+                        self.stand_in(&node, &new);
+                    }
+                    new.extend(node_elements(&node));
+                }
+                Standing::Listed(_) => new.extend(node_elements(&node)),
                 Standing::Unwanted => {}
             }
             count_picks(&mut self.staged[at].picks, &new, 1);
@@ -289,9 +307,33 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// All that is wanted, in a table beside the one that is replaced. The kernel gives a packet that begins with the old
+    /// rules the new maps, which the old rules do not know: what it misses in both tables it finds here.
+    fn stand_in(&mut self, node: &NodeRules, elements: &[Element]) {
+        let id = TableId::stand_in(node.family);
+        let mut table = Table::new(node);
+        elements.iter().cloned().for_each(|element| table.add(element));
+        table.sort();
+        let text = printed(|text| {
+            // One that somebody was killed beside.
+            id.print_removal(text);
+            Table::print_structure(node, id, text);
+            table.print_services(id, text);
+        });
+        self.commands(Phase::StandIn, text);
+        self.commands(Phase::StandInServes, printed(|text| Table::print_serving(node, id, text)));
+    }
+
+    fn stand_in_goes(&mut self, family: Family) {
+        let id = TableId::stand_in(family);
+        self.commands(Phase::StandInEmptied, printed(|text| id.print_emptying(text)));
+        self.commands(Phase::StandInGone, printed(|text| id.print_removal(text)));
+    }
+
     /// Chains that come into use, and those that nothing uses since an earlier plan.
     fn pick_chains(&mut self, family: Family) {
         let at = family.index();
+        let id = TableId::own(family);
         let mut text = String::new();
         let standing = &self.standing[at];
         for (pick, uses) in &self.staged[at].picks {
@@ -302,16 +344,17 @@ impl<'a> Stage<'a> {
                     if before > 0 || *uses <= 0 || self.staged[at].stale.remove(&name) {
                         continue;
                     }
-                    pick.chain().print_add(family, &mut text);
+                    pick.chain().print_add(id, &mut text);
                 }
                 Standing::Listed(listing) => {
                     self.staged[at].stale.remove(&name);
                     missing_pick(listing, &pick.chain(), family, &mut text);
                 }
-                Standing::Nothing | Standing::Unwanted => pick.chain().print_add(family, &mut text),
+                Standing::Nothing | Standing::Unwanted => pick.chain().print_add(id, &mut text),
             }
         }
-        self.commands(Phase::Chains, text);
+        let serves = matches!(standing, Standing::Committed | Standing::Listed(_));
+        self.commands(if serves { Phase::Chains } else { Phase::NewChains }, text);
     }
 
     fn element_operations(&mut self, family: Family, old: Vec<Element>, new: Vec<Element>) {
@@ -391,6 +434,12 @@ impl<'a> Stage<'a> {
     }
 }
 
+fn printed(print: impl FnOnce(&mut String)) -> String {
+    let mut text = String::new();
+    print(&mut text);
+    text
+}
+
 fn remembers_less(old: &PortRules, new: &PortRules) -> bool {
     old.affinity_seconds.is_some_and(|old| new.affinity_seconds.is_none_or(|new| new < old))
 }
@@ -461,6 +510,7 @@ fn forget_pick(element: &mut Element) {
 /// Rewrites the chains whose rules differ, makes those that come, and leaves those that go to `stale`. A chain's hook never
 /// changes.
 fn changed_chains(old: Option<&NodeRules>, new: &NodeRules, stale: &mut BTreeSet<String>, text: &mut String) {
+    let id = TableId::own(new.family);
     let mut old: BTreeMap<_, _> = old.map(node_chains).unwrap_or_default().into_iter().map(by_name).collect();
     for (name, chain) in node_chains(new).into_iter().map(by_name) {
         let standing = old.remove(&name);
@@ -468,11 +518,11 @@ fn changed_chains(old: Option<&NodeRules>, new: &NodeRules, stale: &mut BTreeSet
             continue;
         }
         if standing.is_some() || stale.remove(&*name) {
-            let _ = writeln!(text, "flush chain {} {TABLE} {name}", family_word(new.family));
+            let _ = writeln!(text, "flush chain {id} {name}");
         } else {
-            chain.print_declaration(new.family, text);
+            chain.print_declaration(id, text);
         }
-        chain.print_rules(new.family, text);
+        chain.print_rules(id, text);
     }
     stale.extend(old.into_keys().map(|name| name.to_string()));
 }
@@ -487,6 +537,7 @@ pub(super) fn missing_chains<E>(
     node: &NodeRules,
     text: &mut String,
 ) -> BTreeSet<String> {
+    let id = TableId::own(node.family);
     let mut rules = String::new();
     let mut foreign: BTreeSet<String> = listing.chains.keys().cloned().collect();
     for chain in node_chains(node) {
@@ -496,11 +547,11 @@ pub(super) fn missing_chains<E>(
             continue;
         }
         if there.is_some() {
-            let _ = writeln!(text, "flush chain {} {TABLE} {}", family_word(node.family), chain.name);
+            let _ = writeln!(text, "flush chain {id} {}", chain.name);
         } else {
-            chain.print_declaration(node.family, text);
+            chain.print_declaration(id, text);
         }
-        chain.print_rules(node.family, &mut rules);
+        chain.print_rules(id, &mut rules);
     }
     *text += &rules;
     foreign
@@ -508,13 +559,14 @@ pub(super) fn missing_chains<E>(
 
 /// Makes a chain that picks, if a listing lacks it or has other rules in it.
 pub(super) fn missing_pick<E>(listing: &Listing<E>, chain: &Chain, family: Family, text: &mut String) {
+    let id = TableId::own(family);
     match listing.chains.get(&*chain.name) {
         Some(there) if is_same(there, chain, family) => {}
         Some(_) => {
-            let _ = writeln!(text, "flush chain {} {TABLE} {}", family_word(family), chain.name);
-            chain.print_rules(family, text);
+            let _ = writeln!(text, "flush chain {id} {}", chain.name);
+            chain.print_rules(id, text);
         }
-        None => chain.print_add(family, text),
+        None => chain.print_add(id, text),
     }
 }
 

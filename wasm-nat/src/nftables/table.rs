@@ -4,7 +4,7 @@
 
 use super::elements::{Answer, Element, Label, MapName};
 use super::numbers::{LOCAL_SET, SERVICE_MASK};
-use super::rules::{Chain, Rule, Statement, TABLE, chains, family_word, node_chains};
+use super::rules::{Chain, Rule, Statement, TableId, chains, node_chains};
 use super::{LAYOUT, node_elements};
 use crate::address::Family;
 use crate::backend::View;
@@ -46,31 +46,44 @@ impl Table {
         self.elements.sort_unstable();
     }
 
-    /// The table, its maps, and the chains that every table has.
-    pub fn print_structure(node: &NodeRules, out: &mut String) {
-        let family = node.family;
-        let _ = writeln!(out, "add table {} {TABLE} {{ comment \"{LAYOUT}\"; }}", family_word(family));
+    /// The table, its maps, and the chains that every table has; base chains without their rules.
+    pub fn print_structure(node: &NodeRules, id: TableId, out: &mut String) {
+        let _ = writeln!(out, "add table {id} {{ comment \"{LAYOUT}\"; }}");
         for map in MapName::ALL {
-            map.print_add(family, out);
+            map.print_add(id, out);
         }
         let chains = node_chains(node);
         for chain in &chains {
-            chain.print_declaration(family, out);
+            chain.print_declaration(id, out);
         }
-        for chain in &chains {
-            chain.print_rules(family, out);
+        for chain in chains.iter().filter(|chain| chain.hook.is_none()) {
+            chain.print_rules(id, out);
+        }
+    }
+
+    /// The rules of base chains, by which packets come to the others.
+    pub fn print_serving(node: &NodeRules, id: TableId, out: &mut String) {
+        for chain in node_chains(node).iter().filter(|chain| chain.hook.is_some()) {
+            chain.print_rules(id, out);
         }
     }
 
     /// All of it, as `nft -f -` reads it.
     pub fn print(&self, out: &mut String) {
-        Table::print_structure(&self.node, out);
+        let id = TableId::own(self.family);
+        Table::print_structure(&self.node, id, out);
+        Table::print_serving(&self.node, id, out);
+        self.print_services(id, out);
+    }
+
+    /// Chains that pick, and all elements.
+    pub fn print_services(&self, id: TableId, out: &mut String) {
         let stock = node_chains(&self.node);
         for chain in self.chains.values().filter(|chain| stock.iter().all(|own| own.name != chain.name)) {
-            chain.print_add(self.family, out);
+            chain.print_add(id, out);
         }
         for elements in self.elements.chunk_by(|a, b| a.map() == b.map()) {
-            print_elements("add", self.family, elements.iter(), out);
+            print_elements("add", id, elements.iter(), out);
         }
     }
 
@@ -109,7 +122,7 @@ impl Table {
             let _ = write!(text, " # {{ {element} }}");
         }
         TraceRule {
-            table: format!("{} {TABLE}", family_word(self.family)),
+            table: TableId::own(self.family).to_string(),
             chain: chain.name.to_string(),
             rule: text,
             object: met.and_then(|met| met.object.clone()),
@@ -124,13 +137,13 @@ const HAIRPIN: usize = 2;
 /// `add element … { … }` or `delete element … { … }`; all of one map.
 pub fn print_elements<'a>(
     verb: &str,
-    family: Family,
+    table: TableId,
     elements: impl Iterator<Item = &'a Element>,
     out: &mut String,
 ) {
     let mut elements = elements.peekable();
     let Some(first) = elements.peek() else { return };
-    let _ = write!(out, "{verb} element {} {TABLE} {} {{ ", family_word(family), first.map().name());
+    let _ = write!(out, "{verb} element {table} {} {{ ", first.map().name());
     let mut separator = "";
     for element in elements {
         out.push_str(separator);

@@ -8,7 +8,10 @@ use std::fmt::Write;
 use wasm_nat::address::Family;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tables(pub BTreeMap<String, Table>);
+pub struct Tables(
+    /// By family and name, as commands name them.
+    pub BTreeMap<String, Table>,
+);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
@@ -23,8 +26,23 @@ pub struct Table {
 
 impl Tables {
     pub fn apply(&mut self, text: &str) {
+        self.check_reach(text);
         for line in text.lines() {
             self.command(line);
+        }
+    }
+
+    /// Where a table serves, no element of this transaction leads to a chain that is empty before it: a packet that is on its
+    /// way meets the new element and the old chain.
+    fn check_reach(&self, text: &str) {
+        for line in text.lines().filter(|line| line.starts_with("add element")) {
+            let id = line.split(' ').skip(2).take(2).collect::<Vec<_>>().join(" ");
+            let Some(table) = self.0.get(&id).filter(|table| table.serves()) else { continue };
+            for (_, chain) in line.split(", ").filter_map(|element| element.split_once(" : goto ")) {
+                let chain = chain.trim_end_matches(" }");
+                let rules = table.chains.get(chain).map_or(0, |(_, rules)| rules.len());
+                assert!(rules > 0, "an element leads to {chain}, which is new: {line}");
+            }
         }
     }
 
@@ -33,17 +51,21 @@ impl Tables {
         let body = || {
             line.split_once('{').map_or("", |(_, body)| body).trim().trim_end_matches('}').trim().to_owned()
         };
-        let (family, name) = (words[2].to_owned(), words.get(4).map_or("", |name| name));
+        let (id, name) = (words[2..4].join(" "), words.get(4).map_or("", |name| name));
         if words[1] == "table" {
             match words[0] {
                 "add" => drop(
-                    self.0.entry(family).or_insert_with(|| Table { declaration: body(), ..Table::default() }),
+                    self.0.entry(id).or_insert_with(|| Table { declaration: body(), ..Table::default() }),
                 ),
-                _ => drop(self.0.remove(&family).unwrap_or_else(|| panic!("no table: {line}"))),
+                "flush" => {
+                    let table = self.0.get_mut(&id).unwrap_or_else(|| panic!("no table: {line}"));
+                    table.chains.values_mut().for_each(|(_, rules)| rules.clear());
+                }
+                _ => drop(self.0.remove(&id).unwrap_or_else(|| panic!("no table: {line}"))),
             }
             return;
         }
-        let table = self.0.get_mut(&family).unwrap_or_else(|| panic!("no table: {line}"));
+        let table = self.0.get_mut(&id).unwrap_or_else(|| panic!("no table: {line}"));
         match (words[0], words[1]) {
             ("add", "map" | "set") => drop(table.maps.insert(name.to_owned(), body())),
             ("add", "chain") => drop(table.chains.entry(name.to_owned()).or_insert_with(|| (body(), vec![]))),
@@ -83,9 +105,9 @@ impl Tables {
         }
     }
 
-    /// Nothing names what is not there: chains, sets, endpoints.
+    /// Nothing names what is not there: chains, sets, endpoints. A table that no packet is led into leads nowhere.
     pub fn check_closed(&self) {
-        for table in self.0.values() {
+        for table in self.0.values().filter(|table| table.serves()) {
             let none = BTreeMap::new();
             let of = |map: &str| table.elements.get(map).unwrap_or(&none);
             let services = of("services");
@@ -155,8 +177,9 @@ impl Tables {
 
     /// As `nft -nn list table` prints them.
     pub fn listings(&self) -> Vec<(Family, String)> {
-        let listing = |(family, table): (&String, &Table)| {
-            let mut out = format!("table {family} fairlead {{\n");
+        let listing = |(id, table): (&String, &Table)| {
+            let family = id.strip_suffix(" fairlead")?;
+            let mut out = format!("table {id} {{\n");
             let comment =
                 table.declaration.trim_start_matches("comment ").trim_end_matches("; ").trim_end_matches(';');
             let _ = writeln!(out, "\tcomment {comment}");
@@ -183,13 +206,18 @@ impl Tables {
                 out.push_str("\t}\n");
             }
             out.push_str("}\n");
-            (if family == "ip" { Family::V4 } else { Family::V6 }, out)
+            Some((if family == "ip" { Family::V4 } else { Family::V6 }, out))
         };
-        self.0.iter().map(listing).collect()
+        self.0.iter().filter_map(listing).collect()
     }
 }
 
 impl Table {
+    /// Packets are led into it.
+    pub fn serves(&self) -> bool {
+        self.chains.values().any(|(hook, rules)| !hook.is_empty() && !rules.is_empty())
+    }
+
     /// The numbers under which packets can be counted now, and whose they are.
     pub fn countable(&self) -> BTreeSet<(String, String)> {
         let of = |map: &str| self.elements.get(map).into_iter().flatten();
