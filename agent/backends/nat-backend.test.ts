@@ -1,12 +1,12 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { createNat, type Nat, type NatService } from "../../wasm-nat/nat.ts";
 import { makeNamespace, type TestNamespace, whyNoKernel } from "../testing/namespace.ts";
 import { OneFamilyError } from "./backend.ts";
 import { NatBackend } from "./nat-backend.ts";
-import { createReadBack } from "./read-back.ts";
+import { createReadBack, type ReadBack } from "./read-back.ts";
 
 const reason = whyNoKernel(["iptables", "ip6tables"]);
 const FAMILIES = ["IPv4", "IPv6"] as const;
@@ -75,6 +75,59 @@ describe.skipIf(reason !== undefined)(`iptables${reason === undefined ? "" : ` (
     await backend.resync();
     expect(held()).toEqual([all, all]);
     expect(await backend.write()).toEqual({ changes: 0 });
+  });
+});
+
+const noNft = whyNoKernel(["nft"]);
+
+describe.skipIf(noNft !== undefined)(`nftables${noNft === undefined ? "" : ` (${noNft})`}`, () => {
+  let space: TestNamespace;
+  beforeAll(() => {
+    space = makeNamespace("dear");
+  });
+  afterAll(() => space.remove());
+
+  test("a fingerprint that is dear to read holds up no change, is read seldom, and finds what others have done", async () => {
+    const DEAR_MS = 5_000;
+    let nowMs = 0;
+    let readings = 0;
+    let gate = Promise.resolve();
+    const real = createReadBack("nftables", FAMILIES);
+    const readBack: ReadBack = {
+      ...real,
+      fingerprint: async (options) => {
+        readings++;
+        nowMs += DEAR_MS;
+        await gate;
+        return real.fingerprint?.(options) ?? "";
+      },
+    };
+    const nat = await createNat();
+    const addresses = { IPv4: ["192.168.0.2"], IPv6: ["fd00::2"] };
+    nat.configure({ backend: "nftables", node: { name: "a", addresses }, families: FAMILIES });
+    const kernel = { through: space.through };
+    const backend = new NatBackend({ nat, readBack, takeChanges: () => {}, kernel, nowMs: () => nowMs });
+    nat.apply({ services: [serviceAt("s1", ["172.30.0.1", "fd00:172:30::1"])] });
+    await backend.resync();
+    expect(readings).toBe(1);
+
+    // Not before it has paid for itself.
+    expect(await backend.audit()).toEqual({ kind: "intact" });
+    expect(readings).toBe(1);
+
+    nowMs += 24 * DEAR_MS;
+    space.run("nft flush chain ip fairlead no-endpoints");
+    const opened = Promise.withResolvers<void>();
+    gate = opened.promise;
+    expect(await backend.audit()).toEqual({ kind: "intact" });
+    expect(readings).toBe(2);
+    nat.apply({ services: [serviceAt("s2", ["172.30.0.2", "fd00:172:30::2"])] });
+    expect((await backend.write()).changes).toBeGreaterThan(0);
+    opened.resolve();
+    await vi.waitFor(async () => expect(await backend.audit()).toMatchObject({ kind: "drifted" }));
+    expect(readings).toBe(2);
+    await backend.resync();
+    expect(space.run("nft list chain ip fairlead no-endpoints")).toContain("reject");
   });
 });
 

@@ -40,6 +40,8 @@ const MOST_STALE = { fingerprint: 8, none: 1 } as const;
 const MANY_CHANGES = 1_000;
 /** An endpoint without connections costs nothing; kube-proxy looks every minute. */
 const DRAIN_PAUSE_MS = 2_000;
+/** A fingerprint that takes longer is read beside the changes, not between them: `nft` reads other people's rules for it, too. */
+const DEAR_MS = 100;
 /** Programs at work at the same time: most of what one takes is its own reading, which the kernel's lock does not hold up. */
 const MOST_BESIDE = 3;
 /** Audits stand behind everything else on the node. */
@@ -55,12 +57,18 @@ export class NatBackend implements Backend {
   #fingerprint: string | undefined;
   /** Counts writes, so that an audit knows whether one came in between. */
   #writes = 0;
+  /** Those among them of chains or rules. */
+  #chainWrites = 0;
+  /** What the last fingerprint took. */
+  #fingerprintMs = 0;
+  #nextFingerprintMs = 0;
   #nextFullAuditMs = 0;
   /** Full audits in a row that found nothing because something was written meanwhile. */
   #stale = 0;
   #nextDrainMs = 0;
+  /** Something is read beside the changes. */
   #auditing = false;
-  /** Of a full audit that has ended. */
+  /** Of what was read so. */
   #found: Audit | Error | undefined;
   /** Chains or rules are others than were written, so their number proves nothing. */
   #isForged = false;
@@ -94,7 +102,9 @@ export class NatBackend implements Backend {
     const written = await this.#counted(plan);
     if (isStuck) onReplaced?.();
     this.#isForged = false;
-    if (isWatched) this.#fingerprint ??= await readBack.fingerprint?.(this.#kernel);
+    // Where it is dear, the next audit takes it for what was written.
+    if (isWatched && this.#fingerprintMs < DEAR_MS)
+      this.#fingerprint ??= await this.#readFingerprint(this.#kernel);
     this.#nextFullAuditMs = this.#nowMs() + SHORTEST_AUDIT_PAUSE_MS;
     return written;
   };
@@ -105,24 +115,45 @@ export class NatBackend implements Backend {
       this.#nextDrainMs = this.#nowMs() + DRAIN_PAUSE_MS;
       await this.#carryOut(nat.drain(await readBack.connections(this.#kernel)));
     }
-    if (readBack.fingerprint !== undefined) {
-      const fingerprint = await readBack.fingerprint(this.#kernel);
-      this.#fingerprint ??= fingerprint;
-      if (fingerprint !== this.#fingerprint) {
-        this.#fingerprint = undefined;
-        this.#isForged = true;
-        return {
-          kind: "drifted",
-          what: "somebody else has changed the chains or rules of this node's Services",
-        };
+    if (readBack.fingerprint !== undefined && this.#nowMs() >= this.#nextFingerprintMs) {
+      if (this.#fingerprintMs < DEAR_MS) {
+        const audit = await this.#compareFingerprint(this.#kernel);
+        if (audit.kind === "drifted") return audit;
+      } else {
+        this.#beside((kernel) => this.#compareFingerprint(kernel));
       }
     }
     return this.#auditEverything();
   };
 
+  async #readFingerprint(kernel: KernelOptions): Promise<string | undefined> {
+    const began = this.#nowMs();
+    try {
+      return await this.#options.readBack.fingerprint?.(kernel);
+    } finally {
+      this.#fingerprintMs = this.#nowMs() - began;
+      this.#nextFingerprintMs = this.#nowMs() + this.#fingerprintMs * (AUDIT_SHARE - 1);
+    }
+  }
+
+  async #compareFingerprint(kernel: KernelOptions): Promise<Audit> {
+    const writes = this.#chainWrites;
+    const fingerprint = await this.#readFingerprint(kernel);
+    // Written meanwhile: it may be of before or after.
+    if (writes !== this.#chainWrites) return INTACT;
+    this.#fingerprint ??= fingerprint;
+    if (fingerprint === this.#fingerprint) return INTACT;
+    this.#fingerprint = undefined;
+    this.#isForged = true;
+    return {
+      kind: "drifted",
+      what: "somebody else has changed the chains or rules of this node's Services",
+    };
+  }
+
   /**
-   * Tells what the last full audit has found, or begins one when it is time. Waits for it only where writes have come into
-   * all of them for long: changes must not wait.
+   * Tells what was found beside the changes, or begins a full audit when it is time. Waits for it only where writes have come
+   * into all of them for long: changes must not wait.
    */
   async #auditEverything(): Promise<Audit> {
     const { readBack } = this.#options;
@@ -133,16 +164,22 @@ export class NatBackend implements Backend {
     if (!this.#auditing && this.#nowMs() >= this.#nextFullAuditMs) {
       const mostStale = readBack.fingerprint === undefined ? MOST_STALE.none : MOST_STALE.fingerprint;
       if (this.#stale >= mostStale) return await this.#compareEverything(this.#kernel);
-      this.#auditing = true;
-      const through = [...(this.#kernel.through ?? []), ...POLITELY];
-      void this.#compareEverything({ ...this.#kernel, through })
-        .catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
-        .then((audit) => {
-          this.#found = audit;
-          this.#auditing = false;
-        });
+      this.#beside((kernel) => this.#compareEverything(kernel));
     }
     return INTACT;
+  }
+
+  /** One at a time; a later audit tells what it has found. */
+  #beside(look: (kernel: KernelOptions) => Promise<Audit>): void {
+    if (this.#auditing) return;
+    this.#auditing = true;
+    const through = [...(this.#kernel.through ?? []), ...POLITELY];
+    void look({ ...this.#kernel, through })
+      .catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
+      .then((audit) => {
+        this.#found = audit;
+        this.#auditing = false;
+      });
   }
 
   async #compareEverything(kernel: KernelOptions): Promise<Audit> {
@@ -197,7 +234,10 @@ export class NatBackend implements Backend {
         if (lacking.size === FAMILIES.length) break;
         if (family !== undefined && lacking.has(family)) continue;
         this.#writes++;
-        if (!transaction.elementsOnly) this.#fingerprint = undefined;
+        if (!transaction.elementsOnly) {
+          this.#chainWrites++;
+          this.#fingerprint = undefined;
+        }
         changes += transaction.operations;
         const applied = applyTransaction(transaction, this.#kernel).then(
           () => onApplied?.(transaction),

@@ -3,14 +3,14 @@
  *
  * `listing` is everything, for the compiler's `reconcile`, and `spool` the same for its `isIntact`; they cost what the rules
  * cost. `fingerprint` is a text that is equal as long as nobody has touched what stands apart from single elements; it costs
- * milliseconds.
+ * milliseconds, and more only where others have many rules.
  */
 
 import type { IpFamily } from "../../cluster/model.ts";
 import type { NatListing, NatListingInPieces } from "../../wasm-nat/nat.ts";
 import { saveIptables } from "../kernel/iptables.ts";
 import { listIpvs, listServers } from "../kernel/ipvs.ts";
-import { listStructure, listTable, type NftTable, spoolTable } from "../kernel/nft.ts";
+import { listStructures, listTable, type NftTable, spoolTable } from "../kernel/nft.ts";
 import type { KernelOptions } from "../kernel/transactions.ts";
 import type { UnlinkedFile } from "../kernel/unlinked-file.ts";
 import type { BackendName } from "./backend.ts";
@@ -90,7 +90,7 @@ function nftReadBack(families: readonly IpFamily[]): ReadBack {
       return { listings, close };
     },
     fingerprint: async (options) => {
-      const texts = await Promise.all(tables.map((table) => listStructure(table, options)));
+      const texts = await listStructures(tables, options);
       return texts.map((text) => text ?? "").join("\n");
     },
     isReplaceable: true,

@@ -7,7 +7,7 @@
  */
 
 import { runCommand } from "./command.ts";
-import { type NftOptions, type NftTable, nftError } from "./nft.ts";
+import { listStructure, type NftOptions, type NftTable, nftError } from "./nft.ts";
 import { COUNTED_MASK, masked, NODE_PORT, parseNumber } from "./nft-numbers.ts";
 
 export interface ServiceCount {
@@ -96,23 +96,15 @@ export interface ChainCount {
 
 /** Counters of rules, by chain. */
 export async function readChainCounts(
-  { family, name }: NftTable,
+  table: NftTable,
   options: NftOptions = {},
 ): Promise<readonly ChainCount[]> {
   const counts = new Map<string, number>();
-  let isOurs = false;
   let chain = "";
-  const result = await runCommand("nft", ["-t", "-nn", "list", "ruleset", family], {
-    timeoutMs: TIMEOUT_MS,
-    ...options,
-    onLine: (line) => {
-      if (line.startsWith("table ")) isOurs = line === `table ${family} ${name} {`;
-      if (!isOurs) return;
-      chain = /^\tchain (\S+) \{/.exec(line)?.[1] ?? chain;
-      const packets = /\bcounter packets (\d+) bytes/.exec(line)?.[1];
-      if (packets !== undefined) counts.set(chain, (counts.get(chain) ?? 0) + Number(packets));
-    },
-  });
-  if (result.code !== 0) throw nftError(result, []);
+  for (const line of (await listStructure(table, { ...options, counters: true }))?.split("\n") ?? []) {
+    chain = /^\tchain (\S+) \{/.exec(line)?.[1] ?? chain;
+    const packets = /\bcounter packets (\d+) bytes/.exec(line)?.[1];
+    if (packets !== undefined) counts.set(chain, (counts.get(chain) ?? 0) + Number(packets));
+  }
   return [...counts].map(([name, packets]) => ({ chain: name, packets }));
 }

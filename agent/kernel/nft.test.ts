@@ -4,7 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeNamespace, type TestNamespace, whyNoKernel } from "../testing/namespace.ts";
-import { applyNft, deleteTables, listStructure, listTable, listTables, nftError, spoolTable } from "./nft.ts";
+import {
+  applyNft,
+  deleteTables,
+  listStructure,
+  listStructures,
+  listTable,
+  listTables,
+  nftError,
+  spoolTable,
+} from "./nft.ts";
 import { UnlinkedFile } from "./unlinked-file.ts";
 
 describe("what nft says", () => {
@@ -101,6 +110,12 @@ describe.skipIf(reason !== undefined)(
       test("a listing that is cut is none; another folder may have room for it", async () => {
         const elements = Array.from({ length: 2_000 }, (_, n) => `10.9.${n >> 8}.${n & 255} . 80 : 10.1.0.1`);
         await applyNft([`add element ip fairlead-test m { ${elements.join(", ")} }\n`], space);
+        const rules = "add rule ip fairlead-test c counter accept\n".repeat(1_000);
+        await applyNft([rules], space);
+        await expect(listStructures([table], { ...space, folders: small })).rejects.toThrow(
+          "The listing of all tables found no room to be written to.",
+        );
+        expect(await listStructure(table, { ...space, folders: [...small, tmpdir()] })).toContain("counter");
         await expect(spoolTable(table, { ...space, folders: small })).rejects.toMatchObject({
           reason: "output",
           message: "The listing of table ip fairlead-test found no room to be written to.",
@@ -122,8 +137,19 @@ describe.skipIf(reason !== undefined)(
       });
     });
 
-    test("chains of one table", async () => {
-      expect(await listTables(space)).toContainEqual(table);
+    test("every table is listed, also one without chains; where there is none, none is", async () => {
+      space.run("nft add table ip6 empty");
+      expect(await listTables(space)).toEqual(
+        expect.arrayContaining([table, { family: "ip", name: "aside" }, { family: "ip6", name: "empty" }]),
+      );
+      space.run("nft delete table ip6 empty");
+      const bare = makeNamespace("bare");
+      try {
+        expect(await listTables(bare)).toEqual([]);
+        expect(await listStructures([table], bare)).toEqual([undefined]);
+      } finally {
+        bare.remove();
+      }
     });
 
     test("tables that are there and tables that are not are deleted, others stay", async () => {

@@ -59,8 +59,12 @@ export class UnlinkedFile {
     throw notWritable(folders, failure);
   }
 
+  isEmpty(): boolean {
+    return fstatSync(this.descriptor).size === 0;
+  }
+
   /** Everything, in memory. */
-  whole(): Uint8Array {
+  whole(): Buffer {
     const bytes = Buffer.allocUnsafeSlow(fstatSync(this.descriptor).size);
     return bytes.subarray(0, this.#read(bytes, 0, 0));
   }
