@@ -27,7 +27,7 @@ import {
   prepareNode,
   setSysctls,
 } from "./prepare.ts";
-import { usableFamilies } from "./requirements.ts";
+import { loadModules, usableFamilies } from "./requirements.ts";
 import { CachedCounters, ownersFrom, readCounters } from "./service-counters.ts";
 import { ServiceFollower } from "./service-follower.ts";
 import { ServiceHealthServers } from "./service-health.ts";
@@ -37,7 +37,7 @@ import { nothingRead, type OpenSource, openSource, readOnce } from "./sources/op
 import type { ClusterState } from "./sources/source.ts";
 import { startStatusServers } from "./status-servers.ts";
 import { RuleSync } from "./sync.ts";
-import { conntrackSysctls, findSysctlObstacle, nodeSysctls } from "./sysctls.ts";
+import { conntrackSysctls, findSysctlObstacle, ipvsSysctls, nodeSysctls } from "./sysctls.ts";
 import { TakeOver } from "./take-over.ts";
 import { rememberedDestinations } from "./udp-remembered.ts";
 
@@ -144,6 +144,7 @@ export async function runAgent(options: DaemonOptions): Promise<void> {
       metrics.memory(process.memoryUsage.rss(), memoryBytes);
       const counted = await counters.get();
       if (counted !== undefined) metrics.counted(counted);
+      if (followed !== undefined) metrics.followed(followed.status());
     },
   });
 
@@ -311,8 +312,10 @@ export async function initializeNode(options: AgentOptions): Promise<void> {
   const { settings, conntrack, procSys } = options;
   const obstacle = await findSysctlObstacle(procSys);
   if (obstacle !== undefined) throw new Error(obstacle);
+  await loadModules(settings.backend);
   await closeLoopbackUnlessNeeded(options, BOTH);
-  await setSysctls([...conntrackSysctls(conntrack), ...nodeSysctls(settings, BOTH)], options);
+  const ofBackend = settings.backend === "ipvs" ? ipvsSysctls(settings.ipvs?.strictArp ?? false) : [];
+  await setSysctls([...conntrackSysctls(conntrack), ...ofBackend, ...nodeSysctls(settings, BOTH)], options);
 }
 
 /** Two by what is read back; then what stands is replaced. */

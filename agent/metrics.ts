@@ -12,6 +12,7 @@ import { countRules } from "./kernel/iptables.ts";
 import { createRegistry, type Labels, type Registry } from "./prometheus.ts";
 import type { Counters } from "./service-counters.ts";
 import type { Trigger } from "./service-follower.ts";
+import type { WatchState } from "./sources/source.ts";
 import type { AffectedFamilies } from "./sync.ts";
 
 export interface AgentMetrics {
@@ -34,6 +35,8 @@ export interface AgentMetrics {
   readonly counted: (counters: Counters) => void;
   /** It could not be read. */
   readonly countersFailed: () => void;
+  /** Of each kind of the API server's. */
+  readonly followed: (watches: readonly WatchState[]) => void;
 }
 
 /** 1 ms, doubled 14 times. */
@@ -118,6 +121,10 @@ export function createAgentMetrics(
   const counterFailures = counter(
     "fairlead_agent_counter_failures_total",
     "How often the kernel's own counters could not be read; those that are told are older then.",
+  );
+  const connected = gauge(
+    "fairlead_agent_watch_connected",
+    "1 while the API server tells what changes in objects of a kind; at 0 the rules are those of the last state that came.",
   );
   drifts.add(0);
   counterFailures.add(0);
@@ -251,6 +258,9 @@ export function createAgentMetrics(
     probed: (path, status) => (path === "/healthz" ? healthz : livez).add(1, { code: String(status) }),
     drifted: () => drifts.add(1),
     countersFailed: () => counterFailures.add(1),
+    followed: (watches) => {
+      for (const { kind, isConnected } of watches) connected.set(Number(isConnected), { kind });
+    },
     memory: (residentBytes, compilerBytes) => {
       resident.set(residentBytes);
       compilerMemory.set(compilerBytes);

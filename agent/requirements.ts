@@ -158,6 +158,17 @@ async function obstacleOfIptables(
   return firstOf(families.flatMap((family) => [obstacleOf(family, "nat"), obstacleOf(family, "filter")]));
 }
 
+/**
+ * Has the kernel load what it has settings of: they are there once it is, and whoever asks a module something has it loaded.
+ * What does not work is told when rules are to be written.
+ */
+export async function loadModules(backend: BackendName, options: ProbeOptions = {}): Promise<void> {
+  await Promise.allSettled([
+    findConntrackObstacle(options),
+    ...(backend === "ipvs" ? [obstacleOfIpvs(options)] : []),
+  ]);
+}
+
 async function obstacleOfIpvs(options: ProbeOptions): Promise<string | undefined> {
   await probe("ipset", ["version"], options);
   const { code, errors } = await probe("ipvsadm", ["-L", "-n"], options);

@@ -83,3 +83,14 @@ test("what cannot be written is one sentence", async () => {
     expect.stringMatching(/^sysctl kernel\.ngroups_max stays \d+ instead of 1: E/),
   ]);
 });
+
+test("a setting of a module that is not loaded is told where a backend does not work without it", async () => {
+  const result = await applySysctls([
+    { name: "net/no-such/conntrack", value: 1, module: "ip_vs" },
+    { name: "net/no-such/other", value: 1 },
+  ]);
+  expect(result).toEqual({
+    set: [],
+    problems: ["sysctl net.no-such.conntrack is not there to be set to 1: the kernel has no ip_vs."],
+  });
+});

@@ -3,7 +3,8 @@
  *
  * In: what is wanted. Out: what was set, and one sentence for each setting that could not be. A setting that has its value
  * already is not written, so a container without the right to write asks for nothing where the node is set up. Settings
- * that the kernel does not have here (another network namespace, a module that is not loaded) are left alone.
+ * that the kernel does not have here (another network namespace, a module that is not loaded) are left alone; that is told of
+ * those without which a backend does not work.
  */
 
 import { access, readFile, writeFile } from "node:fs/promises";
@@ -48,6 +49,8 @@ export interface Sysctl {
   readonly value: number;
   /** A higher value than wanted is kept: the operator has set it. */
   readonly atLeast?: true;
+  /** The module that has it; where it is missing, that is told. */
+  readonly module?: string;
 }
 
 export function conntrackSysctls(
@@ -73,7 +76,11 @@ export const ROUTE_LOCALNET: Sysctl = { name: "net/ipv4/conf/all/route_localnet"
 
 /** Before the first virtual server: what IPVS needs to work together with connection tracking, as kube-proxy sets it. */
 export function ipvsSysctls(strictArp: boolean): readonly Sysctl[] {
-  const vs = (name: string, value: number): Sysctl => ({ name: `net/ipv4/vs/${name}`, value });
+  const vs = (name: string, value: number): Sysctl => ({
+    name: `net/ipv4/vs/${name}`,
+    value,
+    module: "ip_vs",
+  });
   return [
     // Without it nothing can be masqueraded.
     vs("conntrack", 1),
@@ -132,10 +139,15 @@ export async function findSysctlObstacle(folder: string): Promise<string | undef
 export async function applySysctls(wanted: readonly Sysctl[], folder = "/proc/sys"): Promise<SysctlResult> {
   const set: string[] = [];
   const problems: string[] = [];
-  for (const { name, value, atLeast } of wanted) {
+  for (const { name, value, atLeast, module } of wanted) {
     const path = join(folder, name);
+    const dotted = name.replaceAll("/", ".");
     const before = await readFile(path, "utf8").catch(() => undefined);
-    if (before === undefined) continue;
+    if (before === undefined) {
+      if (module !== undefined)
+        problems.push(`sysctl ${dotted} is not there to be set to ${value}: the kernel has no ${module}.`);
+      continue;
+    }
     const current = Number(before.trim());
     if (current === value || (atLeast === true && current > value)) continue;
     try {
@@ -143,7 +155,7 @@ export async function applySysctls(wanted: readonly Sysctl[], folder = "/proc/sy
       set.push(`${name} = ${value}`);
     } catch (error) {
       const reason = error instanceof Error && "code" in error ? String(error.code) : String(error);
-      problems.push(`sysctl ${name.replaceAll("/", ".")} stays ${current} instead of ${value}: ${reason}.`);
+      problems.push(`sysctl ${dotted} stays ${current} instead of ${value}: ${reason}.`);
     }
   }
   return { set, problems };

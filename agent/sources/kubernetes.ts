@@ -51,5 +51,8 @@ export function followKubernetes(options: KubernetesSourceOptions): ClusterSourc
     onSnapshot: options.onState,
     onNote: options.onNote,
   });
-  return { problem: watch.problem, close: watch.close };
+  return {
+    status: () => watch.status().map(({ kind, trouble }) => ({ kind, isConnected: trouble === undefined })),
+    close: watch.close,
+  };
 }

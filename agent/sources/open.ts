@@ -43,7 +43,7 @@ export async function openSource(
         if (reading.kind === "state") listener.onState(reading.state);
         else listener.onNothing(reading.diagnostics);
       });
-      return { ...followed, tell: () => {} };
+      return { close: followed.close, status: () => [], tell: () => {} };
     }
     case "kubernetes": {
       // Loaded where it is needed: the client takes longer to load than a node of files takes to program.
@@ -56,6 +56,7 @@ export async function openSource(
         ...interest,
         onState: listener.onState,
         onNote: (kind, note) => {
+          if (note.kind === "connected") listener.onNote(`${kind}s are followed again.`);
           if (note.kind !== "disconnected") return;
           const waits = note.isRefused && OPTIONAL_KINDS.has(kind);
           const message = `${kind}s cannot be followed: ${note.message}${waits ? "; what needs them waits." : ""}`;
@@ -65,7 +66,7 @@ export async function openSource(
         },
       });
       return {
-        problem: followed.problem,
+        status: followed.status,
         tell,
         close: () => {
           followed.close();

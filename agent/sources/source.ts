@@ -13,8 +13,14 @@ export interface ClusterState {
   readonly missing?: ReadonlySet<string>;
 }
 
+/** Whether the API server tells what changes; without it the newest state may be old. */
+export interface WatchState {
+  readonly kind: string;
+  readonly isConnected: boolean;
+}
+
 export interface ClusterSource {
-  /** One sentence where the source is cut off and the newest state may be old. */
-  readonly problem: () => string | undefined;
+  /** Of every kind that is followed; none where there is nobody who could be lost. */
+  readonly status: () => readonly WatchState[];
   readonly close: () => void;
 }

@@ -86,6 +86,28 @@ function describeIpvs(): void {
       expect((await node().agent.agent("--cleanup")).code, "nothing there is no error").toBe(0);
     });
 
+    it("--init-only sets what IPVS needs, for an agent that may not write settings", async () => {
+      const { lab, agent } = node();
+      const names = [
+        "net/ipv4/vs/conntrack",
+        "net/ipv4/vs/expire_nodest_conn",
+        "net/ipv4/conf/all/arp_ignore",
+      ];
+      const settings = async () =>
+        (
+          await lab.namespaces.must(
+            "node-a",
+            "cat",
+            names.map((name) => `/proc/sys/${name}`),
+          )
+        ).split("\n");
+      for (const name of names) await lab.namespaces.sysctl("node-a", { [name.slice("net/".length)]: "0" });
+      expect(await settings()).toEqual(["0", "0", "0", ""]);
+      const set = await agent.agent("--init-only", "--node", "node-a", "--ipvs-strict-arp");
+      expect(set).toMatchObject({ code: 0, stderr: "" });
+      expect(await settings()).toEqual(["1", "1", "1", ""]);
+    });
+
     it("an endpoint that leaves keeps its connections, over a restart of the agent too, and then goes", async () => {
       const server = `TCP ${WEB}:80`;
       await node().write([serviceWith("web", ["a1", "b1"])]);

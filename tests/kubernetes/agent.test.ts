@@ -132,11 +132,23 @@ describe.skipIf(reason !== undefined)(
       await server.apply(service("web"), slice("web", ["10.0.0.11"]));
       await start();
       await server.stop("SIGKILL");
+      const isFollowed = (): readonly string[] =>
+        space
+          .run("curl -s http://127.0.0.1:10249/metrics")
+          .match(/(?<=^fairlead_agent_watch_connected).*$/gm)
+          ?.toSorted() ?? [];
+      const kinds = ["EndpointSlice", "Node", "Service"];
+      await vi.waitFor(() => expect(isFollowed()).toEqual(kinds.map((kind) => `{kind="${kind}"} 0`)), WAIT);
       space.run("nft flush ruleset");
       await vi.waitFor(() => expect(rules()).toContain("10.0.0.11 . 8080"), WAIT);
       await server.start();
       await server.apply(slice("web", ["10.0.0.13"]));
       await vi.waitFor(() => expect(rules()).toContain("10.0.0.13 . 8080"), WAIT);
+      await vi.waitFor(() => expect(isFollowed()).toEqual(kinds.map((kind) => `{kind="${kind}"} 1`)), WAIT);
+      for (const kind of kinds) {
+        expect(said).toContain(`fairlead: ${kind}s cannot be followed: `);
+        expect(said).toContain(`fairlead: ${kind}s are followed again.`);
+      }
     });
 
     test("serves hostPort of this node's Pods, which it asks for only then", async () => {

@@ -105,7 +105,7 @@ describe.each([
         args: ["agent", "--init-only", "--proc-sys=/node/proc/sys"],
         securityContext: expect.objectContaining({
           privileged: false,
-          capabilities: { drop: ["ALL"], add: ["NET_ADMIN"] },
+          capabilities: { drop: ["ALL"], add: ["NET_ADMIN", "NET_RAW"] },
         }),
       }),
     ]);
@@ -139,7 +139,7 @@ test.each([
           onState: resolve,
         });
       });
-      expect(source?.problem()).toBeUndefined();
+      expect(source?.status().every(({ isConnected }) => isConnected)).toBe(true);
       // The API server's own Service.
       expect([...state.model.services.keys()]).toEqual(["default/kubernetes"]);
       expect([...state.model.configMaps.keys()]).toEqual(everything ? ["ingress-nginx/tcp"] : []);
