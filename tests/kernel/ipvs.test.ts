@@ -104,7 +104,8 @@ function describeIpvs(): void {
       for (const name of names) await lab.namespaces.sysctl("node-a", { [name.slice("net/".length)]: "0" });
       expect(await settings()).toEqual(["0", "0", "0", ""]);
       const set = await agent.agent("--init-only", "--node", "node-a", "--ipvs-strict-arp");
-      expect(set).toMatchObject({ code: 0, stderr: "" });
+      // Limits of connection tracking are the whole machine's, not a network namespace's.
+      expect(set).toMatchObject({ code: 0, stderr: expect.not.stringContaining("net.ipv4") });
       expect(await settings()).toEqual(["1", "1", "1", ""]);
     });
 

@@ -154,7 +154,8 @@ fn transaction(family: Family, units: &[Unit]) -> Transaction {
             chains.extend(unit.writes.iter().map(|(name, rules)| (&**name, Some(rules.as_str()))));
             chains.extend(unit.deletes.iter().map(|name| (&**name, None)));
         }
-        for name in chains.keys() {
+        // Both variants keep a sorted list of chains, in which they look for the place of each from its start (1.8.9).
+        for name in chains.keys().rev() {
             let _ = writeln!(text, ":{name} - [0:0]");
         }
         chains.values().flatten().for_each(|rules| text.push_str(rules));
