@@ -96,7 +96,7 @@ export interface OwnRemoval extends Removal {
  *
  * Our chains and virtual servers have kube-proxy's names, so they are whose who wrote last. A kube-proxy in its nftables mode
  * has removed those of its other modes when it started, so beside its table they are ours. Without its table they may be those
- * that a kube-proxy has taken over.
+ * that a kube-proxy has taken over, in its iptables mode; in its IPVS mode it stumbles over the size of our sets.
  */
 export async function removeOwn(options: LeftoverOptions = {}): Promise<OwnRemoval> {
   const tables = await listTables(options).catch((error: unknown) => {

@@ -323,7 +323,7 @@ const MOST_RESYNCS_AT_ONCE = 3;
 const REPLACED =
   "What stood in the kernel took no changes any more, so the rules of this node's Services were replaced as a whole.";
 const LEFT_TO_KUBE_PROXY =
-  "Chains and virtual servers that have kube-proxy's names were left: its iptables and IPVS modes take them over; where no kube-proxy runs, --cleanup removes them.";
+  "Chains, sets and virtual servers that have kube-proxy's names were left: its iptables mode takes the chains over, and its IPVS mode does not take the sets of ours; where no kube-proxy runs, --cleanup removes them.";
 /** What changed while the first rules were made is written by then. */
 const QUIET_AFTER_START_MS = 5_000;
 /** Between two looks at what changes without the cluster. */
