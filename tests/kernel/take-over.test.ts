@@ -253,7 +253,9 @@ describeNode("the way back", ALWAYS_THERE, (node, { backend }) => {
       const programmed = await snapshot(lab);
       const cleaned = await agent.agent("--cleanup-own");
       expect(cleaned).toMatchObject({ code: 0, stdout: "" });
-      expect(cleaned.stderr).toMatch(/^fairlead: Chains, sets and virtual servers .* --cleanup removes them\.\n$/);
+      expect(cleaned.stderr).toMatch(
+        /^fairlead: Chains, sets and virtual servers .* --cleanup removes them\.\n$/,
+      );
       expect(await snapshot(lab)).toEqual(programmed);
     });
 });
