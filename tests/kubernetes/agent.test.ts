@@ -145,10 +145,12 @@ describe.skipIf(reason !== undefined)(
       await server.apply(slice("web", ["10.0.0.13"]));
       await vi.waitFor(() => expect(rules()).toContain("10.0.0.13 . 8080"), WAIT);
       await vi.waitFor(() => expect(isFollowed()).toEqual(kinds.map((kind) => `{kind="${kind}"} 1`)), WAIT);
-      for (const kind of kinds) {
-        expect(said).toContain(`fairlead: ${kind}s cannot be followed: `);
-        expect(said).toContain(`fairlead: ${kind}s are followed again.`);
-      }
+      await vi.waitFor(() => {
+        for (const kind of kinds) {
+          expect(said).toContain(`fairlead: ${kind}s cannot be followed: `);
+          expect(said).toContain(`fairlead: ${kind}s are followed again.`);
+        }
+      }, WAIT);
     });
 
     test("serves hostPort of this node's Pods, which it asks for only then", async () => {

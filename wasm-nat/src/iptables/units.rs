@@ -154,7 +154,8 @@ fn transaction(family: Family, units: &[Unit]) -> Transaction {
             chains.extend(unit.writes.iter().map(|(name, rules)| (&**name, Some(rules.as_str()))));
             chains.extend(unit.deletes.iter().map(|name| (&**name, None)));
         }
-        // Both variants keep a sorted list of chains, in which they look for the place of each from its start (1.8.9).
+        // Backwards: the nft variant (1.8.9) keeps a sorted list of chains and looks for the place of each from its start. The
+        // legacy one takes this order no slower.
         for name in chains.keys().rev() {
             let _ = writeln!(text, ":{name} - [0:0]");
         }
